@@ -1,0 +1,409 @@
+"""The command line: ``sal360 predict | overlay | view | data | info``.
+
+Bad input ends with one line on standard error and exit status 2, Ctrl-C with 130. Nothing is
+written beside the input.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import tempfile
+import warnings
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sal360._version import __version__
+
+# Heavy imports stand inside the commands, so that --help answers at once.
+
+
+class _Fps(click.ParamType):
+    name = "number|source"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        if value == "source":
+            return float("inf")
+        number = click.FLOAT.convert(value, param, ctx)
+        if not number > 0:
+            self.fail(f"{value}: wanted a positive number or 'source'", param, ctx)
+        return float(number)
+
+
+class _Size(click.ParamType):
+    name = "HxW"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int]:
+        try:
+            height, width = (int(part) for part in value.lower().split("x"))
+        except ValueError:
+            self.fail(f"{value!r}: wanted height x width, such as 240x480", param, ctx)
+        if height < 1 or width < 1:
+            self.fail(f"{value!r}: wanted at least 1x1", param, ctx)
+        return height, width
+
+
+_STEREO = click.option(
+    "--stereo",
+    type=click.Choice(["auto", "mono", "tb", "sbs"]),
+    default="auto",
+    show_default=True,
+    help="How two eyes share the frame: tb on top of each other, sbs side by side. auto reads the "
+    "file's metadata, else compares the halves and says what it took.",
+)
+_COLORMAP = click.option(
+    "--colormap",
+    type=click.Choice(["inferno", "viridis", "cividis"]),
+    default="inferno",
+    show_default=True,
+    help="Colours of the overlay; all safe for colour-blind eyes.",
+)
+_OPACITY = click.option(
+    "--opacity", type=click.FloatRange(0, 1), default=0.7, show_default=True, help="At the peak."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="sal360")
+def cli() -> None:
+    """Predict where viewers look in 360-degree video.
+
+    \b
+    sal360 predict clip.mp4            saliency of every sampled frame, and an overlay video
+    sal360 view predictions/clip       look around in it, in a browser
+    sal360 info                        what is installed here, and which models there are
+
+    Panoramas are equirectangular: the full sphere, longitude across, latitude up.
+    """
+
+
+@cli.command()
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--model", default="sst-sal-noflow", show_default=True, help="See `sal360 info`.")
+@click.option(
+    "--weights",
+    default=None,
+    help="'official' (downloaded once, checked by hash), or a .pth or .safetensors file. "
+    "[default: official where there are any]",
+)
+@_STEREO
+@click.option(
+    "--fps",
+    type=_Fps(),
+    default=None,
+    help="Predictions per second. The default is the rate the model was trained at (8 for "
+    "SST-Sal: one frame in round(source/8)); 'source' predicts every frame. Of a folder of "
+    "frames: the rate at which they were taken.",
+)
+@click.option("--start", type=click.FloatRange(0), default=0.0, help="First second to predict.")
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Length to predict.")
+@click.option("--device", default=None, help="cpu, cuda, cuda:1, mps. [default: cuda if present]")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("predictions"),
+    show_default=True,
+    help="Folder that gets one folder per input.",
+)
+@click.option("--size", type=_Size(), default="240x480", show_default=True, help="Size of a map.")
+@click.option("--overlay/--no-overlay", "with_overlay", default=True, help="Write overlay.mp4.")
+@click.option("--force", is_flag=True, help="Write over an earlier prediction.")
+@click.option("--resume", is_flag=True, help="Go on where an interrupted prediction stopped.")
+def predict(
+    inputs: tuple[Path, ...],
+    model: str,
+    weights: str | None,
+    out: Path,
+    device: str | None,
+    **settings: Any,
+) -> None:
+    """Saliency of each VIDEO, IMAGE or FOLDER of frames.
+
+    \b
+    Writes, per input, OUT/NAME/
+      maps/000012.npz   density (H, W) per steradian, frame number, time in seconds
+      png/000012.png    the same as 8-bit grey, 255 at the frame's maximum
+      overlay.mp4       the video with its saliency laid over it (overlay.jpg for an image)
+      record.json       what was run, with which settings, and how fast
+
+    \b
+    sal360 predict clip.mp4
+    sal360 predict clip.mp4 --model sst-sal --stereo tb --start 10 --seconds 5
+    sal360 predict frames/ --fps 8 --out results --no-overlay
+
+    Ctrl-C keeps the maps that are finished; --resume goes on from there, to the same numbers.
+    """
+    from sal360._runtime import tune_allocator
+    from sal360.inference import predict_video
+    from sal360.models import MODELS, load_model
+    from sal360.sources import expand, open_source
+
+    if settings["force"] and settings["resume"]:
+        raise click.UsageError("--force and --resume exclude each other")
+    paths = expand(list(inputs))
+    sources = [open_source(path, settings["stereo"], settings["fps"]) for path in paths]
+    tune_allocator()
+    if weights is None and model in MODELS and MODELS[model].official:
+        weights = "official"
+    network = load_model(model, weights, device=_device(device))
+    for path, source, name in zip(paths, sources, _names(paths), strict=True):
+        _say(_described(source, settings, network))
+        target = out / name
+        try:
+            record = predict_video(path, network, target, progress=True, **settings)  # type: ignore[arg-type]
+        except KeyboardInterrupt:
+            _say(f"interrupted: finished maps are in {target}; --resume goes on from there")
+            raise
+        _say(f"{target}: {record['maps']} maps, {record['frames_per_s']:.2f} frames/s")
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="[default: FOLDER/overlay.mp4]")
+@_OPACITY
+@_COLORMAP
+@click.option("--force", is_flag=True, help="Write over an existing file.")
+def overlay(folder: Path, out: Path | None, force: bool, **look: Any) -> None:
+    """Draw the overlay of a prediction FOLDER again, with another look."""
+    from sal360 import rendering
+
+    source, predictions = _prediction(folder)
+    out = out or folder / ("overlay.jpg" if source.kind == "image" else "overlay.mp4")
+    _free(out, force)
+    rendering.overlay(source, predictions, out, progress=True, **look)
+    _say(f"{out}: written")
+
+
+@cli.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="[default: view.html]")
+@_STEREO
+@_OPACITY
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=20.0,
+    show_default=True,
+    help="Length of a video to put into the page.",
+)
+@click.option("--force", is_flag=True, help="Write over an existing file.")
+@click.option("--open", "show", is_flag=True, help="Open it in the browser.")
+def view(
+    path: Path,
+    out: Path | None,
+    stereo: str,
+    opacity: float,
+    seconds: float,
+    force: bool,
+    show: bool,
+) -> None:
+    """Look around in a VIDEO, an IMAGE or a prediction FOLDER.
+
+    Writes one HTML file that holds the picture and the viewer, and needs no network.
+    """
+    from sal360 import rendering
+    from sal360.sources import open_source
+    from sal360.viewer import view as make
+
+    out = out or Path("view.html")
+    _free(out, force)
+    with tempfile.TemporaryDirectory() as scratch:
+        if path.is_dir() and (path / "record.json").is_file():
+            source, predictions = _prediction(path)
+            pair = Path(scratch) / ("pair.jpg" if source.kind == "image" else "pair.mp4")
+            rendering.stacked(source, predictions, pair)
+            page = make(pair, stacked=True, opacity=opacity, caption=source.path.name)
+        else:
+            source = open_source(path, stereo)
+            _say(f"{path}: {source.stereo.layout} ({source.stereo.reason})")
+            film = Path(scratch) / ("film.jpg" if source.kind == "image" else "film.mp4")
+            rendering.plain(source, film, seconds)
+            page = make(film, caption=path.name)
+        page.save(out)
+    _say(f"{out}: written, {out.stat().st_size / 1e6:.1f} MB")
+    if show:
+        click.launch(str(out.resolve()))
+
+
+@cli.group()
+def data() -> None:
+    """The real files that the book uses: list them, fetch them."""
+
+
+@data.command("list")
+def data_list() -> None:
+    """Every file of the registry, whether it is here, and its licence."""
+    from sal360.datasets import download
+
+    folder = download.cache_folder()
+    click.echo(f"cache: {folder}")
+    for remote in download.registry().values():
+        mark = "here" if (folder / remote.path).is_file() else "-"
+        click.echo(f"{mark:5}{remote.path:40}{remote.licence}")
+
+
+@data.command("download")
+@click.argument("names", nargs=-1, required=True)
+def data_download(names: tuple[str, ...]) -> None:
+    """Fetch files by NAME or by the start of their names (``samples``, ``avtrack360/images``).
+
+    Each is checked by its hash; what is here already is not fetched again.
+    """
+    from sal360.datasets import download
+
+    known = download.registry()
+    wanted = [
+        path
+        for path in known
+        if any(path == n or path.startswith(n.rstrip("/") + "/") for n in names)
+    ]
+    for name in names:
+        if not any(path == name or path.startswith(name.rstrip("/") + "/") for path in known):
+            raise ValueError(f"{name}: not in the registry (sal360 data list)")
+    for path in wanted:
+        click.echo(f"{download.fetch(path, progress=True)}  [{known[path].licence}]")
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def info(as_json: bool) -> None:
+    """Versions, device, cache and models."""
+    import torch
+
+    from sal360.datasets import download
+    from sal360.models import MODELS
+
+    folder = download.cache_folder()
+
+    def weights(card: Any) -> str:
+        if card.official is None:
+            return "none needed"
+        return "official, here" if (folder / card.official).is_file() else "official, to download"
+
+    cuda = torch.cuda.is_available()
+    report = {
+        "sal360": __version__,
+        "python": f"{platform.python_version()} on {platform.platform()}",
+        "packages": {
+            name: _version(name)
+            for name in ("torch", "numpy", "opencv-python-headless", "av", "plotly", "jupyter-book")
+        },
+        "device": torch.cuda.get_device_name(0) if cuda else f"cpu, {os.cpu_count()} cores",
+        "cache": str(folder),
+        "models": {
+            n: {"summary": c.summary, "weights": weights(c), "limits": c.limits}
+            for n, c in MODELS.items()
+        },
+    }
+    if as_json:
+        click.echo(json.dumps(report, indent=1))
+        return
+    for key in ("sal360", "python", "device", "cache"):
+        click.echo(f"{key:12}{report[key]}")
+    for name, version in report["packages"].items():  # type: ignore[attr-defined]
+        click.echo(f"  {name:26}{version}")
+    click.echo("models")
+    for name, card in MODELS.items():
+        click.echo(f"  {name:18}{card.summary} [{weights(card)}]")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; the exit status is returned, for the console script to pass on."""
+    warnings.showwarning = lambda message, *_: _say(f"warning: {message}")
+    try:
+        return cli.main(arguments, prog_name="sal360", standalone_mode=False) or 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return 0
+    except click.ClickException as error:
+        _say(" ".join(error.format_message().split()))
+        return 2
+    except (KeyboardInterrupt, click.Abort):
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, TypeError, OSError) as error:
+        if os.environ.get("SAL360_DEBUG"):
+            raise
+        _say(" ".join(_message(error).split()))
+        return 2
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
+def _say(line: str) -> None:
+    click.echo(f"sal360: {line}", err=True)
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _device(name: str | None) -> str:
+    import torch
+
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise click.UsageError(f"--device {name}: {str(error).splitlines()[0]}") from None
+    return name
+
+
+def _names(paths: list[Path]) -> list[str]:
+    """A folder name per input: its stem, numbered where two inputs share one."""
+    names: list[str] = []
+    for path in paths:
+        stem = path.resolve().stem
+        name, k = stem, 2
+        while name in names:
+            name, k = f"{stem}-{k}", k + 1
+        names.append(name)
+    return names
+
+
+def _described(source: Any, settings: dict[str, Any], model: Any) -> str:
+    fps = settings["fps"] or model.rate
+    if source.kind == "image":
+        what = "one picture"
+    elif source.kind == "folder":
+        what = f"{source.total} pictures, taken as {source.fps:g} frames/s"
+    else:
+        step = 1 if fps is None or fps == float("inf") else max(1, round(source.fps / fps))
+        every = "every frame" if step == 1 else f"one frame in {step}"
+        what = f"{source.fps:.2f} frames/s, predicting {every} ({source.fps / step:.2f} per s)"
+    return f"{source.path}: {what}; {source.stereo.layout} ({source.stereo.reason})"
+
+
+def _prediction(path: Path) -> tuple[Any, Any]:
+    """A prediction folder and the source it was made from, as its record tells."""
+    from sal360.results import PredictionFolder
+    from sal360.sources import open_source
+
+    folder = PredictionFolder(path)
+    made_from = folder.read_record()["source"]
+    rate = made_from["fps"] if made_from["kind"] == "folder" else None
+    return open_source(made_from["path"], made_from["stereo"], rate), folder
+
+
+def _free(out: Path, force: bool) -> None:
+    if out.exists() and not force:
+        raise FileExistsError(f"{out}: exists; --force writes over it")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

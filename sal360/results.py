@@ -1,0 +1,171 @@
+"""A folder of predictions: one map per frame, and a record of how they came about.
+
+    maps/000012.npz    density (H, W) float32, per steradian; index and time of its frame
+    png/000012.png     the same as 8-bit grey, 255 at the maximum of the frame
+    overlay.mp4        the video with its maps laid over it (overlay.jpg for a picture)
+    record.json        what was run, on what, with which settings, and how far it came
+
+Frames are named by their number in the source. Files appear under their final name only when
+they are complete, so a folder that was interrupted at any moment can be used and continued.
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sal360._version import __version__
+from sal360.images import write_image
+from sal360.overlay import levels
+from sal360.sources import Source
+
+SCHEMA = "sal360/prediction/1"
+
+
+class PredictionFolder:
+    """Reads and writes the layout above."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def record_path(self) -> Path:
+        """Where the record lies."""
+        return self.path / "record.json"
+
+    def create(self) -> None:
+        """Make the folders."""
+        for name in ("maps", "png"):
+            (self.path / name).mkdir(parents=True, exist_ok=True)
+
+    def clear(self) -> None:
+        """Remove what an earlier prediction wrote, and nothing else.
+
+        Raises:
+            FileExistsError: the folder holds something, but no record of ours: it is left alone.
+        """
+        if not self.record_path.is_file():
+            raise FileExistsError(f"{self.path}: not a prediction of sal360, left alone")
+        for name, pattern in (("maps", "*.npz"), ("png", "*.png"), (".", "overlay.*")):
+            for path in (self.path / name).glob(pattern):
+                path.unlink()
+        self.record_path.unlink()
+
+    def write_map(self, index: int, time: float, density: NDArray[np.float32]) -> None:
+        """Store the map of one frame, the npz last: its presence means "done"."""
+        png = self.path / "png" / f"{index:06d}.png"
+        write_image(png, levels(density))
+        final = self.path / "maps" / f"{index:06d}.npz"
+        partial = final.with_suffix(".part.npz")
+        np.savez(partial, density=density, index=index, time=time)
+        os.replace(partial, final)
+
+    def has_map(self, index: int) -> bool:
+        """Whether the map of a frame is complete."""
+        return (self.path / "maps" / f"{index:06d}.npz").is_file()
+
+    def frames(self) -> list[int]:
+        """Numbers of the frames that have a map, ascending."""
+        names = (p.name for p in (self.path / "maps").glob("*.npz"))
+        return sorted(int(name[:-4]) for name in names if name[:-4].isdigit())
+
+    def read_map(self, index: int) -> tuple[NDArray[np.float32], float]:
+        """Density ``(H, W)`` and time in seconds of one frame."""
+        path = self.path / "maps" / f"{index:06d}.npz"
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return stored["density"], float(stored["time"])
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(f"{path}: not a map of sal360 ({error})") from None
+
+    def maps_at(self, times: Iterable[float]) -> Iterator[NDArray[np.float32]]:
+        """Densities at ascending times, linear between two predictions, held at the ends."""
+        known = self.frames()
+        if not known:
+            raise ValueError(f"{self.path}: holds no maps")
+        stamps = [self.read_map(index)[1] for index in known]
+        cache: dict[int, NDArray[np.float32]] = {}
+
+        def density(k: int) -> NDArray[np.float32]:
+            for old in [o for o in cache if o < k - 1]:
+                del cache[old]
+            if k not in cache:
+                cache[k] = self.read_map(known[k])[0]
+            return cache[k]
+
+        for time in times:
+            after = bisect.bisect_right(stamps, time)
+            if after == 0 or after == len(stamps):
+                yield density(min(after, len(stamps) - 1))
+                continue
+            low, high = stamps[after - 1], stamps[after]
+            share = np.float32((time - low) / (high - low))
+            yield (1 - share) * density(after - 1) + share * density(after)
+
+    def write_record(self, record: dict[str, Any]) -> None:
+        """Store the record, whole or not at all."""
+        partial = self.record_path.with_suffix(".part")
+        partial.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+        os.replace(partial, self.record_path)
+
+    def read_record(self) -> dict[str, Any]:
+        """The record of this folder.
+
+        Raises:
+            FileNotFoundError: there is none. ValueError: not a record, or of another schema.
+        """
+        if not self.record_path.is_file():
+            raise FileNotFoundError(f"{self.record_path}: no such file; is this a prediction?")
+        try:
+            record = json.loads(self.record_path.read_text("utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{self.record_path}: not JSON ({error})") from None
+        if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+            raise ValueError(f"{self.record_path}: not a record of schema {SCHEMA}")
+        return record
+
+
+def new_record(source: Source, model: Any, settings: dict[str, Any]) -> dict[str, Any]:
+    """What is known about a run before it starts, in the schema of ``record.json``."""
+    import torch
+
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    return {
+        "schema": SCHEMA,
+        "sal360": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "source": {
+            "path": str(source.path.resolve()),
+            "kind": source.kind,
+            "sha256": None if source.kind == "folder" else sha256(source.path),
+            "fps": source.fps,
+            "frames": source.total,
+            "stereo": source.stereo.layout,
+            "stereo_reason": source.stereo.reason,
+        },
+        "model": getattr(model, "origin", None) or {"name": type(model).__name__},
+        "settings": settings,
+        "device": str(device),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
+        "status": "running",
+    }
+
+
+def sha256(path: str | Path) -> str:
+    """Hash of a file, read in pieces."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

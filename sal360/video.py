@@ -47,6 +47,7 @@ _AV_PROJECTION = (
     "fisheye",
 )
 _AV_STEREO: dict[int, Stereo] = {0: "mono", 1: "sbs", 2: "tb"}
+_UNTURNED = struct.pack("<5i", 1, 0, 0, 0, 1)  # the start of a display matrix that does nothing
 _EARLY = 0.1  # frames; a time that many before a limit is on it (Matroska rounds to 1 ms)
 
 
@@ -64,6 +65,8 @@ class VideoInfo:
         duration: seconds; None if nothing in the file tells.
         codec: FFmpeg's name, such as ``"h264"``.
         rotation: degrees clockwise (0, 90, 180, 270) from the stored to the upright picture.
+        matrix: the same and mirrors too: stored pixel (x, y) is shown at (a x + c y, b x + d y),
+            for (a, b, c, d) up to a common scale.
         spherical: the file's 360-degree metadata, if any.
         stereo: how two eyes are stacked, if the file says so.
         has_audio: whether there is an audio stream.
@@ -79,6 +82,7 @@ class VideoInfo:
     duration: float | None
     codec: str
     rotation: int
+    matrix: tuple[int, int, int, int]
     spherical: SphericalInfo | None
     stereo: Stereo | None
     has_audio: bool
@@ -138,6 +142,9 @@ def _decoded(container: Any, stream: Any, damage: list[int]) -> Iterator[Any]:
         except av.error.FFmpegError:  # the container itself is broken from here on
             damage[0] += 1
             return
+        except IndexError:  # PyAV met a stream that began after the file was opened; read past it
+            packets = container.demux(stream)
+            continue
         if packet is None:
             return
         try:
@@ -149,20 +156,6 @@ def _decoded(container: Any, stream: Any, damage: list[int]) -> Iterator[Any]:
         yield from frames
 
 
-def _side_data(frame: Any, name: str, size: int) -> bytes | None:
-    data = next((bytes(item) for item in frame.side_data if item.type.name == name), b"")
-    return data if len(data) >= size else None
-
-
-def _matrix(frame: Any) -> tuple[int, int, int, int]:
-    """The 2x2 part of the display matrix: stored (x, y) is shown at (a x + c y, b x + d y)."""
-    data = _side_data(frame, "DISPLAYMATRIX", 36)
-    if data is None:
-        return 1, 0, 0, 1
-    a, b, _, c, d = struct.unpack("<5i", data[:20])
-    return a, b, c, d
-
-
 def _upright(rgb: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
     a, b, c, d = matrix
     if abs(b) > abs(a):  # a quarter turn: swap the axes, then mirror as for a half turn
@@ -170,8 +163,13 @@ def _upright(rgb: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
     return rgb[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
-def _rgb(frame: Any) -> np.ndarray:
-    return _upright(frame.to_ndarray(format="rgb24"), _matrix(frame))
+def _rgb(frame: Any, reformatter: Any, info: VideoInfo) -> np.ndarray:
+    """One reformatter serves a whole file: making one per frame starts its threads every time."""
+    converted = reformatter.reformat(frame, format="rgb24")
+    rgb = converted.to_ndarray()  # a view where it can be
+    if converted is frame:  # already RGB: the decoder may still need these pixels
+        rgb = rgb.copy()
+    return _upright(rgb, info.matrix)
 
 
 def probe(path: PathLike) -> VideoInfo:
@@ -185,7 +183,10 @@ def probe(path: PathLike) -> VideoInfo:
         frame = next(_decoded(container, stream, [0]), None)
         if frame is None:
             raise ValueError(f"{path}: no frame can be decoded")
-        a, b, _, d = _matrix(frame)
+        # Ask for side data once: in PyAV it ties frame and data into a cycle, and cycles wait for
+        # Python's garbage collector. Asked of every frame, hundreds of frames would wait with them.
+        side = {item.type.name: bytes(item) for item in frame.side_data}
+        a, b, _, c, d = struct.unpack("<5i", side.get("DISPLAYMATRIX", _UNTURNED)[:20])
         rotation = round(math.degrees(math.atan2(b, a)) / 90) % 4 * 90
         if a * d < 0 and not b:  # a mirror is no rotation
             rotation = 0
@@ -199,11 +200,8 @@ def probe(path: PathLike) -> VideoInfo:
         duration = _duration(container, stream)
         frames = stream.frames if exact else duration and max(1, round(duration * fps))
 
-        spherical = read_spherical(path) or _spherical(stream, frame)
-        eyes = _side_data(frame, "STEREO3D", 4)
-        stereo = spherical.stereo if spherical else None
-        if stereo is None and eyes:
-            stereo = _AV_STEREO.get(eyes[0])
+        eyes = _AV_STEREO.get(side["STEREO3D"][0]) if "STEREO3D" in side else None
+        spherical = read_spherical(path) or _spherical(stream, side, eyes)
         return VideoInfo(
             path=Path(path),
             width=width,
@@ -215,28 +213,28 @@ def probe(path: PathLike) -> VideoInfo:
             duration=duration,
             codec=stream.codec_context.name,
             rotation=rotation,
+            matrix=(a, b, c, d),
             spherical=spherical,
-            stereo=stereo,
+            stereo=(spherical and spherical.stereo) or eyes,
             has_audio=bool(container.streams.audio),
         )
 
 
 def _duration(container: Any, stream: Any) -> float | None:
-    if stream.duration:
+    if stream.duration and stream.duration > 0:
         return float(stream.duration * stream.time_base)
     try:  # Matroska keeps a stream's own length in a tag, "00:01:02.500000000"
         hours, minutes, seconds = stream.metadata.get("DURATION", "").split(":")
         return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
     except ValueError:
-        return container.duration / 1e6 if container.duration else None
+        return container.duration / 1e6 if (container.duration or 0) > 0 else None
 
 
-def _spherical(stream: Any, frame: Any) -> SphericalInfo | None:
+def _spherical(stream: Any, side: dict[str, bytes], eyes: Stereo | None) -> SphericalInfo | None:
     """Matroska's metadata: FFmpeg hands V2 over as side data, and V1 as a tag."""
-    mapping, eyes = _side_data(frame, "SPHERICAL", 4), _side_data(frame, "STEREO3D", 4)
-    if mapping and mapping[0] < len(_AV_PROJECTION):
-        stereo = _AV_STEREO.get(eyes[0]) if eyes else None
-        return SphericalInfo(_AV_PROJECTION[mapping[0]], stereo, "v2")
+    number = side["SPHERICAL"][0] if "SPHERICAL" in side else len(_AV_PROJECTION)
+    if number < len(_AV_PROJECTION):
+        return SphericalInfo(_AV_PROJECTION[number], eyes, "v2")
     tags = {key.lower(): value for key, value in stream.metadata.items()}
     return parse_v1_xml(tags.get("spherical-video", "").encode())
 
@@ -271,7 +269,7 @@ def count_selected(
     first = max(0, math.ceil(start * info.fps - _EARLY))
     ends = [info.frames] if info.frames else []
     if seconds is not None and seconds < math.inf:
-        ends.append(math.ceil((start + seconds) * info.fps - _EARLY))
+        ends.append(math.ceil(start * info.fps + max(seconds * info.fps, 2 * _EARLY) - _EARLY))
     return max(0, math.ceil((min(ends) - first) / _step(info, fps))) if ends else None
 
 
@@ -307,7 +305,7 @@ def read_frames(
         size: ``(H, W)`` to resize to, after taking one eye: areas are averaged along an axis that
             shrinks, and pixels interpolated along one that grows.
     Yields:
-        `Frame` with ``rgb`` uint8 ``(H,W,3)``, upright, writable, its own copy.
+        `Frame` with ``rgb`` uint8 ``(H,W,3)``, upright, yours to write into.
     Raises:
         FileNotFoundError, ValueError: as `probe`; or an argument, named with what was found.
     """
@@ -332,24 +330,35 @@ def read_frames(
 
 
 def _selected(
-    info: VideoInfo, step: int, start: float, seconds: float | None
+    info: VideoInfo, step: int, start: float, seconds: float | None, jump: bool = True
 ) -> Iterator[tuple[int, float, np.ndarray]]:
+    from av.video.reformatter import VideoReformatter
+
     early = _EARLY / info.fps
-    end = math.inf if seconds is None else start + seconds - early
-    damage = [0]
+    end = math.inf if seconds is None else start + max(seconds, 2 * early) - early
+    in_time = info.variable and step > 1  # else every so many frames, as published
+    damage, reformatter, time = [0], VideoReformatter(), start
+    troubles: list[str] = []
     with _opened(info.path) as (container, stream):
         tick = float(stream.time_base)
         origin = stream.start_time
         index, resume = -1, -math.inf
-        if start > 1 and origin is not None:  # below a second, decoding forward is quicker
-            target = origin + (start - early) / tick
-            before, resume = _seek(container, stream, info, origin, target)
-            index += before
+        if jump and start > 1 and origin is not None:  # below a second, decoding is as quick
+            landed = _seek(container, stream, info, origin, origin + (start - early) / tick)
+            if landed is None:
+                yield from _selected(info, step, start, seconds, jump=False)
+                return
+            index, resume = landed[0] - 1, landed[1]
         anchor: tuple[int, float] | None = None  # the first frame kept
         due = 0
         for frame in _decoded(container, stream, damage):
-            if frame.pts is not None and frame.pts < resume:
-                continue  # belongs to the group of pictures before the one jumped to
+            if resume > -math.inf and frame.pts is not None:
+                if frame.pts < resume:
+                    continue  # belongs to the group of pictures before the one jumped to
+                if frame.pts > resume:  # landed elsewhere: the number would be wrong
+                    yield from _selected(info, step, start, seconds, jump=False)
+                    return
+                resume = -math.inf
             index += 1
             if frame.pts is None:
                 time = index / info.fps
@@ -364,19 +373,21 @@ def _selected(
                 break
             anchor = anchor or (index, time)
             position = index - anchor[0]
-            if info.variable:
+            if in_time:
                 position = math.floor((time - anchor[1]) * info.fps + 0.5)
             if position >= due:
                 due = (position // step + 1) * step
-                yield index, time, _rgb(frame)
+                yield index, time, _rgb(frame, reformatter, info)
         else:
-            missing = (info.frames or 0) - index - 1
-            slack = 0 if info.frames_exact else 2 + (info.frames or 0) // 50
-            if missing > slack:
-                about = "" if info.frames_exact else "about "
-                _warn(f"{info.path}: ends after {index + 1} of {about}{info.frames} frames")
+            if info.frames_exact and index + 1 < (info.frames or 0):
+                troubles.append(f"ends after {index + 1} of {info.frames} frames")
+            length = info.duration or 0  # of the sound, in some files: so be slow to complain
+            if not info.frames_exact and length - time > 0.02 * length + 3 / info.fps:
+                troubles.append(f"ends at {time:.1f} of {length:.1f} s")
     if damage[0]:
-        _warn(f"{info.path}: {damage[0]} damaged packets; kept what could be decoded")
+        troubles.append(f"{damage[0]} damaged packets, kept what could be decoded")
+    if troubles:
+        _warn(f"{info.path}: {'; '.join(troubles)}")
 
 
 def _warn(message: str) -> None:
@@ -385,12 +396,12 @@ def _warn(message: str) -> None:
 
 def _seek(
     container: Any, stream: Any, info: VideoInfo, first: int, target: float
-) -> tuple[int, float]:
+) -> tuple[int, float] | None:
     """Go to a key frame shown at or before ``target`` (ticks).
 
     Returns:
-        How many frames are shown before it, and its own time in ticks. Where a seek does not work,
-        or that number could not be known, it goes to the first frame and returns ``(0, -inf)``.
+        How many frames are shown before it, and its own time in ticks; None if a seek does not
+        work here or that number cannot be known, and the container is then anywhere.
     """
     import av
 
@@ -400,24 +411,24 @@ def _seek(
             container.seek(int(target - back), stream=stream, backward=True)
             packets = list(islice(container.demux(stream), 32))
             times = [p.pts for p in packets if p.pts is not None]
+            if not packets:
+                return None
             key = packets[0]
-            container.seek(int(target - back), stream=stream, backward=True)
-            if times and key.pts is not None and key.pts <= target and key.is_keyframe:
+            if key.is_keyframe and key.pts is not None and key.pts <= target:
+                container.seek(int(target - back), stream=stream, backward=True)
                 entries = getattr(stream, "index_entries", ())
                 if 0 < stream.frames == len(entries) and key.dts is not None:
                     # A complete index (mp4): count. Frames decoded after the key frame and shown
                     # before it are there too, in a film with open groups of pictures.
                     before = sum(entry.timestamp < key.dts for entry in entries)
                     return before + sum(pts < key.pts for pts in times), key.pts
-                if not info.variable:
-                    time = (key.pts - first) * float(stream.time_base)
-                    return round(time * info.fps), key.pts
-                break
+                if info.variable:
+                    return None
+                return round((key.pts - first) * float(stream.time_base) * info.fps), key.pts
             back = 2 * back or 1 / float(stream.time_base)
-    except av.error.FFmpegError:
+    except (av.error.FFmpegError, IndexError):  # IndexError: as in `_decoded`
         pass
-    container.seek(int(first), stream=stream, backward=True)
-    return 0, -math.inf
+    return None
 
 
 def one_eye(rgb: np.ndarray, stereo: Stereo, eye: Literal["left", "right"] = "left") -> np.ndarray:
@@ -460,14 +471,17 @@ class StereoChoice:
     reason: str
 
 
-# Two eyes see nearly the same; two halves of one panorama do not. What they do share is that the
-# sky is above the ground, so the mean of each row is removed before correlating. Measured:
-#                                     top/bottom      left/right
-#   24 mono panoramas (photographs)   -.14 ... .09    -.51 ... .27
-#   a stereo film, top/bottom         .89             .25
-# and the photographs stacked with themselves, moved sideways by 2 % of the width: above .6.
-# So .5 has .2 and more on either side. Where the whole frame has the shape of one panorama (2:1)
-# the eyes would have to be squeezed, which is rarer, and it must look like it more: .7.
+# Two eyes see nearly the same; two halves of one panorama do not. What these do share is a sky
+# above a ground, so each row's mean is removed before correlating. Measured with `_likeness`:
+#                                           top/bottom      left/right
+#   24 photographs, one panorama each       -.15 ... .09    -.53 ... .28
+#   a film with its eyes on top of each
+#   other, ten frames                       .927 ... .929   .22 ... .29
+#   the photographs stacked with a copy     .79 and more    .79 and more    1 % of the width (a
+#   of themselves that is moved sideways    .65             .65             metre away), 2 %,
+#   most at the bottom, by at most          .54             .54             3 % (a third of one)
+# .5 leaves .22 below it and the film .43 above. A frame in the shape of one panorama (2:1) could
+# hold two eyes only if they were squeezed, which is rarer: it must look more like it, .7.
 _SAME = 0.5
 _SAME_IF_SQUEEZED = 0.7
 _TEXTURE = 2.0  # grey levels (of 255) of a half's deviation; below, there is nothing to compare
@@ -547,17 +561,19 @@ def resolve_stereo(source: PathLike | VideoInfo, requested: str = "auto") -> Ste
 def _glances(info: VideoInfo) -> Iterator[np.ndarray]:
     """Key frames spread over the file; where a seek fails, the frames seen before it."""
     import av
+    from av.video.reformatter import VideoReformatter
 
+    reformatter = VideoReformatter()
     with _opened(info.path) as (container, stream):
-        yield _rgb(next(_decoded(container, stream, [0])))
-        for i in range(1, _GLANCES if info.duration else 0):
+        for i in range(_GLANCES if info.duration else 1):
             try:
-                container.seek(int(i / _GLANCES * (info.duration or 0) * 1e6))
+                if i:
+                    container.seek(int(i / _GLANCES * (info.duration or 0) * 1e6))
                 frame = next(_decoded(container, stream, [0]), None)
             except av.error.FFmpegError:
                 return
             if frame is not None:
-                yield _rgb(frame)
+                yield _rgb(frame, reformatter, info)
 
 
 # --- writing -------------------------------------------------------------------------------------
@@ -699,7 +715,7 @@ class VideoWriter:
                     if self._spherical:
                         write_spherical(self._scratch, self._stereo)
                     os.replace(self._scratch, self.path)
-        except OSError:
+        except Exception:
             if not failed:  # else the body's own error is the one to tell
                 raise
         finally:

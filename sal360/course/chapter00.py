@@ -1,0 +1,91 @@
+"""Exercises of chapter 00: predictions, and what they are worth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sal360.baselines import equator_density
+from sal360.course.checking import Case, answered, ask, exercise
+from sal360.datasets.synthetic import SyntheticClip, render_clip
+from sal360.metrics import cc, nss
+from sal360.projections import rotate_erp
+from sal360.sphere import rotation_matrix
+
+
+@lru_cache(maxsize=1)
+def practice_clip() -> SyntheticClip:
+    """The embedded clip at the size of the exercises: 12 frames of 64 x 128."""
+    return render_clip(12, 64, 128)
+
+
+def equator_score() -> float:
+    """Correlation of the equator prior with the truth of the practice clip, mean of its frames."""
+    truth = practice_clip().truth
+    return float(cc(equator_density(64, 128), truth).mean())
+
+
+@exercise("00.1")
+def by_eye(fixations: Any) -> Iterator[Case]:
+    """Three places (lon, lat in degrees) where you would look in frame 0."""
+    points = torch.as_tensor(answered(fixations), dtype=torch.float64)
+    yield Case(
+        "three places, each (lon, lat)", points.shape == (3, 2), f"shape {tuple(points.shape)}"
+    )
+    inside = bool((points[:, 0].abs() <= 180).all() and (points[:, 1].abs() <= 90).all())
+    yield Case("degrees: lon within 180, lat within 90", inside, str(points.tolist()))
+    apart = all(not torch.equal(points[a], points[b]) for a, b in ((0, 1), (0, 2), (1, 2)))
+    yield Case("three different places", apart, str(points.tolist()))
+    truth = practice_clip().truth[0]
+    for lon, lat in points.tolist():
+        score = float(nss(truth, [[math.radians(lon), math.radians(lat)]]))
+        yield Case(
+            "each lies where the truth is above its mean (NSS > 0)",
+            score > 0,
+            f"lon {lon:g}, lat {lat:g}: NSS {score:.2f}; nothing moves there",
+        )
+
+
+@exercise("00.2")
+def beat_the_equator(predict: Callable[[Tensor, Tensor], Tensor]) -> Iterator[Case]:
+    """``predict(frame, next_frame) -> (H, W)`` must correlate with truth better than the prior."""
+    clip = practice_clip()
+    prior = equator_density(64, 128)
+    gains = []
+    for t in range(len(clip.frames) - 1):
+        out = torch.as_tensor(ask(predict, clip.frames[t].clone(), clip.frames[t + 1].clone()))
+        yield Case(
+            "one map per frame, (64, 128)", out.shape == (64, 128), f"frame {t}: {tuple(out.shape)}"
+        )
+        fine = bool(torch.isfinite(out).all() and (out >= 0).all())
+        yield Case("finite and not negative", fine, f"frame {t}: minimum {float(out.min()):.3g}")
+        truth = clip.truth[t]
+        gains.append(float(cc(out, truth)) - float(cc(prior, truth)))
+    mean = sum(gains) / len(gains)
+    worst = min(range(len(gains)), key=gains.__getitem__)
+    yield Case(
+        "on average closer to the truth than the equator prior",
+        mean > 0.1,
+        f"mean gain in CC {mean:+.3f}, wanted above +0.1; worst in frame {worst}: {gains[worst]:+.3f}",
+    )
+
+
+@exercise("00.3")
+def break_the_prior(tilt: Any) -> Iterator[Case]:
+    """A rotation (yaw, pitch, roll in degrees) of the world that ruins the equator prior."""
+    angles = [math.radians(float(a)) for a in answered(tilt)]
+    yield Case("three angles: yaw, pitch, roll", len(angles) == 3, f"{len(angles)} of them")
+    truth = practice_clip().truth[:, None]
+    turned = rotate_erp(truth, rotation_matrix(*angles))[:, 0]
+    prior = equator_density(64, 128)
+    before, after = float(cc(prior, truth[:, 0]).mean()), float(cc(prior, turned).mean())
+    yield Case(
+        "the prior loses two thirds of its correlation",
+        after < before / 3,
+        f"{list(tilt)} degrees: CC {after:.3f}, was {before:.3f}",
+    )

@@ -1,0 +1,117 @@
+"""What it means to check an answer: properties in order, inputs from simple to awkward."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+
+class Case(NamedTuple):
+    """One property on one input: whether it holds, and how to tell that it does not."""
+
+    property: str
+    holds: bool
+    counterexample: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What :func:`check` found; true if every property held."""
+
+    exercise: str
+    passed: bool
+    message: str
+    waiting: bool = False
+
+    def __bool__(self) -> bool:
+        return self.passed
+
+    def __repr__(self) -> str:
+        return f"{self.exercise}: {self.message}"
+
+    def _repr_html_(self) -> str:
+        colour = "#757b85" if self.waiting else ("#009e73" if self.passed else "#d55e00")
+        text = html.escape(repr(self)).replace("\n", "<br>")
+        return f'<div style="border-left:4px solid {colour};padding:.3em .8em">{text}</div>'
+
+
+Exercise = Callable[[Any], Iterator[Case]]
+EXERCISES: dict[str, Exercise] = {}
+
+
+def exercise(name: str) -> Callable[[Exercise], Exercise]:
+    """Register the cases of an exercise under its number, such as ``"01.2"``."""
+
+    def register(cases: Exercise) -> Exercise:
+        EXERCISES[name] = cases
+        return cases
+
+    return register
+
+
+def check(name: str, answer: Any = ...) -> Answer:
+    """Try an answer to an exercise.
+
+    Args:
+        name: number of the exercise, such as ``"01.2"``.
+        answer: what the exercise asks for, usually a function. ``...`` (or a function that
+            returns ``...``) means "not yet".
+    Returns:
+        An :class:`Answer` that prints itself; ``bool(answer)`` is whether it passed.
+    Raises:
+        ValueError: no exercise of that name.
+    """
+    if name not in EXERCISES:
+        raise ValueError(f"name: {name!r}, wanted one of {', '.join(sorted(EXERCISES))}")
+    if answer is ...:
+        return Answer(name, False, "waiting for your answer.", waiting=True)
+    held: dict[str, int] = {}
+    try:
+        for case in EXERCISES[name](answer):
+            if not case.holds:
+                message = f"not yet. What fails: {case.property}.\nSmallest case: "
+                return Answer(name, False, message + case.counterexample)
+            held[case.property] = held.get(case.property, 0) + 1
+    except NotAnsweredError:
+        return Answer(name, False, "waiting for your answer.", waiting=True)
+    except AnswerRaisedError as error:
+        return Answer(name, False, f"not yet. Your answer raised {error}")
+    except (TypeError, ValueError, RuntimeError) as error:  # what came back cannot be used
+        return Answer(name, False, f"not yet. What your answer gave cannot be used: {error}")
+    return Answer(name, True, "solved. " + "; ".join(f"{p} ({n} cases)" for p, n in held.items()))
+
+
+class NotAnsweredError(Exception):
+    """The answer is still ``...``, or a function that returns it."""
+
+
+class AnswerRaisedError(Exception):
+    """The learner's function raised; the message says what, and for which arguments."""
+
+
+def answered(value: Any) -> Any:
+    """Pass a value on, unless it is the ``...`` of something not written yet."""
+    if value is ...:
+        raise NotAnsweredError
+    return value
+
+
+def ask(function: Any, *arguments: Any) -> Any:
+    """Call the learner's function; what goes wrong is told with its arguments."""
+    try:
+        value = function(*arguments)
+    except Exception as error:
+        given = ", ".join(_short(argument) for argument in arguments)
+        raise AnswerRaisedError(
+            f"{type(error).__name__}: {error}, called with ({given})"
+        ) from error
+    return answered(value)
+
+
+def _short(value: Any) -> str:
+    shape = getattr(value, "shape", None)
+    if shape is not None and tuple(shape) != ():
+        return f"a tensor of shape {tuple(shape)}"
+    return f"{value:.6g}" if isinstance(value, float) else repr(value)

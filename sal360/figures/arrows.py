@@ -1,0 +1,143 @@
+"""The frame of the book, to turn with a finger: axes, a sphere, and one direction that moves."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from sal360.figures.show import CYCLE, INK, Plot
+from sal360.sphere import lonlat_to_xyz
+
+
+def direction_figure(lat_deg: float = 35.0, step_deg: float = 15.0) -> Plot:
+    """A unit vector at one latitude; the slider turns its longitude once around.
+
+    The scene is drawn as a viewer at the centre has it: x right, y down, z forward.
+
+    Args:
+        lat_deg: latitude of the vector, degrees. step_deg: of the slider.
+    """
+    import plotly.graph_objects as go
+
+    lons = np.arange(-180.0, 180.0 + step_deg / 2, step_deg)
+    places = lonlat_to_xyz(np.radians(lons), np.radians(lat_deg)).numpy()
+
+    def drawn(xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return xyz[..., 2], -xyz[..., 0], -xyz[..., 1]  # plotly's z is up; ours is forward
+
+    def line(xyz: np.ndarray, colour: str, width: float, name: str) -> go.Scatter3d:
+        x, y, z = drawn(xyz)
+        return go.Scatter3d(
+            x=x,
+            y=y,
+            z=z,
+            mode="lines",
+            name=name,
+            hoverinfo="name",
+            line={"color": colour, "width": width},
+        )
+
+    def arrow(k: int) -> list[go.Scatter3d]:
+        d, lon = places[k], math.radians(lons[k])
+        foot = np.array([d[0], 0.0, d[2]])
+        along = np.linspace(0, lon, 40)
+        swept = 0.5 * np.stack((np.sin(along), 0 * along, np.cos(along)), -1)
+        up = np.linspace(0, math.radians(lat_deg), 20)
+        risen = lonlat_to_xyz(lon, up).numpy() * 0.5
+        tip = drawn(d)
+        label = (
+            f"lon {lons[k]:+.0f}, lat {lat_deg:+.0f}<br>x {d[0]:+.2f}, y {d[1]:+.2f}, z {d[2]:+.2f}"
+        )
+        return [
+            line(np.stack((np.zeros(3), d)), CYCLE[1], 7, "direction"),
+            line(np.stack((np.zeros(3), foot, d)), INK, 2, "its shadow on the floor"),
+            line(swept, CYCLE[0], 5, "longitude"),
+            line(risen, CYCLE[2], 5, "latitude"),
+            go.Scatter3d(
+                x=[tip[0]],
+                y=[tip[1]],
+                z=[tip[2]],
+                mode="markers+text",
+                text=[label],
+                textposition="top center",
+                marker={"size": 5, "color": CYCLE[1]},
+                hoverinfo="text",
+                name="tip",
+            ),
+        ]
+
+    start = int(np.argmin(np.abs(lons - 45)))
+    figure = go.Figure(data=[*arrow(start), *_globe(line), *_axes_of_frame(drawn)])
+    figure.frames = [
+        go.Frame(data=arrow(k), name=f"{lon:.0f}", traces=list(range(5)))
+        for k, lon in enumerate(lons)
+    ]
+    now = {
+        "mode": "immediate",
+        "frame": {"duration": 0, "redraw": True},
+        "transition": {"duration": 0},
+    }
+    steps = [
+        {"label": f"{lon:.0f}", "method": "animate", "args": [[f"{lon:.0f}"], now]} for lon in lons
+    ]
+    hidden = {"visible": False}
+    figure.update_layout(
+        showlegend=False,
+        scene={
+            "xaxis": hidden,
+            "yaxis": hidden,
+            "zaxis": hidden,
+            "aspectmode": "cube",
+            "camera": {"eye": {"x": -1.25, "y": -1.0, "z": 0.75}},
+        },
+        sliders=[
+            {
+                "active": start,
+                "steps": steps,
+                "pad": {"t": 8, "b": 4, "l": 12, "r": 12},
+                "currentvalue": {"prefix": "longitude ", "suffix": " degrees"},
+                "ticklen": 0,
+                "font": {"color": "rgba(0,0,0,0)"},
+            }
+        ],
+    )
+    figure.layout.sliders[0].currentvalue.font = {"color": INK}
+    alt = (
+        f"Unit sphere with axes x right, y down, z forward, and a direction at latitude "
+        f"{lat_deg:.0f} degrees whose longitude a slider turns from -180 to 180 degrees"
+    )
+    return Plot(figure, alt, height=460)
+
+
+def _globe(line) -> list:  # type: ignore[no-untyped-def]
+    turn = np.linspace(-np.pi, np.pi, 97)
+    rings = [lonlat_to_xyz(turn, np.radians(lat)).numpy() for lat in (-60, -30, 0, 30, 60)]
+    rise = np.linspace(-np.pi / 2, np.pi / 2, 49)
+    rings += [lonlat_to_xyz(np.radians(lon), rise).numpy() for lon in range(-180, 180, 45)]
+    faint = "rgba(117,123,133,0.35)"
+    return [line(ring, faint, 1.5, "globe") for ring in rings]
+
+
+def _axes_of_frame(drawn) -> list:  # type: ignore[no-untyped-def]
+    import plotly.graph_objects as go
+
+    parts = []
+    for k, name in enumerate(("x right", "y down", "z forward")):
+        end = np.zeros(3)
+        end[k] = 1.3
+        x, y, z = drawn(np.stack((np.zeros(3), end)))
+        parts.append(
+            go.Scatter3d(
+                x=x,
+                y=y,
+                z=z,
+                mode="lines+text",
+                text=["", name],
+                textposition="top center",
+                line={"color": INK, "width": 4},
+                hoverinfo="name",
+                name=name,
+            )
+        )
+    return parts

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sal360.projections import apply_table, erp_table
+from sal360.projections import SamplingTable, apply_table, erp_table
 from sal360.sphere import erp_directions, pixel_area
 
 MAP_SIZE = (240, 480)
@@ -65,12 +66,17 @@ def to_density(raw: Tensor, size: tuple[int, int]) -> Tensor:
         raise ValueError("raw: the model gave NaN or infinite values")
     maps = raw.float()
     if tuple(raw.shape[-2:]) != tuple(size):
-        table = erp_table(erp_directions(*size).to(raw.device), *raw.shape[-2:])
+        table = _resampling(raw.shape[-2], raw.shape[-1], size[0], size[1], raw.device)
         maps = apply_table(maps[:, None], table).reshape(-1, *size)
     maps = maps - maps.amin((-2, -1), keepdim=True)
     maps = torch.where(maps.amax((-2, -1), keepdim=True) > 1e-9, maps, torch.ones_like(maps))
     area = pixel_area(*size).to(maps)[:, None]
     return maps / (maps * area).sum((-2, -1), keepdim=True)
+
+
+@lru_cache(maxsize=2)
+def _resampling(h: int, w: int, H: int, W: int, device: torch.device) -> SamplingTable:
+    return erp_table(erp_directions(H, W).to(device), h, w)
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 
 ROOT = Path(__file__).resolve().parents[2]
+BADGE = re.compile(r'<img alt="(?P<alt>[^"]*)" src="https://[^"]*badge[^"]*"\s*/?>')
+PRELOAD = re.compile(r'<link rel="preload" as="font"[^>]*>\s*')
 STATIC = ROOT / "_build" / "site-static"
 
 
@@ -67,6 +70,22 @@ def fit_page(
         app.add_js_file("plotly.min.js", priority=100)
 
 
+def leave_network_out(app: Sphinx, error: Exception | None) -> None:
+    """After the build: nothing on a page may ask the network, or fail when read from disk.
+
+    The Colab badge becomes text (its picture lives on Colab's server, where the notebooks show
+    it); font preloads, which browsers refuse on ``file:`` pages, go: the fonts load anyway.
+    """
+    if error:
+        return
+    for page in Path(app.outdir).rglob("*.html"):
+        text = page.read_text("utf-8")
+        new = BADGE.sub('<span class="badge-link">\\g<alt></span>', text)
+        new = PRELOAD.sub("", new)
+        if new != text:
+            page.write_text(new, "utf-8")
+
+
 def drop_thebe(app: Sphinx, config: Config) -> None:
     """Take sphinx-thebe's hands off the pages: it loads from a CDN, twice, even when off."""
     for listeners in app.events.listeners.values():
@@ -78,5 +97,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", use_keyed_cache, priority=100)
     app.connect("config-inited", ship_plotly)
     app.connect("config-inited", drop_thebe)
+    app.connect("build-finished", leave_network_out)
     app.connect("html-page-context", fit_page, priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -9,10 +9,11 @@ from __future__ import annotations
 import csv
 import logging
 import os
+import warnings
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 TIMEOUT_S = 20
 
@@ -42,9 +43,7 @@ def cache_folder() -> Path:
     """Where the files are kept: ``$SAL360_CACHE``, else the user's cache folder."""
     if chosen := os.environ.get("SAL360_CACHE"):
         return Path(chosen).expanduser()
-    import pooch
-
-    return Path(pooch.os_cache("sal360"))
+    return Path(_pooch().os_cache("sal360"))
 
 
 def fetch(name: str, progress: bool = False) -> Path:
@@ -60,8 +59,7 @@ def fetch(name: str, progress: bool = False) -> Path:
         ValueError: a name that the registry does not hold.
         DownloadError: not in the cache, and no network, no such page or a wrong hash.
     """
-    import pooch
-
+    pooch = _pooch()
     try:
         remote = registry()[name]
     except KeyError:
@@ -83,6 +81,14 @@ def fetch(name: str, progress: bool = False) -> Path:
             f"a file put at {kept} by hand will do"
         ) from None
     return kept
+
+
+def _pooch() -> Any:
+    """Import pooch late, and without the advice that its tqdm gives in notebooks."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pooch
+    return pooch
 
 
 @lru_cache(maxsize=64)

@@ -48,7 +48,7 @@ def clip(frames: int = 24, height: int = 480) -> Clip:
         height: of a frame, pixels; the width is twice that.
     """
     if not download.available(GORILLAS):
-        return embedded_clip(frames, height)
+        return embedded_clip(frames, min(height, 320))
     from sal360.video import probe, read_frames
 
     path = download.fetch(GORILLAS)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from sal360._check import positive_int
-from sal360.sphere import erp_directions, erp_pixel, lonlat_to_xyz, pixel_area
+from sal360.sphere import angle_between, erp_directions, erp_pixel, lonlat_to_xyz, pixel_area
 
 TRUTH_SIGMA = math.radians(6.0)
 """Width of the blob of attention around a moving object (standard deviation)."""
@@ -74,25 +74,28 @@ def render_clip(
     T, H, W = positive_int(T, "T"), positive_int(H, "H"), positive_int(W, "W")
     if not (fps > 0 and math.isfinite(fps)):
         raise ValueError(f"fps: {fps}, wanted a positive number")
-    rays = erp_directions(H, W)
+    rays = erp_directions(H, W).reshape(-1, 3)
     soft = math.pi / H  # edges are one pixel wide
     background = _background(rays, seed)
-    frames, truths, flows, places = [], [], [], []
-    area = pixel_area(H, W)[:, None]
+    area = pixel_area(H, W).repeat_interleave(W)
     moving = [disc for disc in _DISCS if disc.speed]
+    frames, truths, flows, places = [], [], [], []
     for t in range(T):
-        frame, flow = background.clone(), torch.zeros(2, H, W, dtype=torch.float64)
+        frame, flow = background.clone(), torch.zeros(2, H * W, dtype=torch.float64)
         for disc in _DISCS:
             centre, turn = _pose(disc, t / fps, 1 / fps)
-            angle = torch.acos((rays @ centre).clamp(-1, 1))
-            cover = ((math.radians(disc.radius) - angle) / soft + 0.5).clamp(0, 1)
-            frame = frame + cover * (_paint(disc, rays, centre, angle) - frame)
-            flow = torch.where(cover > 0.5, _displacement(rays, turn), flow)
+            radius = math.radians(disc.radius)
+            (seen,) = torch.nonzero(rays @ centre > math.cos(radius + soft), as_tuple=True)
+            angle = angle_between(rays[seen], centre)
+            cover = ((radius - angle) / soft + 0.5).clamp(0, 1)
+            frame[:, seen] += cover * (_paint(disc, angle) - frame[:, seen])
+            inside = seen[cover > 0.5]
+            flow[:, inside] = _displacement(rays[inside], turn, H, W)
         centres = torch.stack([_pose(disc, t / fps, 0)[0] for disc in moving])
-        blobs = torch.exp(((rays @ centres.T) - 1) / TRUTH_SIGMA**2).sum(-1)
-        frames.append(frame.float().clamp(0, 1))
-        truths.append((blobs / (blobs * area).sum()).float())
-        flows.append(flow.float())
+        blobs = torch.exp((rays @ centres.T - 1) / TRUTH_SIGMA**2).sum(-1)
+        frames.append(frame.float().clamp(0, 1).reshape(3, H, W))
+        truths.append((blobs / (blobs @ area)).float().reshape(H, W))
+        flows.append(flow.float().reshape(2, H, W))
         places.append(centres)
     return SyntheticClip(
         torch.stack(frames),
@@ -104,7 +107,7 @@ def render_clip(
 
 
 def _background(rays: Tensor, seed: int) -> Tensor:
-    """Sky above, ground below, and waves of many directions for texture: ``(3, H, W)``."""
+    """Sky above, ground below, and waves of many directions for texture: ``(3, N)``."""
     generator = torch.Generator().manual_seed(seed)
     waves = torch.randn(40, 3, generator=generator, dtype=torch.float64)
     waves = waves * torch.linspace(4, 28, 40, dtype=torch.float64)[:, None]
@@ -115,7 +118,7 @@ def _background(rays: Tensor, seed: int) -> Tensor:
     ground = torch.tensor([0.30, 0.36, 0.24], dtype=torch.float64)
     share = torch.sigmoid(up / 0.06)[..., None]
     shade = (1 + 1.2 * texture * (1.25 - share[..., 0]))[..., None]
-    return ((share * sky + (1 - share) * ground) * shade).permute(2, 0, 1)
+    return ((share * sky + (1 - share) * ground) * shade).T.contiguous()
 
 
 def _pose(disc: _Disc, time: float, step: float) -> tuple[Tensor, Tensor]:
@@ -134,15 +137,14 @@ def _turn(axis: Tensor, angle: float) -> Tensor:
     return eye + math.sin(angle) * cross + (1 - math.cos(angle)) * (cross @ cross)
 
 
-def _paint(disc: _Disc, rays: Tensor, centre: Tensor, angle: Tensor) -> Tensor:
+def _paint(disc: _Disc, angle: Tensor) -> Tensor:
     """Rings around the centre, so that the motion of the inside can be seen."""
     rings = 0.78 + 0.22 * torch.cos(angle / math.radians(disc.radius) * 9)
-    return torch.tensor(disc.colour, dtype=torch.float64)[:, None, None] * rings
+    return torch.tensor(disc.colour, dtype=torch.float64)[:, None] * rings
 
 
-def _displacement(rays: Tensor, turn: Tensor) -> Tensor:
-    """``(2, H, W)`` pixels from where each ray is to where the rotation takes it."""
-    H, W = rays.shape[:2]
+def _displacement(rays: Tensor, turn: Tensor, H: int, W: int) -> Tensor:
+    """``(2, N)`` pixels from where each ray is to where the rotation takes it."""
     row, col = erp_pixel(rays, H, W)
     new_row, new_col = erp_pixel(rays @ turn.T, H, W)
     right = torch.remainder(new_col - col + W / 2, W) - W / 2

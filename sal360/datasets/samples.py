@@ -10,6 +10,7 @@ from functools import lru_cache
 from itertools import islice
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -27,16 +28,21 @@ class Clip:
     """A short panorama film in memory.
 
     Attributes:
-        frames: ``(T, H, W, 3)`` uint8 RGB. fps: frames per second.
+        frames: ``(T, 3, H, W)`` uint8 RGB. fps: frames per second.
         real: whether a camera took it. note: what it is and whose, for the page.
         truth: ``(T, H, W)`` densities where they are known, else None.
     """
 
-    frames: NDArray[np.uint8]
+    frames: Tensor
     fps: float
     real: bool
     note: str
     truth: Tensor | None = None
+
+    @property
+    def pictures(self) -> NDArray[np.uint8]:
+        """The frames as pictures are stored: ``(T, H, W, 3)`` uint8."""
+        return np.ascontiguousarray(self.frames.permute(0, 2, 3, 1).numpy())
 
 
 @lru_cache(maxsize=4)
@@ -55,7 +61,7 @@ def clip(frames: int = 24, height: int = 480) -> Clip:
     film = read_frames(path, fps=FPS, stereo="tb", size=(height, 2 * height))
     rate = probe(path).fps
     return Clip(
-        np.stack([frame.rgb for frame in islice(film, frames)]),
+        torch.stack([torch.from_numpy(f.rgb).permute(2, 0, 1) for f in islice(film, frames)]),
         rate / round(rate / FPS),
         True,
         "Real footage: gorillas in a forest, the left eye of a stereo film at 1920 x 540 "
@@ -66,9 +72,8 @@ def clip(frames: int = 24, height: int = 480) -> Clip:
 def embedded_clip(frames: int = 24, height: int = 256) -> Clip:
     """The synthetic clip of :mod:`sal360.datasets.synthetic`, with its exact truth."""
     made = render_clip(frames, height, 2 * height)
-    pictures = (made.frames.permute(0, 2, 3, 1).numpy() * 255).round().astype(np.uint8)
     return Clip(
-        pictures,
+        (made.frames * 255).round().to(torch.uint8),
         made.fps,
         False,
         "The embedded synthetic clip: discs over a made-up landscape. The real footage was "
@@ -90,7 +95,7 @@ def photo(name: str = "petra", height: int = 512) -> tuple[NDArray[np.uint8], st
     if path not in download.registry():
         raise ValueError(f"name: {name!r}, wanted petra, taj-mahal, examplepano, labelled_faces")
     if not download.available(path):
-        return embedded_clip(1, height).frames[0], "a frame of the embedded synthetic clip"
+        return embedded_clip(1, height).pictures[0], "a frame of the embedded synthetic clip"
     import cv2
 
     picture = cv2.resize(

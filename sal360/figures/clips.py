@@ -13,11 +13,11 @@ from sal360.video import VideoWriter
 from sal360.viewer import Viewer, view
 
 
-def player(frames: np.ndarray, maps: Any, fps: float, width: int = 960, **options: Any) -> Viewer:
+def player(frames: Any, maps: Any, fps: float, width: int = 960, **options: Any) -> Viewer:
     """Look around in a clip with its saliency laid over it.
 
     Args:
-        frames: ``(T, H, W, 3)`` uint8 RGB panoramas.
+        frames: ``(T, 3, H, W)`` uint8 RGB panoramas, tensor or array.
         maps: ``(T, h, w)`` densities.
         fps: frames per second.
         width: of the film, pixels (a multiple of 4); it is 2:1 whatever the frames are.
@@ -27,11 +27,12 @@ def player(frames: np.ndarray, maps: Any, fps: float, width: int = 960, **option
 
     if len(frames) != len(maps):
         raise ValueError(f"maps: {len(maps)} of them, wanted {len(frames)}, one per frame")
+    pictures = np.asarray(frames, np.uint8).transpose(0, 2, 3, 1)
     size = (width, width // 2)
     with tempfile.TemporaryDirectory() as folder:
         film = Path(folder) / "clip.mp4"
         with VideoWriter(film, fps=fps, crf=25, spherical=False) as video:
-            for frame, density in zip(frames, maps, strict=True):
+            for frame, density in zip(pictures, maps, strict=True):
                 shrinks = frame.shape[1] > width
                 rgb = cv2.resize(frame, size, interpolation=3 if shrinks else 1)
                 grey = cv2.resize(levels(density), size)

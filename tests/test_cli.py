@@ -1,0 +1,293 @@
+"""The command line on real files: what it writes, what it says, what it refuses."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from sal360.cli import main
+from sal360.datasets.synthetic import render_clip
+from sal360.images import read_image, write_image
+from sal360.results import PredictionFolder
+from sal360.sphere import pixel_area
+from sal360.video import VideoWriter, probe, read_frames
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    """24 frames of the embedded world at 24 frames/s, 64 x 128, H.264."""
+    path = tmp_path_factory.mktemp("film") / "discs.mp4"
+    frames = (render_clip(24, 64, 128).frames.permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)
+    with VideoWriter(path, fps=24) as video:
+        for frame in frames:
+            video.write(frame)
+    return path
+
+
+def predict(*arguments):
+    return main(["predict", *map(str, arguments), "--model", "motion"])
+
+
+def test_a_video_becomes_maps_pictures_overlay_and_record(film, tmp_path):
+    assert predict(film, "--out", tmp_path, "--fps", 8, "--size", "60x120") == 0
+    folder = PredictionFolder(tmp_path / "discs")
+    assert folder.frames() == list(range(0, 24, 3))
+    for index in folder.frames():
+        density, stamp = folder.read_map(index)
+        assert density.shape == (60, 120) and density.dtype == np.float32
+        assert abs(stamp - index / 24) < 1e-3
+        assert abs(float((density * pixel_area(60, 120).numpy()[:, None]).sum()) - 1) < 1e-4
+        grey = read_image(tmp_path / "discs" / "png" / f"{index:06d}.png")
+        assert grey.max() == 255
+        assert np.abs(grey[..., 0] / 255 - density / density.max()).max() < 0.003
+    record = folder.read_record()
+    assert record["status"] == "complete" and record["maps"] == 8
+    assert record["source"]["stereo"] == "mono" and len(record["source"]["sha256"]) == 64
+    overlay = probe(tmp_path / "discs" / "overlay.mp4")
+    assert (overlay.codec, overlay.frames, overlay.width, overlay.height) == ("h264", 24, 128, 64)
+    assert overlay.spherical is not None
+
+
+def test_the_overlay_is_bright_where_the_map_is(film, tmp_path):
+    predict(film, "--out", tmp_path)
+    folder = PredictionFolder(tmp_path / "discs")
+    plain = next(iter(read_frames(film))).rgb.astype(int)
+    shown = next(iter(read_frames(tmp_path / "discs" / "overlay.mp4"))).rgb.astype(int)
+    change = np.abs(shown - plain).sum(-1).astype(float)
+    density = folder.read_map(0)[0]
+    h, w = density.shape
+    peak = np.unravel_index(density.argmax(), density.shape)
+    row, col = int((peak[0] + 0.5) / h * 64), int((peak[1] + 0.5) / w * 128)
+    assert change[row, col] > 4 * np.median(change)
+
+
+@pytest.mark.parametrize("fps", ["source", "1000"])
+def test_every_frame_on_request(film, tmp_path, fps):
+    assert predict(film, "--out", tmp_path, "--fps", fps, "--no-overlay") == 0
+    assert PredictionFolder(tmp_path / "discs").frames() == list(range(24))
+    assert not (tmp_path / "discs" / "overlay.mp4").exists()
+
+
+def test_a_part_of_the_film(film, tmp_path):
+    assert predict(film, "--out", tmp_path, "--start", 0.25, "--seconds", 0.5, "--fps", 12) == 0
+    assert PredictionFolder(tmp_path / "discs").frames() == [6, 8, 10, 12, 14, 16]
+    assert probe(tmp_path / "discs" / "overlay.mp4").frames == 12
+
+
+def test_pictures_folders_and_several_inputs(tmp_path, capsys):
+    rgb = (render_clip(1, 40, 80).frames[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+    (tmp_path / "shots").mkdir()
+    write_image(tmp_path / "still.png", rgb)
+    for k in (1, 2, 10):
+        write_image(tmp_path / "shots" / f"shot{k}.jpg", np.roll(rgb, k, 1))
+    out = tmp_path / "out"
+    assert predict(tmp_path / "still.png", tmp_path / "shots", "--out", out) == 0
+    assert PredictionFolder(out / "still").frames() == [0]
+    assert read_image(out / "still" / "overlay.jpg").shape == (40, 80, 3)
+    shots = PredictionFolder(out / "shots")
+    assert shots.frames() == [0, 1, 2] and probe(out / "shots" / "overlay.mp4").frames == 3
+    assert "3 pictures, taken as 8 frames/s" in capsys.readouterr().err
+
+
+def test_nothing_is_written_beside_the_input_and_inputs_of_one_name_get_two_folders(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write_image(tmp_path / name / "same.png", np.full((16, 32, 3), 90, np.uint8))
+    out = tmp_path / "out"
+    assert predict(tmp_path / "a/same.png", tmp_path / "b/same.png", "--out", out) == 0
+    assert sorted(p.name for p in out.iterdir()) == ["same", "same-2"]
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["same.png"]
+
+
+def test_an_existing_prediction_is_kept_unless_forced(film, tmp_path, capsys):
+    assert predict(film, "--out", tmp_path, "--no-overlay") == 0
+    before = (tmp_path / "discs/record.json").read_bytes()
+    assert predict(film, "--out", tmp_path) == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "--force writes over it" in message
+    assert (tmp_path / "discs/record.json").read_bytes() == before
+    assert predict(film, "--out", tmp_path, "--fps", 4, "--force", "--no-overlay") == 0
+    assert PredictionFolder(tmp_path / "discs").frames() == [0, 6, 12, 18]
+
+
+def test_force_leaves_a_folder_alone_that_is_not_ours(film, tmp_path, capsys):
+    (tmp_path / "discs").mkdir()
+    (tmp_path / "discs/diary.txt").write_text("mine")
+    assert predict(film, "--out", tmp_path, "--force") == 2
+    assert "left alone" in capsys.readouterr().err
+    assert (tmp_path / "discs/diary.txt").read_text() == "mine"
+
+
+def test_interrupt_keeps_finished_maps_and_resume_gives_the_same_numbers(film, tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    arguments = ["predict", str(film), "--model", "motion", "--fps", "source", "--no-overlay"]
+    assert main([*arguments, "--out", str(whole)]) == 0
+    # A process that is interrupted after five maps, as Ctrl-C would.
+    code = (
+        "import os, signal, sys\n"
+        "from sal360.results import PredictionFolder as F\n"
+        "keep = F.write_map\n"
+        "def write(self, index, *rest):\n"
+        "    keep(self, index, *rest)\n"
+        "    if index == 4: os.kill(os.getpid(), signal.SIGINT)\n"
+        "F.write_map = write\n"
+        "from sal360.cli import main\n"
+        f"sys.exit(main({[*arguments, '--out', str(cut)]!r}))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 130, run.stderr
+    assert "--resume goes on from there" in run.stderr and "Traceback" not in run.stderr
+    folder = PredictionFolder(cut / "discs")
+    assert folder.frames() == [0, 1, 2, 3, 4]
+    assert folder.read_record()["status"] == "interrupted"
+    assert main([*arguments, "--out", str(cut), "--fps", "4", "--resume"]) == 2  # other settings
+    assert main([*arguments, "--out", str(cut), "--resume"]) == 0
+    assert folder.read_record()["status"] == "complete" and folder.read_record()["maps"] == 24
+    for index in range(24):
+        a, b = (PredictionFolder(p / "discs").read_map(index)[0] for p in (whole, cut))
+        assert np.array_equal(a, b), index
+
+
+def test_ctrl_c_from_outside(film, tmp_path):
+    """A real signal to a real process, while it predicts."""
+    command = [sys.executable, "-m", "sal360", "predict", str(film), "--fps", "source"]
+    command += ["--model", "motion", "--size", "1000x2000", "--out", str(tmp_path)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    maps = tmp_path / "discs" / "maps"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not any(maps.glob("*.npz")):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    folder = PredictionFolder(tmp_path / "discs")
+    assert all(folder.read_map(k)[0].shape == (1000, 2000) for k in folder.frames())
+
+
+BAD = [
+    (["predict"], "INPUTS"),
+    (["predict", "none.mp4"], "none.mp4: no such file"),
+    (["predict", "{tmp}/text.mp4"], "text.mp4"),
+    (["predict", "{tmp}/empty"], "without pictures"),
+    (["predict", "{tmp}/text.png"], "text.png: not a picture"),
+    (["predict", "{film}", "--model", "gpt"], "wanted one of"),
+    (["predict", "{film}", "--fps", "0"], "--fps"),
+    (["predict", "{film}", "--fps", "fast"], "--fps"),
+    (["predict", "{film}", "--size", "10"], "--size"),
+    (["predict", "{film}", "--start", "99"], "99"),
+    (["predict", "{film}", "--seconds", "-1"], "--seconds"),
+    (["predict", "{film}", "--stereo", "vr"], "--stereo"),
+    (["predict", "{film}", "--device", "toaster"], "--device toaster"),
+    (["predict", "{film}", "--force", "--resume"], "exclude each other"),
+    (["predict", "{film}", "--model", "equator", "--weights", "official"], "has none"),
+    (["predict", "{film}", "--model", "sst-sal", "--weights", "{film}"], "not a torch zip"),
+    (["overlay", "{tmp}"], "record.json: no such file"),
+    (["view", "none.jpg"], "none.jpg: no such file"),
+    (["data", "download", "samples/none.jpg"], "not in the registry"),
+    (["nonsense"], "No such command"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), BAD, ids=lambda v: v if isinstance(v, str) else "")
+def test_bad_input_is_one_line_and_exit_2(arguments, said, film, tmp_path, capsys):
+    (tmp_path / "text.mp4").write_text("not a film")
+    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "empty").mkdir()
+    filled = [a.format(tmp=tmp_path, film=film) for a in arguments]
+    if filled[:1] == ["predict"] and len(filled) > 1 and "--model" not in filled:
+        filled += ["--model", "motion"]
+    if filled[:1] == ["predict"]:
+        filled += ["--out", str(tmp_path / "out")]
+    assert main(filled) == 2
+    out, err = capsys.readouterr()
+    lines = [line for line in err.splitlines() if line]
+    assert out == "" and said in lines[-1] and lines[-1].startswith("sal360: ")
+    assert len(lines) <= 2  # at most the description of the input before it
+
+
+def test_a_broken_frame_in_a_folder_is_named(tmp_path, capsys):
+    for k in range(3):
+        write_image(tmp_path / f"f{k}.png", np.full((16, 32 + 2 * (k == 2), 3), 9, np.uint8))
+    assert predict(tmp_path, "--out", tmp_path / "out") == 2
+    assert "f2.png: 34 x 16 pixels, wanted 32 x 16" in capsys.readouterr().err
+
+
+def test_info_lists_models_and_versions(capsys):
+    assert main(["info", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert {"sst-sal", "sst-sal-noflow", "equator", "motion"} <= set(report["models"])
+    assert main(["info"]) == 0
+    assert "sst-sal-noflow" in capsys.readouterr().out
+
+
+def test_help_answers_for_every_command(capsys):
+    for command in ([], ["predict"], ["overlay"], ["view"], ["data"], ["data", "list"], ["info"]):
+        assert main([*command, "--help"]) == 0
+        assert "Usage: sal360" in capsys.readouterr().out
+
+
+def test_view_makes_a_page_that_needs_no_network(film, tmp_path):
+    predict(film, "--out", tmp_path)
+    for source in (tmp_path / "discs", film):
+        page = tmp_path / "v.html"
+        assert main(["view", str(source), "--out", str(page), "--force"]) == 0
+        text = page.read_text()
+        assert "data:video/mp4;base64," in text and 'src="http' not in text
+    assert main(["view", str(film), "--out", str(tmp_path / "v.html")]) == 2
+
+
+def test_overlay_again_with_another_look(film, tmp_path):
+    predict(film, "--out", tmp_path)
+    before = (tmp_path / "discs/overlay.mp4").read_bytes()
+    assert main(["overlay", str(tmp_path / "discs")]) == 2
+    look = ["--opacity", "0.2", "--colormap", "cividis", "--force"]
+    assert main(["overlay", str(tmp_path / "discs"), *look]) == 0
+    assert (tmp_path / "discs/overlay.mp4").read_bytes() != before
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("model", ["sst-sal", "sst-sal-noflow"])
+def test_the_hot_spot_sits_on_the_walking_gorilla(real, tmp_path, model):
+    """The gorilla's back was read off the frames: longitude -107 at 1.1 s, -130 at 5 s."""
+    real("weights/SST_Sal.pth")
+    video = real("samples/congo_2048.mp4")
+    for start, lon in ((0.0, -107), (4.0, -128)):
+        out = tmp_path / f"{start:g}"
+        arguments = ["predict", str(video), "--model", model, "--weights", "official"]
+        arguments += ["--stereo", "tb", "--start", str(start), "--seconds", "1.2"]
+        assert main([*arguments, "--out", str(out), "--no-overlay"]) == 0
+        folder = PredictionFolder(out / "congo_2048")
+        assert len(folder.frames()) == 9
+        density = folder.read_map(folder.frames()[-1])[0]
+        i, j = np.unravel_index(density.argmax(), density.shape)
+        found = (j + 0.5) / 480 * 360 - 180, 90 - (i + 0.5) / 240 * 180
+        assert abs(found[0] - lon) < 14 and abs(found[1]) < 14, found
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="reads peak memory from /proc")
+def test_memory_does_not_grow_with_the_length(tmp_path):
+    """Peak memory of a film and of one ten times as long, each in its own process."""
+    frame = (render_clip(1, 64, 128).frames[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+    peaks = []
+    for count in (60, 600):
+        path = tmp_path / f"{count}.mp4"
+        with VideoWriter(path, fps=30) as video:
+            for k in range(count):
+                video.write(np.roll(frame, k, axis=1))
+        code = (
+            "import resource, sys; from sal360.cli import main\n"
+            f"main(['predict', {str(path)!r}, '--model', 'motion', '--fps', 'source',"
+            f" '--out', {str(tmp_path / 'out')!r}])\n"
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        )
+        run = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+        peaks.append(int(run.stdout.split()[-1]) / 1024)
+    assert peaks[1] < peaks[0] + 60, peaks  # MiB; holding the maps would add 237

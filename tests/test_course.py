@@ -1,0 +1,88 @@
+"""Every exercise: waits, refuses what is wrong with its smallest case, accepts its solution."""
+
+import json
+import math
+import re
+from pathlib import Path
+
+import pytest
+
+from sal360.course import EXERCISES, check
+
+ROOT = Path(__file__).resolve().parents[1]
+CHAPTERS = sorted((ROOT / "book").glob("[0-9][0-9]-*.ipynb"))
+
+
+def cells(path, kind):
+    notebook = json.loads(path.read_text("utf-8"))
+    return ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == kind]
+
+
+def solutions(path):
+    """Number and code of each solution behind a <details>."""
+    for text in cells(path, "markdown"):
+        for block in re.findall(r"```python\n(# solution [\d.]+\n.*?)```", text, re.S):
+            yield re.match(r"# solution ([\d.]+)", block)[1], block
+
+
+ALL = [(path, number, code) for path in CHAPTERS for number, code in solutions(path)]
+
+
+def test_every_exercise_has_one_solution_and_one_place():
+    assert sorted(number for _, number, _ in ALL) == sorted(EXERCISES)
+    for path in CHAPTERS:
+        asked = re.findall(r'check\("([\d.]+)"', "\n".join(cells(path, "code")))
+        assert sorted(asked) == sorted(number for number, _ in solutions(path))
+        assert all(number.startswith(path.name[:2]) for number in asked)
+
+
+@pytest.mark.parametrize(("path", "number", "code"), ALL, ids=[n for _, n, _ in ALL])
+def test_the_solution_solves_it(path, number, code):
+    """Run in a module that has what the chapter defined: its imports and plain functions."""
+    scope = {}
+    for cell in cells(path, "code"):
+        if re.search(r"^(import|from) ", cell, re.M) and "find_spec" not in cell:
+            exec(cell, scope)
+        for function in re.findall(r"^def .*?(?=^\S|\Z)", cell, re.M | re.S):
+            exec(function, scope)
+    stub = next(c for c in cells(path, "code") if f'check("{number}"' in c)
+    name = re.search(rf'check\("{number}", (\w+)\)', stub)[1]
+    exec(code, scope)
+    answer = check(number, scope[name])
+    assert answer.passed, answer
+
+
+@pytest.mark.parametrize("number", sorted(EXERCISES))
+def test_it_waits_for_an_answer(number):
+    answer = check(number)
+    assert answer.waiting and not answer and "waiting" in repr(answer)
+    if number not in ("00.1", "00.3", "01.3"):
+        assert check(number, lambda *arguments: ...).waiting
+
+
+WRONG = {
+    "00.1": ([(0, 89), (10, 89), (20, 89)], "NSS"),
+    "00.2": (lambda a, b: a.sum(0), "closer to the truth"),
+    "00.3": ((90, 0, 0), "loses two thirds"),
+    "01.1": (lambda r, c, H, W: (c / W * 360 - 180, 90 - r / H * 180), "row 0, col 0 of 2 x 4"),
+    "01.2": (lambda x, y, z, H, W: (0, 0), "pixel (0, 1) of 2 x 4"),
+    "01.3": ([[1, 0, 0], [0, 1, 0], [0, 0, 1]], "lon 0, lat 0"),
+    "01.4": (lambda t, p: (math.sin(t), 0, math.cos(t)), "theta 90, phi 180"),
+    "01.5": (lambda y, p: [[1, 0, 0], [0, 1, 0], [0, 0, 1]], "yaw 0, pitch 45"),
+}
+
+
+@pytest.mark.parametrize("number", sorted(EXERCISES))
+def test_a_wrong_answer_is_refused_with_its_smallest_case(number):
+    answer = check(number, WRONG[number][0])
+    assert not answer.passed and not answer.waiting
+    assert WRONG[number][1] in repr(answer)
+    assert "not yet" in answer._repr_html_()
+
+
+def test_what_the_learner_raises_is_told_with_its_arguments():
+    answer = check("01.2", lambda x, y, z, H, W: 1 / 0)
+    assert "ZeroDivisionError" in repr(answer) and "2, 4)" in repr(answer)
+    assert "cannot be used" in repr(check("01.1", lambda *a: None))
+    with pytest.raises(ValueError, match="^name: "):
+        check("99.9")

@@ -1,0 +1,172 @@
+"""The built book in headless Chromium, with the network cut, at desktop and phone width."""
+
+import functools
+import http.server
+import io
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+SITE = Path(__file__).resolve().parents[1] / "_build" / "html"
+PAGES = ("book/intro", "book/00-look-around", "book/01-directions")
+SIZES = {"desktop": (1280, 900, 1), "phone": (390, 844, 2)}
+FLAGS = (
+    "--no-sandbox --disable-gpu --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --use-angle=swiftshader "
+    "--enable-unsafe-swiftshader --ignore-gpu-blocklist"
+).split()
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def browser(chromium):
+    playwright = pytest.importorskip("playwright.sync_api")
+    if not (SITE / "index.html").is_file():
+        pytest.skip("the book is not built: make book")
+    with playwright.sync_playwright() as driver:
+        running = driver.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def server():
+    handler = functools.partial(Quiet, directory=str(SITE))
+    host = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=host.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{host.server_port}"
+    host.shutdown()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def open_page(browser):
+    """Open an address at a size; give the page and the list of everything that went wrong."""
+    contexts = []
+
+    def opened(address, size):
+        width, height, scale = SIZES[size]
+        context = browser.new_context(
+            viewport={"width": width, "height": height},
+            device_scale_factor=scale,
+            has_touch=size == "phone",
+        )
+        contexts.append(context)
+        wrong = []
+        here = address.split("/book/")[0].split("/index.html")[0]
+
+        def route(request):
+            if request.request.url.startswith((here, "data:", "blob:", "about:")):
+                request.continue_()
+            else:
+                wrong.append(f"asked the network: {request.request.url[:120]}")
+                request.abort()
+
+        context.route("**/*", route)
+        page = context.new_page()
+        page.on("console", lambda m: m.type == "error" and wrong.append(f"console: {m.text[:200]}"))
+        page.on("pageerror", lambda e: wrong.append(f"script: {str(e)[:200]}"))
+        page.on("requestfailed", lambda r: wrong.append(f"failed: {r.url[:120]}"))
+        page.goto(address, wait_until="load")
+        return page, wrong
+
+    yield opened
+    for context in contexts:
+        context.close()
+
+
+def shades(handle):
+    """Standard deviation of what an element shows, in grey levels."""
+    handle.scroll_into_view_if_needed()
+    data = np.frombuffer(io.BytesIO(handle.screenshot()).read(), np.uint8)
+    return float(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE).std())
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_whole(open_page, server, name, size):
+    page, wrong = open_page(f"{server}/{name}.html", size)
+    plots = page.query_selector_all(".js-plotly-plot")
+    if "Plotly.newPlot" in page.content():
+        assert plots, "a plot was never drawn"
+    for plot in plots:
+        plot.scroll_into_view_if_needed()
+        plot.wait_for_selector("canvas, .main-svg", state="attached")
+        assert shades(plot) > 3, "a plot is blank"
+    for frame in page.query_selector_all("iframe"):
+        frame.scroll_into_view_if_needed()
+        inside = frame.content_frame()
+        inside.wait_for_selector("[data-ready]", timeout=20_000)
+        assert inside.get_attribute("[data-ready]", "data-ready") == "webgl"
+        assert shades(inside.query_selector("canvas")) > 3, "a viewer is blank"
+    overflow = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    assert overflow <= 0, f"{overflow} pixels wider than the screen"
+    unnamed = page.evaluate("[...document.images].filter(i => !i.alt && i.width > 40).length")
+    assert unnamed == 0, "pictures without an alt text"
+    assert wrong == []
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_viewer_answers_a_drag(open_page, server, size):
+    page, wrong = open_page(f"{server}/book/00-look-around.html", size)
+    handle = page.query_selector("iframe")
+    handle.scroll_into_view_if_needed()
+    inside = handle.content_frame()
+    inside.wait_for_selector("[data-ready]", timeout=20_000)
+    view = "() => document.querySelector('[data-ready]').sal360.getView()"
+    before = inside.evaluate(view)
+    box = inside.query_selector("canvas").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + box["width"] / 4, y, steps=5)
+    page.mouse.up()
+    after = inside.evaluate(view)
+    turned = (after["lon"] - before["lon"] + 180) % 360 - 180
+    assert -60 < turned < -10  # the scene follows the hand, so the gaze goes to the left
+    assert abs(after["lat"] - before["lat"]) < 5
+    assert wrong == []
+
+
+def test_the_slider_of_the_direction_figure_moves_the_arrow(open_page, server):
+    page, wrong = open_page(f"{server}/book/01-directions.html", "desktop")
+    plot = page.query_selector(".js-plotly-plot")
+    plot.scroll_into_view_if_needed()
+    plot.wait_for_selector(".slider-rail-touch-rect", state="attached")
+    read = "e => e.data[4].text[0]"
+    before = plot.evaluate(read)
+    rail = plot.query_selector(".slider-rail-touch-rect").bounding_box()
+    page.mouse.click(rail["x"] + 0.05 * rail["width"], rail["y"] + rail["height"] / 2)
+    page.wait_for_function("([e, was]) => e.data[4].text[0] !== was", arg=[plot, before])
+    assert "lon -1" in plot.evaluate(read) and "lon +45" in before
+    assert wrong == []
+
+
+def test_pages_read_from_disk_without_a_server(open_page):
+    page, wrong = open_page((SITE / "book" / "01-directions.html").as_uri(), "desktop")
+    page.wait_for_selector(".js-plotly-plot .main-svg, .js-plotly-plot canvas", state="attached")
+    page.wait_for_selector("mjx-container", state="attached")  # formulas, from the site itself
+    assert wrong == []
+
+
+def test_the_front_page_leads_to_the_book(open_page, server):
+    page, wrong = open_page(f"{server}/index.html", "phone")
+    page.wait_for_url("**/book/intro.html")
+    assert page.query_selector("h1").inner_text().startswith("Where do people look")
+    assert wrong == []
+
+
+def test_pages_name_no_cdn():
+    for name in PAGES:
+        text = (SITE / f"{name}.html").read_text("utf-8")
+        for host in ("unpkg.com", "cdn.plot.ly", "cdnjs.", "jsdelivr", "googleapis"):
+            assert f'src="https://{host}' not in text and f"//{host}" not in text.split("<body")[0]
+        assert "thebe" not in text

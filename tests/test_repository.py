@@ -1,0 +1,168 @@
+"""The house: one address, one lock, light imports, arrows that point down, clean notebooks."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests import address
+
+ROOT = Path(__file__).resolve().parents[1]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+CHAPTERS = sorted((ROOT / "book").glob("[0-9][0-9]-*.ipynb"))
+MODULES = sorted((ROOT / "sal360").rglob("*.py"))
+
+
+def test_the_public_address_is_one_setting():
+    assert address.wrong() == []
+    slug = address.address().removeprefix("https://github.com/")
+    for path in CHAPTERS:
+        text = path.read_text("utf-8")
+        assert f"colab.research.google.com/github/{slug}/blob/main/book/{path.name}" in text
+        assert f"git+https://github.com/{slug}" in text
+    assert slug in (ROOT / "README.md").read_text("utf-8")
+    assert f"url: https://github.com/{slug}" in (ROOT / "_config.yml").read_text("utf-8")
+
+
+def test_another_address_would_be_found(tmp_path, monkeypatch):
+    (tmp_path / "book").mkdir()
+    (tmp_path / "pyproject.toml").write_text(
+        '[project.urls]\nRepository = "https://github.com/them/sal360"\n'
+    )
+    (tmp_path / "README.md").write_text("see https://github.com/sal360/sal360 and (git+https://"
+                                        "github.com/sal360/sal360)\n")  # fmt: skip
+    monkeypatch.setattr(address, "ROOT", tmp_path)
+    assert len(address.wrong()) == 2
+    address.write()
+    assert address.wrong() == []
+    assert "github.com/them/sal360" in (tmp_path / "README.md").read_text()
+
+
+def test_the_lock_pins_every_dependency():
+    lines = (ROOT / "constraints.txt").read_text("utf-8").split()
+    pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines}
+    assert all("==" in line and "@" not in line and "+" not in line for line in lines)
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    wanted = PYPROJECT["project"]["dependencies"] + [r for e in extras.values() for r in e]
+    for requirement in wanted:
+        name = re.match(r"[\w.-]+", requirement)[0].lower().replace("_", "-")
+        assert name in pinned, name
+        assert "==" not in requirement, "ranges here, pins in the lock"
+
+
+def test_conda_users_get_the_same():
+    text = (ROOT / "environment.yml").read_text("utf-8")
+    assert "-c constraints.txt" in text and "-e .[book,test,dev]" in text
+    low, high = re.search(r"python>=(3\.\d+),<(3\.\d+)", text).groups()
+    assert PYPROJECT["project"]["requires-python"] == f">={low},<{high}"
+
+
+def loaded_by(statement):
+    code = f"import sys; {statement}; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return {name.split(".")[0] for name in run.stdout.split()}
+
+
+HEAVY = {"plotly", "av", "pooch", "cv2", "matplotlib", "IPython", "safetensors"}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import sal360",
+        "import sal360.sphere, sal360.projections",
+        "import sal360.models, sal360.inference, sal360.video, sal360.viewer, sal360.metrics",
+        "import sal360.cli",
+    ],
+)
+def test_imports_are_light(statement):
+    assert not loaded_by(statement) & HEAVY
+
+
+def test_importing_the_package_loads_nothing_at_all():
+    assert not loaded_by("import sal360") & {"torch", "numpy"}
+
+
+def imports_of(path):
+    tree = ast.parse(path.read_text("utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sal360"):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (a.name for a in node.names if a.name.startswith("sal360"))
+
+
+def test_arrows_point_down():
+    """The ground floor knows nothing above it, and nothing below the book draws or teaches."""
+    ground = {"_check", "_version", "sphere", "projections", "patterns"}
+    for path in MODULES:
+        room = path.relative_to(ROOT / "sal360").parts[0].removesuffix(".py")
+        for name in imports_of(path):
+            target = name.split(".")[1] if "." in name else ""
+            if room in ground:
+                assert target in ground, f"{path.name} imports {name}"
+            if target in ("figures", "course"):
+                assert room in ("figures", "course", "cli"), f"{path.name} imports {name}"
+            if target == "upstream":
+                assert room in ("models", "upstream"), f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.name)
+def test_a_notebook_is_committed_without_outputs(path):
+    for cell in json.loads(path.read_text("utf-8"))["cells"]:
+        if cell["cell_type"] == "code" and "keep_output" not in cell["metadata"].get("tags", []):
+            assert cell["outputs"] == [] and cell["execution_count"] is None
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.name)
+def test_a_notebook_reads_well_raw(path):
+    """No directives, no wide code, no cell that hides an error, links that lead somewhere."""
+    for cell in json.loads(path.read_text("utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "code":
+            assert max(map(len, source.splitlines())) <= 74, source
+            assert "except" not in source and "raises-exception" not in str(cell["metadata"])
+        else:
+            assert not re.search(
+                r"^\s*(```\{|:{3,}\s*\{)|\{(cite|ref|numref|eq|doc)\}", source, re.M
+            )
+            for link in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", source):
+                assert (path.parent / link).exists(), link
+
+
+def test_nothing_of_a_machine_or_of_the_cache_is_committed():
+    names = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True, check=False
+    ).stdout.split()
+    assert not [n for n in names if n.endswith((".pth", ".mp4", ".jpg"))]
+
+
+def test_every_public_function_has_a_docstring():
+    for path in MODULES:
+        tree = ast.parse(path.read_text("utf-8"))
+        assert ast.get_docstring(tree) or path.name == "_version.py", path
+        for node in tree.body:
+            named = isinstance(node, ast.FunctionDef | ast.ClassDef)
+            if named and not node.name.startswith("_"):
+                assert ast.get_docstring(node), f"{path.name}: {node.name}"
+
+
+def test_doctests():
+    import doctest
+    import importlib
+
+    tried = 0
+    for path in MODULES:
+        text = path.read_text("utf-8")
+        if ">>>" in text:
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            module = importlib.import_module(name.removesuffix(".__init__"))
+            result = doctest.testmod(module)
+            assert result.failed == 0, name
+            tried += result.attempted
+    assert tried > 0

@@ -19,7 +19,7 @@ from sphinx.config import Config
 
 ROOT = Path(__file__).resolve().parents[2]
 BADGE = re.compile(r'<img alt="(?P<alt>[^"]*)" src="https://[^"]*badge[^"]*"\s*/?>')
-PRELOAD = re.compile(r'<link rel="preload" as="font"[^>]*>\s*')
+UNWANTED = re.compile(r'<link (?:rel="preload" as="font"[^>]*|[^>]*sphinx-thebe\.css[^>]*)>\s*')
 STATIC = ROOT / "_build" / "site-static"
 
 
@@ -81,7 +81,7 @@ def leave_network_out(app: Sphinx, error: Exception | None) -> None:
     for page in Path(app.outdir).rglob("*.html"):
         text = page.read_text("utf-8")
         new = BADGE.sub('<span class="badge-link">\\g<alt></span>', text)
-        new = PRELOAD.sub("", new)
+        new = UNWANTED.sub("", new)
         if new != text:
             page.write_text(new, "utf-8")
 

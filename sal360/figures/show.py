@@ -77,6 +77,7 @@ class Plot:
             full_html=False,
             include_plotlyjs=False,
             include_mathjax=False,
+            auto_play=False,
             div_id=name,
             default_height=f"{self._height}px",
             config={"responsive": True, "displayModeBar": False, "scrollZoom": False},

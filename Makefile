@@ -20,7 +20,7 @@ export PYTHONHASHSEED = 0
 SOURCES := $(shell find sal360 book data -type f \
 	-not -path '*/__pycache__/*' -not -path '*/.ipynb_checkpoints/*' 2>/dev/null)
 
-.PHONY: book test lab lint format bench clean env address
+.PHONY: book test lab lint format bench times clean env address
 
 book: $(SITE)
 
@@ -38,7 +38,12 @@ endif
 	rm -f $(VENV)/.installed-*
 	touch $@
 
-$(SITE): $(STAMP) _config.yml _toc.yml README.md $(SOURCES)
+# Where the real files are, and how large to compute, decide what the pages show.
+INPUTS := _build/inputs
+$(shell mkdir -p _build; echo "$$SAL360_CACHE|$$SAL360_OFFLINE|$$SAL360_SCALE" | \
+	cmp -s - $(INPUTS) || echo "$$SAL360_CACHE|$$SAL360_OFFLINE|$$SAL360_SCALE" > $(INPUTS))
+
+$(SITE): $(STAMP) $(INPUTS) _config.yml _toc.yml README.md $(SOURCES)
 	SAL360_BOOK=1 SAL360_SCALE=$${SAL360_SCALE:-fast} \
 		$(BIN)/jupyter-book build . -W --keep-going -q
 	@touch $@
@@ -64,6 +69,10 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
+
+# Run every chapter and write how long it took under its title.
+times: $(STAMP)
+	SAL360_SCALE=$${SAL360_SCALE:-fast} $(BIN)/python -m benchmarks.chapter_times
 
 # Write the repository's address from pyproject.toml into badges, cells and pages.
 address: $(STAMP)

@@ -66,36 +66,25 @@ def tangent_coordinates(H: int, W: int, stride: int = 1) -> Tensor:
 
 
 @lru_cache(maxsize=16)
-def _tangent_table(H: int, W: int, stride: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """``index, weight`` of shape ``(positions * 9, 4)``: bilinear, zeros outside.
+def _tangent_grid(H: int, W: int, stride: int, device: torch.device) -> Tensor:
+    """The coordinates as ``grid_sample`` takes them: ``(1, 3H', 3W', 2)`` float32, x then y.
 
-    The coordinates are normalised as ``2 c / W - 1`` but read back with ``align_corners=False``,
-    which is the half-pixel shift. Done in float32 as published, to keep its rounding.
+    Normalised as ``2 c / W - 1``, the convention of ``align_corners=True`` short of a pixel, but
+    read with ``align_corners=False``: that is the half-pixel shift.
     """
-
-    def pixel(coordinate: Tensor, size: int) -> Tensor:
-        grid = (2 * coordinate / size - 1).float()
-        return ((grid + 1) * size - 1) / 2
-
-    row, col = tangent_coordinates(H, W, stride).to(device)
-    row, col = pixel(row, H).reshape(-1, 1), pixel(col, W).reshape(-1, 1)
-    top, left = torch.floor(row), torch.floor(col)
-    step = torch.tensor([0.0, 0.0, 1.0, 1.0], device=device)
-    across = torch.tensor([0.0, 1.0, 0.0, 1.0], device=device)
-    i, j = top + step, left + across
-    weight = (1 - (row - i).abs()) * (1 - (col - j).abs())
-    weight = weight * ((i >= 0) & (i < H) & (j >= 0) & (j < W))
-    index = i.clamp_(0, H - 1).int() * W + j.clamp_(0, W - 1).int()
-    return index, weight
+    row, col = tangent_coordinates(H, W, stride)
+    grid = torch.stack((2 * col / W - 1, 2 * row / H - 1), dim=-1).float()
+    rows, cols = grid.shape[:2]
+    grid = grid.permute(0, 2, 1, 3, 4).reshape(1, 3 * rows, 3 * cols, 2)
+    return grid.contiguous().to(device)
 
 
-def _gather(x: Tensor, stride: int) -> Tensor:
-    """``(B, C, H, W)`` to ``(H' * W', 9, B, C)``: the nine samples under every kernel."""
-    B, C, H, W = x.shape
-    index, weight = _tangent_table(H, W, stride, x.device)
-    pixels = x.permute(2, 3, 0, 1).reshape(H * W, B * C)
-    taps = F.embedding_bag(index, pixels, mode="sum", per_sample_weights=weight.to(x.dtype))
-    return taps.reshape(-1, 9, B, C)
+def _spread(x: Tensor, stride: int) -> Tensor:
+    """``(B, C, H, W)`` to ``(B, C, 3H', 3W')``: under every kernel its own nine samples."""
+    with torch.inference_mode(False):
+        grid = _tangent_grid(x.shape[-2], x.shape[-1], stride, x.device)
+    grid = grid.to(x.dtype).expand(x.shape[0], -1, -1, -1)
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
 def sphere_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1) -> Tensor:
@@ -114,14 +103,10 @@ def sphere_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride:
         ValueError: shapes that do not fit.
     """
     as_image(x, "x")
-    B, C, H, W = x.shape
+    C = x.shape[1]
     if weight.ndim != 4 or weight.shape[1:] != (C, 3, 3):
         raise ValueError(f"weight: shape {tuple(weight.shape)}, wanted (O, {C}, 3, 3)")
-    taps = _gather(x, stride).permute(2, 0, 1, 3).reshape(B, -1, 9 * C)
-    kernel = weight.permute(2, 3, 1, 0).reshape(9 * C, -1)
-    out = taps @ kernel if bias is None else torch.addmm(bias, taps.flatten(0, 1), kernel)
-    size = (-(-H // stride), -(-W // stride))
-    return out.reshape(B, *size, -1).permute(0, 3, 1, 2)
+    return F.conv2d(_spread(x, stride), weight, bias, stride=3)
 
 
 def sphere_max_pool2d(x: Tensor, stride: int = 2) -> Tensor:
@@ -133,9 +118,7 @@ def sphere_max_pool2d(x: Tensor, stride: int = 2) -> Tensor:
         ``(B, C, ceil(H / stride), ceil(W / stride))``.
     """
     as_image(x, "x")
-    B, C, H, W = x.shape
-    size = (-(-H // stride), -(-W // stride))
-    return _gather(x, stride).amax(1).reshape(*size, B, C).permute(2, 3, 0, 1)
+    return F.max_pool2d(_spread(x, stride), 3)
 
 
 def load_sst_sal(path: str | Path) -> dict[str, Tensor]:

@@ -135,6 +135,15 @@ def test_a_notebook_reads_well_raw(path):
                 assert (path.parent / link).exists(), link
 
 
+def test_the_line_under_a_title_comes_from_the_record():
+    from benchmarks.chapter_times import RECORD, line
+
+    times = json.loads(RECORD.read_text("utf-8"))
+    for path in CHAPTERS:
+        title = "".join(json.loads(path.read_text("utf-8"))["cells"][0]["source"])
+        assert f"<!-- time -->{line(path.name[:2], times)}\n" in title
+
+
 def test_nothing_of_a_machine_or_of_the_cache_is_committed():
     names = subprocess.run(
         ["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True, check=False

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from sal360.figures.show import CYCLE, INK, Plot
 from sal360.sphere import lonlat_to_xyz
+
+Drawn = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
+"""Our frame to the one plotly draws in."""
 
 
 def direction_figure(lat_deg: float = 35.0, step_deg: float = 15.0) -> Plot:
@@ -46,9 +51,6 @@ def direction_figure(lat_deg: float = 35.0, step_deg: float = 15.0) -> Plot:
         up = np.linspace(0, math.radians(lat_deg), 20)
         risen = lonlat_to_xyz(lon, up).numpy() * 0.5
         tip = drawn(d)
-        label = (
-            f"lon {lons[k]:+.0f}, lat {lat_deg:+.0f}<br>x {d[0]:+.2f}, y {d[1]:+.2f}, z {d[2]:+.2f}"
-        )
         return [
             line(np.stack((np.zeros(3), d)), CYCLE[1], 7, "direction"),
             line(np.stack((np.zeros(3), foot, d)), INK, 2, "its shadow on the floor"),
@@ -58,17 +60,20 @@ def direction_figure(lat_deg: float = 35.0, step_deg: float = 15.0) -> Plot:
                 x=[tip[0]],
                 y=[tip[1]],
                 z=[tip[2]],
-                mode="markers+text",
-                text=[label],
-                textposition="top center",
+                mode="markers",
+                text=[named(k)],
                 marker={"size": 5, "color": CYCLE[1]},
                 hoverinfo="text",
                 name="tip",
             ),
         ]
 
-    start = int(np.argmin(np.abs(lons - 45)))
-    figure = go.Figure(data=[*arrow(start), *_globe(line), *_axes_of_frame(drawn)])
+    def named(k: int) -> str:
+        x, y, z = places[k]
+        return f"{lons[k]:+.0f} degrees: x {x:+.2f}, y {y:+.2f}, z {z:+.2f}"
+
+    start = int(np.argmin(np.abs(lons - 60)))
+    figure = go.Figure(data=[*arrow(start), *_globe(drawn), *_axes_of_frame(drawn)])
     figure.frames = [
         go.Frame(data=arrow(k), name=f"{lon:.0f}", traces=list(range(5)))
         for k, lon in enumerate(lons)
@@ -79,9 +84,10 @@ def direction_figure(lat_deg: float = 35.0, step_deg: float = 15.0) -> Plot:
         "transition": {"duration": 0},
     }
     steps = [
-        {"label": f"{lon:.0f}", "method": "animate", "args": [[f"{lon:.0f}"], now]} for lon in lons
+        {"label": named(k), "method": "animate", "args": [[f"{lon:.0f}"], now]}
+        for k, lon in enumerate(lons)
     ]
-    hidden = {"visible": False}
+    hidden = {"visible": False, "range": [-1.5, 1.5]}
     figure.update_layout(
         showlegend=False,
         scene={
@@ -89,14 +95,14 @@ def direction_figure(lat_deg: float = 35.0, step_deg: float = 15.0) -> Plot:
             "yaxis": hidden,
             "zaxis": hidden,
             "aspectmode": "cube",
-            "camera": {"eye": {"x": -1.25, "y": -1.0, "z": 0.75}},
+            "camera": {"eye": {"x": -0.95, "y": -0.95, "z": 0.6}},
         },
         sliders=[
             {
                 "active": start,
                 "steps": steps,
                 "pad": {"t": 8, "b": 4, "l": 12, "r": 12},
-                "currentvalue": {"prefix": "longitude ", "suffix": " degrees"},
+                "currentvalue": {"prefix": "lon "},
                 "ticklen": 0,
                 "font": {"color": "rgba(0,0,0,0)"},
             }
@@ -110,22 +116,46 @@ def direction_figure(lat_deg: float = 35.0, step_deg: float = 15.0) -> Plot:
     return Plot(figure, alt, height=460)
 
 
-def _globe(line) -> list:  # type: ignore[no-untyped-def]
-    turn = np.linspace(-np.pi, np.pi, 97)
-    rings = [lonlat_to_xyz(turn, np.radians(lat)).numpy() for lat in (-60, -30, 0, 30, 60)]
-    rise = np.linspace(-np.pi / 2, np.pi / 2, 49)
-    rings += [lonlat_to_xyz(np.radians(lon), rise).numpy() for lon in range(-180, 180, 45)]
-    faint = "rgba(117,123,133,0.35)"
-    return [line(ring, faint, 1.5, "globe") for ring in rings]
+def _globe(drawn: Drawn) -> list[Any]:
+    """A translucent ball with circles every 30 degrees; one trace for all the circles."""
+    import plotly.graph_objects as go
+
+    turn, rise = np.linspace(-np.pi, np.pi, 97), np.linspace(-np.pi / 2, np.pi / 2, 49)
+    circles = [lonlat_to_xyz(turn, np.radians(lat)).numpy() for lat in (-60, -30, 0, 30, 60)]
+    circles += [lonlat_to_xyz(np.radians(lon), rise).numpy() for lon in range(-180, 180, 30)]
+    gap = np.full((1, 3), np.nan)
+    x, y, z = drawn(np.concatenate([part for circle in circles for part in (circle, gap)]))
+    lines = go.Scatter3d(
+        x=x,
+        y=y,
+        z=z,
+        mode="lines",
+        connectgaps=False,
+        hoverinfo="skip",
+        line={"color": "#9aa1ad", "width": 2},
+    )
+    bx, by, bz = drawn(lonlat_to_xyz(turn[::2], rise[::2, None]).numpy() * 0.99)
+    ball = go.Surface(
+        x=bx,
+        y=by,
+        z=bz,
+        opacity=0.1,
+        showscale=False,
+        hoverinfo="skip",
+        surfacecolor=np.zeros_like(bx),
+        colorscale=[[0, "#56b4e9"], [1, "#56b4e9"]],
+        contours={axis: {"highlight": False} for axis in "xyz"},
+    )
+    return [lines, ball]
 
 
-def _axes_of_frame(drawn) -> list:  # type: ignore[no-untyped-def]
+def _axes_of_frame(drawn: Drawn) -> list[Any]:
     import plotly.graph_objects as go
 
     parts = []
     for k, name in enumerate(("x right", "y down", "z forward")):
         end = np.zeros(3)
-        end[k] = 1.3
+        end[k] = 1.45
         x, y, z = drawn(np.stack((np.zeros(3), end)))
         parts.append(
             go.Scatter3d(

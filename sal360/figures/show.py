@@ -15,30 +15,40 @@ CYCLE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 
 class Picture:
-    """A matplotlib figure as an image with an alt text; the figure is closed.
+    """Matplotlib figures as images with alt texts, side by side where there is room.
+
+    Each panel is an image of its own, so a phone stacks what a desktop sets in a row. The
+    figures are closed.
 
     Attributes:
-        alt: what the picture shows, for those who cannot see it.
+        panels: (alt text, PNG bytes) of each panel.
     """
 
-    def __init__(self, figure: Any, alt: str, ink: bool = False) -> None:
+    def __init__(self, panels: list[tuple[Any, str]], width: int = 300) -> None:
         from matplotlib import pyplot
 
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=110, transparent=True, metadata={"Software": None})
-        pyplot.close(figure)
-        self.alt, self.png, self._ink = alt, buffer.getvalue(), ink
+        self.panels: list[tuple[str, bytes]] = []
+        self._width = width
+        for figure, alt in panels:
+            buffer = io.BytesIO()
+            figure.savefig(
+                buffer, format="png", dpi=110, transparent=True, metadata={"Software": None}
+            )
+            pyplot.close(figure)
+            self.panels.append((alt, buffer.getvalue()))
 
     def _repr_html_(self) -> str:
-        data = base64.b64encode(self.png).decode()
-        kind = ' class="ink"' if self._ink else ""
-        return (
-            f'<figure class="sal360"><img{kind} alt="{html.escape(self.alt, quote=True)}" '
-            f'style="max-width:100%;height:auto" src="data:image/png;base64,{data}"></figure>'
+        images = "".join(
+            f'<img alt="{html.escape(alt, quote=True)}" '
+            f'style="flex:1 1 {self._width}px;min-width:0;max-width:100%;height:auto" '
+            f'src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+            for alt, png in self.panels
         )
+        style = "display:flex;flex-wrap:wrap;gap:8px;align-items:flex-start"
+        return f'<figure class="sal360" style="{style}">{images}</figure>'
 
     def __repr__(self) -> str:
-        return f"<Picture: {self.alt}>"
+        return "<Picture: " + "; ".join(alt for alt, _ in self.panels) + ">"
 
 
 class Plot:

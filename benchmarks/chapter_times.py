@@ -1,0 +1,64 @@
+"""Run every chapter and write how long it took under its title, and into data/chapter_times.json.
+
+A column for Colab's T4 is filled in from a record of that machine; until one exists it says so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+from benchmarks.measure import machine
+
+ROOT = Path(__file__).resolve().parents[1]
+RECORD = ROOT / "data" / "chapter_times.json"
+NEEDS = {"00": "nothing but Python", "01": "chapter 0"}
+
+
+def line(number: str, times: dict) -> str:
+    """``CPU 12 s | T4 not run yet | needs chapter 0``."""
+
+    def column(device: str) -> str:
+        seconds = times.get(device, {}).get("chapters", {}).get(number)
+        return f"{device} {seconds:.0f} s" if seconds is not None else f"{device} not run yet"
+
+    return f"{column('CPU')} | {column('T4')} | needs {NEEDS[number]}"
+
+
+def stamped(source: str, number: str, times: dict) -> str:
+    """The text of a title cell with its line of times replaced."""
+    return re.sub(r"(?m)^<!-- time -->.*$", "<!-- time -->" + line(number, times), source)
+
+
+def main() -> None:
+    """Execute, record, stamp."""
+    times = json.loads(RECORD.read_text("utf-8")) if RECORD.is_file() else {}
+    os.environ["SAL360_BOOK"] = "1"
+    here = machine()
+    device = "T4" if "T4" in here["device"] else "CPU"
+    measured = {}
+    for path in sorted((ROOT / "book").glob("[0-9][0-9]-*.ipynb")):
+        notebook = nbformat.read(path, as_version=4)
+        client = NotebookClient(notebook, timeout=1800, resources={"metadata": {"path": "book"}})
+        start = time.perf_counter()
+        client.execute()
+        measured[path.name[:2]] = round(time.perf_counter() - start, 1)
+    times[device] = {"machine": here, "chapters": measured}
+    RECORD.write_text(json.dumps(times, indent=1) + "\n", "utf-8")
+    for path in sorted((ROOT / "book").glob("[0-9][0-9]-*.ipynb")):
+        cells = json.loads(path.read_text("utf-8"))
+        title = "".join(cells["cells"][0]["source"])
+        lines = stamped(title, path.name[:2], times).splitlines(keepends=True)
+        cells["cells"][0]["source"] = lines
+        path.write_text(json.dumps(cells, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    print(json.dumps(times[device]["chapters"]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""How we time: candidates in turn, medians, ratios within one run, and a record of the machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sal360 import __version__
+
+DATA = Path(__file__).resolve().parents[1] / "data" / "benchmarks"
+
+
+def interleaved(candidates: dict[str, Callable[[], Any]], repeats: int = 11) -> dict[str, dict]:
+    """Time each candidate in turn, ``repeats`` rounds after one to warm up.
+
+    Returns:
+        name to ``median_s``, ``min_s``, ``max_s`` and ``ratio`` (the median over rounds of its
+        time divided by that of the **first** candidate in the same round).
+    """
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(repeats + 1):
+        for name, call in candidates.items():
+            start = time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - start)
+    base = next(iter(times.values()))[1:]
+    return {
+        name: {
+            "median_s": statistics.median(spent[1:]),
+            "min_s": min(spent[1:]),
+            "max_s": max(spent[1:]),
+            "ratio": statistics.median(a / b for a, b in zip(spent[1:], base, strict=True)),
+        }
+        for name, spent in times.items()
+    }
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers were measured on."""
+    cuda = torch.cuda.is_available()
+    return {
+        "device": torch.cuda.get_device_name(0) if cuda else "cpu",
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "tuned_allocator": os.environ.get("MALLOC_MMAP_MAX_") == "0",
+    }
+
+
+def save(name: str, results: dict[str, Any]) -> Path:
+    """Write ``data/benchmarks/NAME.json``."""
+    DATA.mkdir(parents=True, exist_ok=True)
+    path = DATA / f"{name}.json"
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    record = {"sal360": __version__, "date": when, "machine": machine(), "results": results}
+    path.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    return path
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import prediction, sphere_conv
+from benchmarks import allocator, prediction, sphere_conv
 from benchmarks.measure import save
 
 
@@ -18,6 +18,11 @@ def main() -> None:
     print(f"{path.name}: {speed['frames']} frames of {speed['size']}")
     for name, row in speed["models"].items():
         print(f"  {name:42} {row['frames_per_s']:8.1f} frames/s")
+    memory = allocator.run()
+    path = save("allocator", memory)
+    print(f"{path.name}: SST-Sal, {memory['frames']} frames of {memory['size']}")
+    for name, row in memory["times"].items():
+        print(f"  {name:42} {1000 * row['median_s']:8.1f} ms   {row['ratio']:5.2f} x")
 
 
 if __name__ == "__main__":

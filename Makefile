@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml constraints.txt sal360/_version.py
 		{ echo "$(PYTHON) is not Python 3.11 to 3.13; say make PYTHON=python3.12"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 ifeq ($(TORCH),cpu)
-	$(BIN)/pip install -q uv
+	$(BIN)/pip install -q -c constraints.txt uv
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install -q --torch-backend cpu -c constraints.txt torch
 endif
 	$(BIN)/pip install -q -c constraints.txt -e '.[book,test,dev]'

@@ -144,6 +144,12 @@ def test_the_line_under_a_title_comes_from_the_record():
         assert f"<!-- time -->{line(path.name[:2], times)}\n" in title
 
 
+def test_the_readmes_claim_about_memory_is_the_benchmarks():
+    record = json.loads((ROOT / "data/benchmarks/allocator.json").read_text("utf-8"))
+    ratio = record["results"]["times"]["glibc's default"]["ratio"]
+    assert 1 - 1 / ratio > 1 / 3  # "over a third of its time"
+
+
 def test_nothing_of_a_machine_or_of_the_cache_is_committed():
     names = subprocess.run(
         ["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True, check=False

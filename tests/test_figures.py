@@ -1,0 +1,111 @@
+"""Figures: alt texts from the data, same bits twice, nothing from a network."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from sal360 import figures
+from sal360.images import read_image, write_image
+from sal360.overlay import blend, levels
+from sal360.sources import expand, open_source
+
+
+def peaked(row, col, H=20, W=40):
+    density = np.full((H, W), 0.01)
+    density[row, col] = 2.5
+    return density
+
+
+def test_the_alt_text_of_a_map_tells_where_its_peak_is():
+    picture = figures.maps({"one": peaked(0, 0), "two": peaked(19, 39)})
+    (first, _), (second, _) = picture.panels
+    assert "peak 2.5 density (1/sr) at longitude -176, latitude 86 degrees" in first
+    assert "longitude 176, latitude -86 degrees" in second
+    assert picture._repr_html_().count('alt="Map of') == 2
+
+
+def test_pictures_are_the_same_bits_twice():
+    def drawn():
+        return figures.panorama(torch.rand(3, 8, 16, generator=torch.Generator().manual_seed(0)))
+
+    assert drawn().panels == drawn().panels
+
+
+def test_points_are_named_and_hostile_titles_escaped():
+    picture = figures.panorama(np.zeros((8, 16, 3), np.uint8), 'a"><script>', {"here": (10, -5)})
+    assert "here at 10, -5 degrees" in picture.panels[0][0]
+    assert "<script>" not in picture._repr_html_()
+
+
+def test_views_take_every_kind_of_picture():
+    kinds = {
+        "chw float": torch.rand(3, 6, 9),
+        "hwc bytes": np.zeros((6, 9, 3), np.uint8),
+        "batch of one": torch.rand(1, 3, 6, 9),
+    }
+    assert len(figures.views(kinds).panels) == 3
+
+
+def test_a_plot_needs_no_network_and_keeps_its_name():
+    plot = figures.direction_figure(lat_deg=20)
+    html = plot.html()
+    assert not re.search(r'(src|href)="https?:', html) and "cdn" not in html
+    assert html == figures.direction_figure(lat_deg=20).html()
+    assert "latitude 20 degrees" in plot.alt and "aria-label" in html
+    steps = plot.figure.layout.sliders[0].steps
+    assert len(steps) == len(plot.figure.frames) == 25
+
+
+def test_player_wants_one_map_per_frame():
+    with pytest.raises(ValueError, match="^maps: 1 of them, wanted 2"):
+        figures.player(np.zeros((2, 3, 8, 16), np.uint8), np.ones((1, 4, 8)), 8)
+
+
+def test_overlay_is_clear_at_zero_and_opaque_at_the_peak():
+    rgb = np.full((40, 80, 3), 100, np.uint8)
+    out = blend(rgb, peaked(10, 0) - 0.01, opacity=1.0)
+    assert (out[30:, 10:70] == 100).all()
+    assert np.abs(out[21, 0].astype(int) - 100).max() > 100
+    assert np.abs(out[21, 79].astype(int) - 100).max() > 20  # bleeds across the seam, not cut
+    for bad in ({"opacity": 2}, {"colormap": "jet"}):
+        with pytest.raises(ValueError, match="^(opacity|colormap): "):
+            blend(rgb, peaked(0, 0), **bad)
+
+
+def test_levels_reach_255_and_survive_an_empty_map():
+    assert levels(peaked(3, 4)).max() == 255
+    assert levels(np.zeros((4, 8))).max() == 0
+
+
+def test_pictures_survive_the_disk_and_bad_ones_are_named(tmp_path):
+    rgb = np.random.default_rng(0).integers(0, 256, (6, 10, 3), dtype=np.uint8)
+    write_image(tmp_path / "ümlaut ä.png", rgb)
+    assert np.array_equal(read_image(tmp_path / "ümlaut ä.png"), rgb)
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"empty\.jpg: not a picture"):
+        read_image(tmp_path / "empty.jpg")
+    with pytest.raises(FileNotFoundError, match=r"none\.jpg: no such file"):
+        read_image(tmp_path / "none.jpg")
+    with pytest.raises(OSError, match="none"):
+        write_image(tmp_path / "none" / "x.png", rgb)
+
+
+def test_sources_know_pictures_folders_and_stereo(tmp_path):
+    rgb = np.random.default_rng(0).integers(0, 256, (32, 64, 3), dtype=np.uint8)
+    write_image(tmp_path / "tb.png", np.concatenate((rgb, np.roll(rgb, 1, 1))))
+    assert open_source(tmp_path / "tb.png", "tb").frames().__next__().rgb.shape == (32, 64, 3)
+    assert open_source(tmp_path / "tb.png", "mono").frames().__next__().rgb.shape == (64, 64, 3)
+    for name in ("f2.png", "f10.png", "f1.png"):
+        (tmp_path / "clip").mkdir(exist_ok=True)
+        write_image(tmp_path / "clip" / name, rgb)
+    source = open_source(tmp_path / "clip", fps=4)
+    assert [p.name for p in source.pictures] == ["f1.png", "f2.png", "f10.png"]
+    assert [f.time for f in source.frames()] == [0, 0.25, 0.5]
+    assert [f.index for f in source.frames(start=0.25, seconds=0.25)] == [1]
+    with pytest.raises(ValueError, match="no frames from 9 s on"):
+        list(source.frames(start=9))
+    (tmp_path / "clip" / "film.mp4").write_bytes(b"x")
+    with pytest.raises(ValueError, match="holds videos and pictures"):
+        expand([tmp_path / "clip"])

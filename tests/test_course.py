@@ -83,6 +83,7 @@ def test_a_wrong_answer_is_refused_with_its_smallest_case(number):
 def test_what_the_learner_raises_is_told_with_its_arguments():
     answer = check("01.2", lambda x, y, z, H, W: 1 / 0)
     assert "ZeroDivisionError" in repr(answer) and "2, 4)" in repr(answer)
-    assert "cannot be used" in repr(check("01.1", lambda *a: None))
+    assert "returned None" in repr(check("01.1", lambda *a: None))
+    assert "cannot be used" in repr(check("01.1", lambda *a: "north"))
     with pytest.raises(ValueError, match="^name: "):
         check("99.9")

@@ -35,12 +35,14 @@ def pixel_to_lonlat(answer: Callable[..., Any]) -> Iterator[Case]:
         for row, col in places:
             lon, lat = (float(v) for v in ask(answer, row, col, H, W))
             wanted = ((col + 0.5) / W - 0.5) * 360, (0.5 - (row + 0.5) / H) * 180
+            radians = math.isclose(math.degrees(lon), wanted[0], abs_tol=1e-4) and lon != 0
+            hint = " (did you give radians?)" if radians else ""
             close = abs(lon - wanted[0]) < 1e-4 and abs(lat - wanted[1]) < 1e-4
             yield Case(
                 "a pixel is named by its centre",
                 close,
                 f"row {row}, col {col} of {H} x {W}: you gave {_degrees(lon, lat)}, "
-                f"wanted {_degrees(*wanted)}",
+                f"wanted {_degrees(*wanted)}{hint}",
             )
 
 
@@ -63,7 +65,8 @@ def direction_to_pixel(answer: Callable[..., Any]) -> Iterator[Case]:
                 yield Case(
                     "inside the image, poles and seam included",
                     0 <= row < H and 0 <= col < W,
-                    f"{_degrees(lon, lat)}, length {length:g}, {H} x {W}: you gave ({row}, {col})",
+                    f"{_degrees(lon, lat)}, length {length:g}: you gave ({row}, {col}), "
+                    f"wanted rows 0 to {H - 1} and columns 0 to {W - 1}",
                 )
                 best = angle_between(xyz, d).min()
                 got = angle_between(xyz[row, col], d)
@@ -131,7 +134,7 @@ def camera_rotation(answer: Callable[..., Any]) -> Iterator[Case]:
         yield Case(
             "forward looks at lon = yaw, lat = pitch",
             bool(angle_between(ahead, lonlat_to_xyz(*angles)) < 1e-6),
-            f"{where}: looks at {_rounded(ahead)}",
+            f"{where}: looks at {_rounded(ahead)}, wanted {_rounded(lonlat_to_xyz(*angles))}",
         )
         yield Case(
             "the camera's right stays level",

@@ -77,7 +77,7 @@ def check(name: str, answer: Any = ...) -> Answer:
     except NotAnsweredError:
         return Answer(name, False, "waiting for your answer.", waiting=True)
     except AnswerRaisedError as error:
-        return Answer(name, False, f"not yet. Your answer raised {error}")
+        return Answer(name, False, f"not yet. Your answer gave {error}")
     except (TypeError, ValueError, RuntimeError) as error:  # what came back cannot be used
         return Answer(name, False, f"not yet. What your answer gave cannot be used: {error}")
     return Answer(name, True, "solved. " + "; ".join(f"{p} ({n} cases)" for p, n in held.items()))
@@ -107,6 +107,9 @@ def ask(function: Any, *arguments: Any) -> Any:
         raise AnswerRaisedError(
             f"{type(error).__name__}: {error}, called with ({given})"
         ) from error
+    if value is None:
+        given = ", ".join(_short(argument) for argument in arguments)
+        raise AnswerRaisedError(f"nothing: it returned None, called with ({given})")
     return answered(value)
 
 

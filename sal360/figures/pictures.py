@@ -60,7 +60,7 @@ def maps(values: dict[str, Any], unit: str = "density (1/sr)") -> Picture:
     return Picture(panels)
 
 
-def views(images: dict[str, Any], width: int = 200) -> Picture:
+def views(images: dict[str, Any], width: int = 180) -> Picture:
     """Perspective views (or any pictures) side by side, with titles and without axes.
 
     Args:

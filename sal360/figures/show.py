@@ -40,11 +40,12 @@ class Picture:
     def _repr_html_(self) -> str:
         images = "".join(
             f'<img alt="{html.escape(alt, quote=True)}" '
-            f'style="flex:1 1 {self._width}px;min-width:0;max-width:100%;height:auto" '
+            f'style="width:100%;height:auto" '
             f'src="data:image/png;base64,{base64.b64encode(png).decode()}">'
             for alt, png in self.panels
         )
-        style = "display:flex;flex-wrap:wrap;gap:8px;align-items:flex-start"
+        columns = f"repeat(auto-fit,minmax(min(100%,{self._width}px),1fr))"
+        style = f"display:grid;gap:8px;grid-template-columns:{columns}"
         return f'<figure class="sal360" style="{style}">{images}</figure>'
 
     def __repr__(self) -> str:

@@ -753,7 +753,7 @@ function linked(element, options) {
   // (b) the sphere from outside, orthographic: left and right swap, as on every globe seen from within
   const SIZE = .7;  // of half the panel; the axes need the rest
   const radius = (w, h) => Math.min(w, h) / 2 * SIZE;
-  const second = section("b", "Unit sphere", "from outside: mirrored");
+  const second = section("b", "Unit sphere", "mirrored");
   const ball = fig.panel(`${name}: unit sphere with its x, y and z axes. Click to move the crosshair, drag to turn, or use the arrow keys.`, (ctx, w, h, scale) => {
     const r = radius(w, h), m = axes(eye), place = (d) => [w / 2 + r * dot(m[0], d), h / 2 + r * dot(m[1], d)];
     const near = (d) => dot(m[2], d) <= 0.02 ? place(d) : null, far = (d) => dot(m[2], d) >= -0.02 ? place(d) : null;

@@ -95,7 +95,7 @@ def direction_figure(lat_deg: float = 35.0, step_deg: float = 15.0) -> Plot:
             "yaxis": hidden,
             "zaxis": hidden,
             "aspectmode": "cube",
-            "camera": {"eye": {"x": -0.95, "y": -0.95, "z": 0.6}},
+            "camera": {"eye": {"x": -1.0, "y": -0.65, "z": 0.5}},
         },
         sliders=[
             {
@@ -104,6 +104,8 @@ def direction_figure(lat_deg: float = 35.0, step_deg: float = 15.0) -> Plot:
                 "pad": {"t": 8, "b": 4, "l": 12, "r": 12},
                 "currentvalue": {"prefix": "lon "},
                 "ticklen": 0,
+                "minorticklen": 0,
+                "tickcolor": "rgba(0,0,0,0)",
                 "font": {"color": "rgba(0,0,0,0)"},
             }
         ],
@@ -153,9 +155,10 @@ def _axes_of_frame(drawn: Drawn) -> list[Any]:
     import plotly.graph_objects as go
 
     parts = []
-    for k, name in enumerate(("x right", "y down", "z forward")):
+    places = {"x": "middle right", "y": "bottom center", "z": "top center"}
+    for k, (name, place) in enumerate(places.items()):
         end = np.zeros(3)
-        end[k] = 1.45
+        end[k] = 1.35
         x, y, z = drawn(np.stack((np.zeros(3), end)))
         parts.append(
             go.Scatter3d(
@@ -164,7 +167,7 @@ def _axes_of_frame(drawn: Drawn) -> list[Any]:
                 z=z,
                 mode="lines+text",
                 text=["", name],
-                textposition="top center",
+                textposition=place,
                 line={"color": INK, "width": 4},
                 hoverinfo="name",
                 name=name,

@@ -751,8 +751,7 @@ function linked(element, options) {
   gestures(pano.canvas, { begin: () => null, drag: (_, __, to) => moveOnPanorama(to), tap: moveOnPanorama, zoom, key, reset });
 
   // (b) the sphere from outside, orthographic: left and right swap, as on every globe seen from within
-  const SIZE = .7;  // of half the panel; the axes need the rest
-  const radius = (w, h) => Math.min(w, h) / 2 * SIZE;
+  const radius = (w, h) => (Math.min(w, h) / 2 - 9) / 1.46;  // the axes end at 1.32, their letters at 1.46
   const second = section("b", "Unit sphere", "mirrored");
   const ball = fig.panel(`${name}: unit sphere with its x, y and z axes. Click to move the crosshair, drag to turn, or use the arrow keys.`, (ctx, w, h, scale) => {
     const r = radius(w, h), m = axes(eye), place = (d) => [w / 2 + r * dot(m[0], d), h / 2 + r * dot(m[1], d)];

@@ -95,7 +95,7 @@ def direction_figure(lat_deg: float = 35.0, step_deg: float = 15.0) -> Plot:
             "yaxis": hidden,
             "zaxis": hidden,
             "aspectmode": "cube",
-            "camera": {"eye": {"x": -1.0, "y": -0.65, "z": 0.5}},
+            "camera": {"eye": {"x": -1.0, "y": -0.5, "z": 0.7}},
         },
         sliders=[
             {
@@ -155,10 +155,10 @@ def _axes_of_frame(drawn: Drawn) -> list[Any]:
     import plotly.graph_objects as go
 
     parts = []
-    places = {"x": "middle right", "y": "bottom center", "z": "top center"}
+    places = {"x": "top center", "y": "bottom center", "z": "top center"}
     for k, (name, place) in enumerate(places.items()):
         end = np.zeros(3)
-        end[k] = 1.35
+        end[k] = 1.25
         x, y, z = drawn(np.stack((np.zeros(3), end)))
         parts.append(
             go.Scatter3d(

@@ -29,10 +29,13 @@ class _Fps(click.ParamType):
     def convert(self, value: Any, param: Any, ctx: Any) -> float:
         if value == "source":
             return float("inf")
-        number = click.FLOAT.convert(value, param, ctx)
+        try:
+            number = float(value)
+        except ValueError:
+            number = 0.0
         if not number > 0:
-            self.fail(f"{value}: wanted a positive number or 'source'", param, ctx)
-        return float(number)
+            self.fail(f"{value!r}: wanted a positive number or 'source'", param, ctx)
+        return number
 
 
 class _Size(click.ParamType):
@@ -145,10 +148,12 @@ def predict(
 
     if settings["force"] and settings["resume"]:
         raise click.UsageError("--force and --resume exclude each other")
+    if model not in MODELS:
+        raise click.UsageError(f"--model {model}: wanted one of {', '.join(MODELS)}")
     paths = expand(list(inputs))
     sources = [open_source(path, settings["stereo"], settings["fps"]) for path in paths]
     tune_allocator()
-    if weights is None and model in MODELS and MODELS[model].official:
+    if weights is None and MODELS[model].official:
         weights = "official"
     network = load_model(model, weights, device=_device(device))
     for path, source, name in zip(paths, sources, _names(paths), strict=True):
@@ -158,8 +163,9 @@ def predict(
             record = predict_video(path, network, target, progress=True, **settings)  # type: ignore[arg-type]
         except KeyboardInterrupt:
             _say(f"interrupted: finished maps are in {target}; --resume goes on from there")
-            raise
-        _say(f"{target}: {record['maps']} maps, {record['frames_per_s']:.2f} frames/s")
+            raise click.exceptions.Exit(130) from None
+        maps = "1 map" if record["maps"] == 1 else f"{record['maps']} maps"
+        _say(f"{target}: {maps}, {record['frames_per_s']:.2f} frames/s")
 
 
 @cli.command()
@@ -181,7 +187,7 @@ def overlay(folder: Path, out: Path | None, force: bool, **look: Any) -> None:
 
 @cli.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="[default: view.html]")
+@click.option("--out", type=click.Path(path_type=Path), help="[default: NAME.html]")
 @_STEREO
 @_OPACITY
 @click.option(
@@ -210,14 +216,21 @@ def view(
     from sal360.sources import open_source
     from sal360.viewer import view as make
 
-    out = out or Path("view.html")
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file or folder")
+    out = out or Path(f"{path.resolve().stem}.html")
     _free(out, force)
+    if not out.resolve().parent.is_dir():
+        raise FileNotFoundError(f"--out {out}: no such folder")
     with tempfile.TemporaryDirectory() as scratch:
         if path.is_dir() and (path / "record.json").is_file():
             source, predictions = _prediction(path)
             pair = Path(scratch) / ("pair.jpg" if source.kind == "image" else "pair.mp4")
             rendering.stacked(source, predictions, pair)
-            page = make(pair, stacked=True, opacity=opacity, caption=source.path.name)
+            lon, lat = _peak(predictions)
+            page = make(
+                pair, stacked=True, opacity=opacity, lon=lon, lat=lat, caption=source.path.name
+            )
         else:
             source = open_source(path, stereo)
             _say(f"{path}: {source.stereo.layout} ({source.stereo.reason})")
@@ -324,6 +337,7 @@ def main(arguments: list[str] | None = None) -> int:
         _say(" ".join(error.format_message().split()))
         return 2
     except (KeyboardInterrupt, click.Abort):
+        _say("interrupted")
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -360,7 +374,8 @@ def _device(name: str | None) -> str:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise click.UsageError(f"--device {name}: {str(error).splitlines()[0]}") from None
+        reason = str(error).splitlines()[0].split(".")[0][:80]
+        raise click.UsageError(f"--device {name}: not to be had here ({reason})") from None
     return name
 
 
@@ -386,7 +401,11 @@ def _described(source: Any, settings: dict[str, Any], model: Any) -> str:
         step = 1 if fps is None or fps == float("inf") else max(1, round(source.fps / fps))
         every = "every frame" if step == 1 else f"one frame in {step}"
         what = f"{source.fps:.2f} frames/s, predicting {every} ({source.fps / step:.2f} per s)"
-    return f"{source.path}: {what}; {source.stereo.layout} ({source.stereo.reason})"
+    height, width = source.size
+    note = ""
+    if source.stereo.layout == "mono" and not 1.8 < width / height < 2.2:
+        note = f"; {width} x {height} is not 2:1, taken as the whole sphere all the same"
+    return f"{source.path}: {what}; {source.stereo.layout} ({source.stereo.reason}){note}"
 
 
 def _prediction(path: Path) -> tuple[Any, Any]:
@@ -398,6 +417,15 @@ def _prediction(path: Path) -> tuple[Any, Any]:
     made_from = folder.read_record()["source"]
     rate = made_from["fps"] if made_from["kind"] == "folder" else None
     return open_source(made_from["path"], made_from["stereo"], rate), folder
+
+
+def _peak(predictions: Any) -> tuple[float, float]:
+    """Longitude and latitude (degrees) of the maximum of the first map: where to look first."""
+    density = predictions.read_map(predictions.frames()[0])[0]
+    row, col = divmod(int(density.argmax()), density.shape[1])
+    return ((col + 0.5) / density.shape[1] - 0.5) * 360, (
+        0.5 - (row + 0.5) / density.shape[0]
+    ) * 180
 
 
 def _free(out: Path, force: bool) -> None:

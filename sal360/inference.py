@@ -27,6 +27,8 @@ from sal360.sphere import erp_directions, pixel_area
 
 MAP_SIZE = (240, 480)
 """Height and width of the maps of a video, whatever the size of its frames."""
+MAX_PIXELS = 2**25
+"""Pixels of the largest map that is written (4096 x 8192)."""
 
 
 class ClipModel(Protocol):
@@ -198,11 +200,15 @@ def predict_video(
     if fps is None:
         fps = model.rate
     every = None if fps is None or fps == float("inf") else fps
+    if size[0] * size[1] > MAX_PIXELS:
+        raise ValueError(f"size: {size[0]} x {size[1]}, wanted at most {MAX_PIXELS} pixels")
     folder = PredictionFolder(out)
     settings = {"fps": every, "start": start, "seconds": seconds, "size": list(size)}
     record = new_record(source, model, settings)
-    done = _prepare(folder, record, force, resume)
     total = source.count(every, start, seconds)
+    if total == 0:
+        raise ValueError(f"{source.path}: has no frame from {start:g} s on, in the length wanted")
+    done = _prepare(folder, record, force, resume)
     have = 0
     for frame in islice(source.frames(every, start, seconds), done):
         if not folder.has_map(frame.index):
@@ -232,8 +238,9 @@ def predict_video(
             folder.write_map(index, stamp, density.numpy())
             count += 1
         if count == 0:
-            raise ValueError(f"{source.path}: no frames between start and end")
-        record["status"] = "complete"
+            raise ValueError(f"{source.path}: has no frame from {start:g} s on")
+        if not with_overlay:
+            record["status"] = "complete"
     except BaseException as error:
         record["status"] = "interrupted"
         record["reason"] = type(error).__name__
@@ -245,9 +252,13 @@ def predict_video(
         record["elapsed_s"] = round(elapsed, 3)
         record["frames_per_s"] = round((count - first) / max(elapsed, 1e-9), 3)
         folder.write_record(record)
+        if count == 0 and not done:  # nothing was predicted: do not stand in the way of a next try
+            folder.clear()
     if with_overlay:
         name = "overlay.jpg" if source.kind == "image" else "overlay.mp4"
         rendering.overlay(source, folder, folder.path / name, progress=progress)
+        record["status"] = "complete"
+        folder.write_record(record)
     return record
 
 
@@ -259,8 +270,13 @@ def _prepare(folder: Any, record: dict[str, Any], force: bool, resume: bool) -> 
     if taken and resume:
         before = folder.read_record()
         for part in ("source", "model", "settings"):
-            if before.get(part) != record[part]:
-                raise ValueError(f"{folder.path}: was made with another {part}, cannot resume")
+            old = before.get(part) or {}
+            other = [name for name, value in record[part].items() if old.get(name) != value]
+            if other:
+                raise ValueError(
+                    f"{folder.path}: cannot resume, it was made with another {part} "
+                    f"({', '.join(other)})"
+                )
         return len(folder.frames())
     if taken and not force:
         raise FileExistsError(f"{folder.path}: not empty; --force writes over it")

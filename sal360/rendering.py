@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -41,9 +42,15 @@ def overlay(
         rgb, density = next(pairs)
         write_image(out, blend(rgb, density, opacity, colormap))
         return
-    with VideoWriter(out, fps=source.fps) as video:
-        for rgb, density in _shown(pairs, source, folder, progress):
-            video.write(blend(rgb, density, opacity, colormap))
+    # Under another name until it is whole: an interrupted VideoWriter leaves a short film.
+    partial = Path(out).with_name(f".{Path(out).stem}.part.mp4")
+    try:
+        with VideoWriter(partial, fps=source.fps) as video:
+            for rgb, density in _shown(pairs, source, folder, progress):
+                video.write(blend(rgb, density, opacity, colormap))
+        os.replace(partial, out)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def stacked(source: Source, folder: PredictionFolder, out: str | Path, width: int = 1280) -> None:

@@ -60,6 +60,9 @@ class PredictionFolder:
             for path in (self.path / name).glob(pattern):
                 path.unlink()
         self.record_path.unlink()
+        for folder in (self.path / "maps", self.path / "png", self.path):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
 
     def write_map(self, index: int, time: float, density: NDArray[np.float32]) -> None:
         """Store the map of one frame, the npz last: its presence means "done"."""

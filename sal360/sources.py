@@ -35,6 +35,7 @@ class Source:
         path: the file or folder. kind: what it is.
         fps: frames per second (0 for a picture). total: number of frames, None if unknown.
         stereo: the layout of two eyes, and why it was taken.
+        size: ``(H, W)`` of one eye, pixels.
         pictures: the files of a folder, in order.
     """
 
@@ -43,6 +44,7 @@ class Source:
     fps: float
     total: int | None
     stereo: StereoChoice
+    size: tuple[int, int]
     pictures: tuple[Path, ...] = ()
 
     def frames(
@@ -80,6 +82,8 @@ class Source:
 
     def _chosen(self, start: float, seconds: float | None) -> range:
         if self.kind == "image":
+            if start:
+                raise ValueError(f"start: {start:g} s, but {self.path} is a picture")
             return range(1)
         first = round(start * self.fps)
         last = len(self.pictures) if seconds is None else first + round(seconds * self.fps)
@@ -106,13 +110,16 @@ def open_source(path: str | Path, stereo: str = "auto", fps: float | None = None
         pictures = tuple(_pictures(path))
         if not pictures:
             raise ValueError(f"{path}: a folder without pictures, wanted the frames of a clip")
-        choice = _picture_stereo(pictures[0], stereo)
+        choice, size = _picture(pictures[0], stereo)
         rate = FOLDER_FPS if fps is None else fps
-        return Source(path, "folder", rate, len(pictures), choice, pictures)
+        return Source(path, "folder", rate, len(pictures), choice, size, pictures)
     if path.suffix.lower() in IMAGE_SUFFIXES:
-        return Source(path, "image", 0.0, 1, _picture_stereo(path, stereo), (path,))
+        choice, size = _picture(path, stereo)
+        return Source(path, "image", 0.0, 1, choice, size, (path,))
     info = probe(path)
-    return Source(path, "video", info.fps, info.frames, resolve_stereo(info, stereo))
+    choice = resolve_stereo(info, stereo)
+    size = _eye_size((info.height, info.width), choice)
+    return Source(path, "video", info.fps, info.frames, choice, size)
 
 
 def expand(paths: list[Path]) -> list[Path]:
@@ -125,6 +132,8 @@ def expand(paths: list[Path]) -> list[Path]:
     for path in paths:
         videos = []
         if path.is_dir():
+            if (path / "record.json").is_file():
+                raise ValueError(f"{path}: is a prediction; name what it was made from")
             videos = sorted(p for p in path.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES)
             if videos and any(_pictures(path)):
                 raise ValueError(f"{path}: holds videos and pictures; name the ones you want")
@@ -132,12 +141,20 @@ def expand(paths: list[Path]) -> list[Path]:
     return found
 
 
-def _picture_stereo(path: Path, stereo: str) -> StereoChoice:
+def _picture(path: Path, stereo: str) -> tuple[StereoChoice, tuple[int, int]]:
+    """Layout of a picture, and the size of one eye."""
+    rgb = read_image(path)
     if stereo == "auto":
-        return image_stereo(read_image(path))
-    if stereo in ("mono", "tb", "sbs"):
-        return StereoChoice(stereo, "as asked for")  # type: ignore[arg-type]
-    raise ValueError(f"stereo: {stereo!r}, wanted 'auto', 'mono', 'tb' or 'sbs'")
+        choice = image_stereo(rgb)
+    elif stereo in ("mono", "tb", "sbs"):
+        choice = StereoChoice(stereo, "as requested")  # type: ignore[arg-type]
+    else:
+        raise ValueError(f"stereo: {stereo!r}, wanted 'auto', 'mono', 'tb' or 'sbs'")
+    return choice, _eye_size((rgb.shape[0], rgb.shape[1]), choice)
+
+
+def _eye_size(size: tuple[int, int], choice: StereoChoice) -> tuple[int, int]:
+    return size[0] // (1 + (choice.layout == "tb")), size[1] // (1 + (choice.layout == "sbs"))
 
 
 def _pictures(folder: Path) -> list[Path]:

@@ -517,10 +517,9 @@ def _judge(pictures: list[np.ndarray]) -> StereoChoice:
     best = max(found, key=lambda layout: found[layout])
     halves = {"tb": "top and bottom halves", "sbs": "left and right halves"}[best]
     measured = f"the {halves} correlate {found[best]:.2f}"
-    shape = f"in a {width}x{height} picture"
     if found[best] >= threshold:
-        return StereoChoice(best, f"{measured} {shape} (two eyes from {threshold:.2f})")
-    return StereoChoice("mono", f"{measured} at most {shape} (two eyes from {threshold:.2f})")
+        return StereoChoice(best, f"guessed: {measured}, so they are two eyes")
+    return StereoChoice("mono", f"guessed: no two halves look alike, {measured} at most")
 
 
 def _likeness(rgb: np.ndarray, layout: Stereo) -> float | None:

@@ -170,6 +170,42 @@ def test_ctrl_c_from_outside(film, tmp_path):
     assert all(folder.read_map(k)[0].shape == (1000, 2000) for k in folder.frames())
 
 
+def test_an_interrupted_overlay_is_not_taken_for_a_whole_one(film, tmp_path):
+    arguments = ["predict", str(film), "--model", "motion", "--out", str(tmp_path)]
+    code = (
+        "import os, signal, sys\n"
+        "from sal360.video import VideoWriter as V\n"
+        "keep = V.write\n"
+        "def write(self, rgb):\n"
+        "    keep(self, rgb)\n"
+        "    if self.frames == 5: os.kill(os.getpid(), signal.SIGINT)\n"
+        "V.write = write\n"
+        "from sal360.cli import main\n"
+        f"sys.exit(main({arguments!r}))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 130 and "Traceback" not in run.stderr, run.stderr
+    folder = tmp_path / "discs"
+    assert not list(folder.glob("*.mp4")) and not list(folder.glob(".*"))
+    assert PredictionFolder(folder).read_record()["status"] != "complete"
+    assert main([*arguments, "--resume"]) == 0
+    assert probe(folder / "overlay.mp4").frames == 24
+    assert PredictionFolder(folder).read_record()["status"] == "complete"
+
+
+def test_a_try_that_fails_does_not_block_the_next(film, tmp_path):
+    assert predict(film, "--out", tmp_path, "--start", 0.99, "--seconds", 0.001) == 2
+    assert predict(film, "--out", tmp_path, "--start", 99) == 2
+    assert list(tmp_path.iterdir()) == []
+    assert predict(film, "--out", tmp_path, "--no-overlay") == 0
+
+
+def test_a_picture_that_is_not_two_to_one_is_remarked_on(tmp_path, capsys):
+    write_image(tmp_path / "square.png", np.full((60, 60, 3), 90, np.uint8))
+    assert predict(tmp_path / "square.png", "--out", tmp_path / "out") == 0
+    assert "60 x 60 is not 2:1" in capsys.readouterr().err
+
+
 BAD = [
     (["predict"], "INPUTS"),
     (["predict", "none.mp4"], "none.mp4: no such file"),
@@ -180,6 +216,8 @@ BAD = [
     (["predict", "{film}", "--fps", "0"], "--fps"),
     (["predict", "{film}", "--fps", "fast"], "--fps"),
     (["predict", "{film}", "--size", "10"], "--size"),
+    (["predict", "{film}", "--size", "100000x200000"], "at most"),
+    (["predict", "{tmp}/text.png", "--start", "1"], "text.png"),
     (["predict", "{film}", "--start", "99"], "99"),
     (["predict", "{film}", "--seconds", "-1"], "--seconds"),
     (["predict", "{film}", "--stereo", "vr"], "--stereo"),
@@ -189,6 +227,7 @@ BAD = [
     (["predict", "{film}", "--model", "sst-sal", "--weights", "{film}"], "not a torch zip"),
     (["overlay", "{tmp}"], "record.json: no such file"),
     (["view", "none.jpg"], "none.jpg: no such file"),
+    (["view", "{film}", "--out", "{tmp}/none/v.html"], "no such folder"),
     (["data", "download", "samples/none.jpg"], "not in the registry"),
     (["nonsense"], "No such command"),
 ]

@@ -18,7 +18,7 @@ from benchmarks.measure import machine
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORD = ROOT / "data" / "chapter_times.json"
-NEEDS = {"00": "nothing but Python", "01": "chapter 0"}
+NEEDS = {"00": "no other chapter", "01": "chapter 0"}
 
 
 def line(number: str, times: dict) -> str:
@@ -26,7 +26,10 @@ def line(number: str, times: dict) -> str:
 
     def column(device: str) -> str:
         seconds = times.get(device, {}).get("chapters", {}).get(number)
-        return f"{device} {seconds:.0f} s" if seconds is not None else f"{device} not run yet"
+        if seconds is None:
+            return f"{device} not run yet"
+        cores = f" ({times[device]['machine']['cores']} cores)" if device == "CPU" else ""
+        return f"{device}{cores} {seconds:.0f} s"
 
     return f"{column('CPU')} | {column('T4')} | needs {NEEDS[number]}"
 

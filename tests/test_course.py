@@ -61,9 +61,9 @@ def test_it_waits_for_an_answer(number):
 
 
 WRONG = {
-    "00.1": ([(0, 89), (10, 89), (20, 89)], "NSS"),
+    "00.1": ([(0, 60), (60, -50), (-150, -30)], "below its mean"),
     "00.2": (lambda a, b: a.sum(0), "closer to the truth"),
-    "00.3": ((90, 0, 0), "loses two thirds"),
+    "00.3": ((90, 0, 0), "below a third"),
     "01.1": (lambda r, c, H, W: (c / W * 360 - 180, 90 - r / H * 180), "row 0, col 0 of 2 x 4"),
     "01.2": (lambda x, y, z, H, W: (0, 0), "pixel (0, 1) of 2 x 4"),
     "01.3": ([[1, 0, 0], [0, 1, 0], [0, 0, 1]], "lon 0, lat 0"),
@@ -78,6 +78,12 @@ def test_a_wrong_answer_is_refused_with_its_smallest_case(number):
     assert not answer.passed and not answer.waiting
     assert WRONG[number][1] in repr(answer)
     assert "not yet" in answer._repr_html_()
+
+
+def test_one_thing_named_three_times_is_not_three():
+    assert "20 degrees apart" in repr(check("00.1", [(-70, 40), (-69, 40), (-71, 41)]))
+    assert "not radians" in repr(check("00.1", [(0.3, -0.1), (2.6, 0.1), (-1.2, 0.7)]))
+    assert "1 of them" in repr(check("00.3", 90))
 
 
 def test_what_the_learner_raises_is_told_with_its_arguments():

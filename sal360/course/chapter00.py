@@ -15,7 +15,7 @@ from sal360.course.checking import Case, answered, ask, exercise
 from sal360.datasets.synthetic import SyntheticClip, render_clip
 from sal360.metrics import cc, nss
 from sal360.projections import rotate_erp
-from sal360.sphere import rotation_matrix
+from sal360.sphere import angle_between, lonlat_to_xyz, rotation_matrix
 
 
 @lru_cache(maxsize=1)
@@ -39,15 +39,23 @@ def by_eye(fixations: Any) -> Iterator[Case]:
     )
     inside = bool((points[:, 0].abs() <= 180).all() and (points[:, 1].abs() <= 90).all())
     yield Case("degrees: lon within 180, lat within 90", inside, str(points.tolist()))
-    apart = all(not torch.equal(points[a], points[b]) for a, b in ((0, 1), (0, 2), (1, 2)))
-    yield Case("three different places", apart, str(points.tolist()))
+    degrees = bool((points.abs() > math.pi).any())
+    yield Case("degrees, not radians", degrees, str(points.tolist()))
+    xyz = lonlat_to_xyz(torch.deg2rad(points[:, 0]), torch.deg2rad(points[:, 1]))
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        apart = math.degrees(angle_between(xyz[a], xyz[b]))
+        yield Case(
+            "three different things, at least 20 degrees apart",
+            apart > 20,
+            f"places {a + 1} and {b + 1} are {apart:.0f} degrees apart",
+        )
     truth = practice_clip().truth[0]
     for lon, lat in points.tolist():
         score = float(nss(truth, [[math.radians(lon), math.radians(lat)]]))
         yield Case(
-            "each lies where the truth is above its mean (NSS > 0)",
+            "each lies on something that moves",
             score > 0,
-            f"lon {lon:g}, lat {lat:g}: NSS {score:.2f}; nothing moves there",
+            f"lon {lon:g}, lat {lat:g} degrees: the truth is below its mean there",
         )
 
 
@@ -62,6 +70,8 @@ def beat_the_equator(predict: Callable[[Tensor, Tensor], Tensor]) -> Iterator[Ca
         yield Case(
             "one map per frame, (64, 128)", out.shape == (64, 128), f"frame {t}: {tuple(out.shape)}"
         )
+        flat = bool(out.max() == out.min())
+        yield Case("not the same everywhere", not flat, f"frame {t}: {float(out.max()):.3g}")
         fine = bool(torch.isfinite(out).all() and (out >= 0).all())
         yield Case("finite and not negative", fine, f"frame {t}: minimum {float(out.min()):.3g}")
         truth = clip.truth[t]
@@ -78,14 +88,15 @@ def beat_the_equator(predict: Callable[[Tensor, Tensor], Tensor]) -> Iterator[Ca
 @exercise("00.3")
 def break_the_prior(tilt: Any) -> Iterator[Case]:
     """A rotation (yaw, pitch, roll in degrees) of the world that ruins the equator prior."""
-    angles = [math.radians(float(a)) for a in answered(tilt)]
-    yield Case("three angles: yaw, pitch, roll", len(angles) == 3, f"{len(angles)} of them")
+    given = list(answered(tilt)) if isinstance(tilt, list | tuple) else [answered(tilt)]
+    yield Case("three angles: yaw, pitch, roll", len(given) == 3, f"{len(given)} of them")
+    angles = [math.radians(float(a)) for a in given]
     truth = practice_clip().truth[:, None]
     turned = rotate_erp(truth, rotation_matrix(*angles))[:, 0]
     prior = equator_density(64, 128)
     before, after = float(cc(prior, truth[:, 0]).mean()), float(cc(prior, turned).mean())
     yield Case(
-        "the prior loses two thirds of its correlation",
+        "the correlation falls below a third of what it is on the level clip",
         after < before / 3,
-        f"{list(tilt)} degrees: CC {after:.3f}, was {before:.3f}",
+        f"{given} degrees: {after:.3f}, wanted below {before / 3:.3f}, level {before:.3f}",
     )

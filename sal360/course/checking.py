@@ -67,20 +67,21 @@ def check(name: str, answer: Any = ...) -> Answer:
         raise ValueError(f"name: {name!r}, wanted one of {', '.join(sorted(EXERCISES))}")
     if answer is ...:
         return Answer(name, False, "waiting for your answer.", waiting=True)
-    held: dict[str, int] = {}
+    held: set[str] = set()
     try:
         for case in EXERCISES[name](answer):
             if not case.holds:
                 message = f"not yet. What fails: {case.property}.\nSmallest case: "
                 return Answer(name, False, message + case.counterexample)
-            held[case.property] = held.get(case.property, 0) + 1
+            held.add(case.property)
     except NotAnsweredError:
         return Answer(name, False, "waiting for your answer.", waiting=True)
     except AnswerRaisedError as error:
         return Answer(name, False, f"not yet. Your answer gave {error}")
     except (TypeError, ValueError, RuntimeError) as error:  # what came back cannot be used
         return Answer(name, False, f"not yet. What your answer gave cannot be used: {error}")
-    return Answer(name, True, "solved. " + "; ".join(f"{p} ({n} cases)" for p, n in held.items()))
+    count = "the property holds" if len(held) == 1 else f"all {len(held)} properties hold"
+    return Answer(name, True, f"solved: {count} in every case that was tried.")
 
 
 class NotAnsweredError(Exception):

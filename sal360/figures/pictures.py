@@ -20,7 +20,7 @@ def panorama(
         image: ``(H, W, 3)`` or ``(3, H, W)``, uint8 or floating in [0, 1].
         points: name to (lon, lat) in degrees; marked and named.
     """
-    figure, axis = _axes(8.0)
+    figure, axis = _axes(5.6)
     axis.imshow(_rgb(image), extent=(-180, 180, -90, 90), aspect="equal", interpolation="bilinear")
     box = {"boxstyle": "round,pad=0.2", "fc": "black", "ec": "none", "alpha": 0.6}
     for name, (lon, lat) in (points or {}).items():
@@ -34,17 +34,19 @@ def panorama(
     return Picture([(figure, alt)])
 
 
-def maps(values: dict[str, Any], unit: str = "density (1/sr)") -> Picture:
-    """Maps side by side on one colour scale (viridis), with degrees on their axes.
+def maps(values: dict[str, Any], unit: str = "density (1/sr)", shared: bool = True) -> Picture:
+    """Maps side by side (viridis), with degrees on their axes.
 
     Args:
         values: title to ``(H, W)`` map.
         unit: what the colours mean.
+        shared: one colour scale for all; else each its own.
     """
     arrays = {name: np.asarray(_cpu(d), dtype=float) for name, d in values.items()}
     top = max(float(v.max()) for v in arrays.values())
     panels = []
     for name, value in arrays.items():
+        top = top if shared else float(value.max())
         figure, axis = _axes(4.6)
         shown = axis.imshow(value, extent=(-180, 180, -90, 90), vmin=0, vmax=top, cmap="viridis")
         _degrees(axis, name)

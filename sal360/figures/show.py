@@ -32,7 +32,7 @@ class Picture:
         for figure, alt in panels:
             buffer = io.BytesIO()
             figure.savefig(
-                buffer, format="png", dpi=110, transparent=True, metadata={"Software": None}
+                buffer, format="png", dpi=150, transparent=True, metadata={"Software": None}
             )
             pyplot.close(figure)
             self.panels.append((alt, buffer.getvalue()))

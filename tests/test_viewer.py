@@ -817,7 +817,7 @@ def test_sphere_click_and_turn(desk, compass_png):
     np.testing.assert_allclose(click(30, -20), first, atol=0.02)
     # A drag turns the sphere: the surface follows the pointer.
     look(page, 180, -89)
-    radius = 0.7 * area["width"] / 2
+    radius = (min(area["width"], area["height"]) / 2 - 9) / 1.46  # as viewer.js draws it
     page.mouse.move(*middle)
     before = page.evaluate(f"{API}.pick({middle[0]}, {middle[1]})")
     page.mouse.down()

@@ -420,8 +420,9 @@ def _prediction(path: Path) -> tuple[Any, Any]:
 
 
 def _peak(predictions: Any) -> tuple[float, float]:
-    """Longitude and latitude (degrees) of the maximum of the first map: where to look first."""
-    density = predictions.read_map(predictions.frames()[0])[0]
+    """Longitude and latitude (degrees) of the maximum of the mean map: where to look first."""
+    known = predictions.frames()
+    density = sum(predictions.read_map(k)[0] for k in known[:: 1 + len(known) // 50])
     row, col = divmod(int(density.argmax()), density.shape[1])
     return ((col + 0.5) / density.shape[1] - 0.5) * 360, (
         0.5 - (row + 0.5) / density.shape[0]

@@ -14,8 +14,8 @@ def tune_allocator() -> bool:
     MALLOC_TRIM_THRESHOLD_=-1``. The process keeps its peak memory until it ends. The command
     line calls this for itself.
 
-    A large ``MALLOC_TOP_PAD_``, often added to these two, gains nothing measurable and makes
-    decoding threads lose some 4 kB with every frame of a video: not set.
+    ``MALLOC_TOP_PAD_``, often added to these two, is left alone: with it the memory of a process
+    that decodes video was seen to grow with every frame (``tests/test_video.py`` watches that).
 
     Returns:
         Whether anything was set: only glibc (Linux) knows these settings.

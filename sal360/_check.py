@@ -26,7 +26,7 @@ def as_float64(value: ArrayLike, name: str, last: int | None = None) -> Tensor:
     tensor = _as_tensor(value, name).to(torch.float64)
     if last is not None and (tensor.ndim == 0 or tensor.shape[-1] != last):
         raise ValueError(f"{name}: shape {tuple(tensor.shape)}, wanted (..., {last})")
-    if not bool(torch.isfinite(tensor).all()):
+    if tensor.numel() and not all(bool(v.isfinite()) for v in tensor.detach().aminmax()):
         raise ValueError(f"{name}: holds NaN or infinite values, wanted finite numbers")
     return tensor
 
@@ -34,7 +34,7 @@ def as_float64(value: ArrayLike, name: str, last: int | None = None) -> Tensor:
 def as_directions(xyz: ArrayLike, name: str = "xyz") -> Tensor:
     """``(..., 3)`` float64, finite and nowhere the zero vector, which points nowhere."""
     tensor = as_float64(xyz, name, last=3)
-    if bool((tensor == 0).all(dim=-1).any()):
+    if tensor.numel() and not bool(tensor.detach().abs().amax(dim=-1).min() > 0):
         raise ValueError(f"{name}: holds the zero vector, wanted directions")
     return tensor
 
@@ -64,6 +64,14 @@ def in_range(value: Any, name: str, low: float, high: float, unit: str = "") -> 
     if not (math.isfinite(number) and low < number < high):
         unit = f" {unit}" if unit else ""
         raise ValueError(f"{name}: {number:g}, wanted between {low:g} and {high:g}{unit}")
+    return number
+
+
+def non_negative(value: Any, name: str) -> float:
+    """``value`` as a finite float of at least 0."""
+    number = float(value)
+    if not (math.isfinite(number) and number >= 0):
+        raise ValueError(f"{name}: {number:g}, wanted a finite number of at least 0")
     return number
 
 

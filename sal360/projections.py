@@ -1,97 +1,107 @@
-"""Reading a panorama: every projection is a set of directions, looked up in the ERP image.
+"""Pictures of a panorama: every projection is a set of directions, looked up in the ERP image.
 
-An equirectangular image has no border. Its left and right edges are neighbours, and a step
-over the top edge arrives half a turn away on the same top row. :func:`erp_table` writes that
-down once, as indices and weights; a viewport, a rotation and (in :mod:`sal360.nn`) a
-convolution are the same read with other directions. Derived in chapters 03 and 04.
+A cube face, a viewport and a rotated panorama differ only in the directions of their pixels;
+:mod:`sal360.resampling` reads them. What depends on sizes alone is prepared once per size,
+dtype and device and kept (:func:`clear_tables` lets it go). Derived in chapter 04.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from functools import lru_cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sal360._check import ArrayLike, as_directions, as_float64, as_image, in_range, positive_int
-from sal360.sphere import erp_directions, erp_pixel, rotation_matrix
+from sal360.cubemap import FACES, cube_directions, cube_pixel, cube_table
+from sal360.resampling import (
+    Mode,
+    Reader,
+    SamplingTable,
+    apply_table,
+    computing_dtype,
+    downsample_erp,
+    erp_reader,
+    erp_table,
+    sample_erp,
+)
+from sal360.sphere import erp_directions, rotation_matrix
 
-Mode = Literal["bilinear", "nearest"]
+Camera = tuple[float, float, float, tuple[int, int], float]
+
+__all__ = [
+    "FACES",
+    "Mode",
+    "SamplingTable",
+    "apply_table",
+    "clear_tables",
+    "cube_directions",
+    "cube_pixel",
+    "cube_table",
+    "cube_to_erp",
+    "downsample_erp",
+    "erp_table",
+    "erp_to_cube",
+    "erp_to_viewport",
+    "rotate_erp",
+    "sample_cube",
+    "sample_erp",
+    "viewport_directions",
+]
 
 
-class SamplingTable(NamedTuple):
-    """Which pixels to read, and with which weights: one row per direction.
-
-    ``pixels`` is ``(N, K)`` int64 into the flattened ``H * W`` image, ``weights`` ``(N, K)``
-    float64; for a panorama the weights of a row sum to 1.
-    """
-
-    pixels: Tensor
-    weights: Tensor
-
-
-def erp_table(xyz: ArrayLike, H: int, W: int, mode: Mode = "bilinear") -> SamplingTable:
-    """The pixels of an ``H x W`` panorama that lie around each direction, and their weights.
+def erp_to_cube(image: ArrayLike, S: int, mode: Mode = "bilinear") -> Tensor:
+    """Six faces of a panorama, each a view of 90 degrees. Chapter 04.
 
     Args:
-        xyz: ``(..., 3)`` directions of any length.
-        H, W: size of the panorama in pixels, odd or even.
-        mode: ``"bilinear"`` (K = 4) or ``"nearest"`` (K = 1).
+        image: ``(B, C, H, W)`` panorama, floating.
+        S: texels along an edge of a face. Choose about ``W / 4``: with fewer, shrink the
+            panorama first (:func:`downsample_erp`), or fine detail aliases.
+        mode: as for :func:`sample_erp`.
     Returns:
-        A table of ``N = prod(xyz.shape[:-1])`` rows on the device of ``xyz``.
+        ``(B, 6, C, S, S)``, faces F R B L U D as seen from the centre.
     """
-    directions = as_directions(xyz).reshape(-1, 3)
-    row, col = erp_pixel(directions, H, W)
-    if mode == "nearest":
-        nearest = row.round().clamp(0, H - 1) * W + torch.remainder(col.round(), W)
-        return SamplingTable(nearest.long()[:, None], torch.ones_like(row)[:, None])
-    if mode != "bilinear":
-        raise ValueError(f"mode: {mode!r}, wanted 'bilinear' or 'nearest'")
-    top = torch.floor(row)
-    down = row - top
-    pixels: list[Tensor] = []
-    weights: list[Tensor] = []
-    for line, share in ((top, 1 - down), (top + 1, down)):
-        # Over a pole: the same line again, half a turn away (half a pixel off when W is odd,
-        # so the column is split only after the step).
-        beyond = (line < 0) | (line > H - 1)
-        line = torch.where(line < 0, -1 - line, torch.where(line > H - 1, 2 * H - 1 - line, line))
-        place = torch.where(beyond, col + W / 2, col)
-        left = torch.floor(place)
-        right = place - left
-        for column, part in ((left, 1 - right), (left + 1, right)):
-            pixels.append((line * W + torch.remainder(column, W)).long())
-            weights.append(share * part)
-    return SamplingTable(torch.stack(pixels, -1), torch.stack(weights, -1))
-
-
-def apply_table(image: Tensor, table: SamplingTable) -> Tensor:
-    """Read ``(B, C, H, W)`` by a table of N rows: ``(B, C, N)``, differentiable in the image."""
+    image, S = as_image(image), positive_int(S, "S")
     B, C, H, W = image.shape
-    values = image.reshape(B * C, H * W).t().contiguous()
-    pixels, weights = table.pixels.to(image.device), table.weights.to(image)
-    read = F.embedding_bag(pixels, values, mode="sum", per_sample_weights=weights)
-    return read.t().reshape(B, C, -1)
+    if mode == "bilinear":
+        read = _cube_reader(H, W, S, computing_dtype(image), image.device)(image)
+    else:
+        read = sample_erp(image, cube_directions(S), mode)
+    return read.reshape(B, C, 6, S, S).transpose(1, 2).contiguous()
 
 
-def sample_erp(image: ArrayLike, xyz: ArrayLike, mode: Mode = "bilinear") -> Tensor:
-    """Values of a panorama in given directions, right at the seam and at both poles.
+def sample_cube(faces: ArrayLike, xyz: ArrayLike) -> Tensor:
+    """Values of a cubemap in given directions, bilinear, right across edges and corners.
 
     Args:
-        image: ``(B, C, H, W)`` floating; any size.
-        xyz: ``(..., 3)`` directions, shared by the batch.
-        mode: ``"bilinear"`` or ``"nearest"``.
+        faces: ``(B, 6, C, S, S)`` floating, in the order F R B L U D.
+        xyz: ``(..., 3)`` directions.
     Returns:
-        ``(B, C, *xyz.shape[:-1])`` in the image's dtype, on its device.
-    Raises:
-        ValueError, TypeError: a wrong rank or dtype, NaN or zero directions, unknown mode.
+        ``(B, C, *xyz.shape[:-1])``.
     """
-    image = as_image(image)
-    directions = as_float64(xyz, "xyz", last=3).to(image.device)
-    table = erp_table(directions, image.shape[-2], image.shape[-1], mode)
-    return apply_table(image, table).reshape(*image.shape[:2], *directions.shape[:-1])
+    faces = _as_faces(faces)
+    directions = as_directions(as_float64(xyz, "xyz", last=3).to(faces.device))
+    shape = directions.shape[:-1]
+    if directions.numel() == 0:
+        return faces.new_zeros(faces.shape[0], faces.shape[2], *shape)
+    reader = _face_reader(directions.reshape(1, -1, 3), faces.shape[-1], computing_dtype(faces))
+    return reader(_stacked(faces)).reshape(faces.shape[0], faces.shape[2], *shape)
+
+
+def cube_to_erp(faces: ArrayLike, H: int, W: int | None = None) -> Tensor:
+    """A panorama from six faces, bilinear, without seams along the cube's edges. Chapter 04.
+
+    Args:
+        faces: ``(B, 6, C, S, S)`` floating, in the order F R B L U D.
+        H, W: size of the panorama; ``W`` is ``2 H`` unless given.
+    Returns:
+        ``(B, C, H, W)``.
+    """
+    faces, H = _as_faces(faces), positive_int(H, "H")
+    W = 2 * H if W is None else positive_int(W, "W")
+    reader = _erp_from_cube_reader(faces.shape[-1], H, W, computing_dtype(faces), faces.device)
+    return reader(_stacked(faces))
 
 
 def viewport_directions(
@@ -109,13 +119,14 @@ def viewport_directions(
         ValueError: a field of view of 180 degrees or more, an empty size.
     """
     fov = in_range(fov, "fov", 0.0, math.pi, "radians")
+    if len(size) != 2:
+        raise ValueError(f"size: {size!r}, wanted (h, w)")
     h, w = positive_int(size[0], "size[0]"), positive_int(size[1], "size[1]")
     step = 2 * math.tan(fov / 2) / w
     y = (torch.arange(h, dtype=torch.float64) - (h - 1) / 2) * step
     x = (torch.arange(w, dtype=torch.float64) - (w - 1) / 2) * step
-    y, x = torch.meshgrid(y, x, indexing="ij")
-    rays = torch.stack((x, y, torch.ones_like(x)), dim=-1)
-    return rays @ rotation_matrix(yaw, pitch, roll).T
+    right, down, forward = rotation_matrix(yaw, pitch, roll).T[:, :, None, None]
+    return (x * right + (y[:, None] * down + forward)).movedim(0, -1)
 
 
 def erp_to_viewport(
@@ -125,35 +136,104 @@ def erp_to_viewport(
     fov: float,
     size: tuple[int, int] = (240, 320),
     roll: float = 0.0,
+    mode: Mode = "bilinear",
 ) -> Tensor:
     """The picture a viewer sees: a gnomonic (perspective) view of a panorama. Chapter 04.
 
     Args:
         image: ``(B, C, H, W)`` panorama.
         yaw, pitch, roll: direction of the gaze and tilt of the head, radians.
-        fov: horizontal field of view, radians.
+        fov: horizontal field of view, radians, strictly between 0 and pi.
         size: ``(h, w)`` of the view.
+        mode: as for :func:`sample_erp`.
     Returns:
         ``(B, C, h, w)``.
     """
-    return sample_erp(image, viewport_directions(yaw, pitch, fov, size, roll))
+    image = as_image(image)
+    H, W = image.shape[-2:]
+    if len(size) != 2:
+        raise ValueError(f"size: {size!r}, wanted (h, w)")
+    camera = (float(yaw), float(pitch), float(fov), (size[0], size[1]), float(roll))
+    if mode != "bilinear":
+        return sample_erp(image, viewport_directions(*camera), mode)
+    return _viewport_reader(camera, H, W, computing_dtype(image), image.device)(image)
 
 
-def rotate_erp(image: ArrayLike, R: ArrayLike) -> Tensor:
+def rotate_erp(image: ArrayLike, R: ArrayLike, mode: Mode = "bilinear") -> Tensor:
     """Turn the content of a panorama: what stood at ``d`` stands at ``R d``. Chapter 03.
 
     Args:
         image: ``(B, C, H, W)`` panorama.
         R: ``(3, 3)`` rotation.
+        mode: as for :func:`sample_erp`.
     Returns:
         ``(B, C, H, W)`` with ``out(R d) = in(d)``.
     Raises:
         ValueError: ``R`` is not a rotation.
     """
     image = as_image(image)
-    R = as_float64(R, "R")
+    R = as_float64(R, "R").to(image.device)
     identity = torch.eye(3, dtype=R.dtype, device=R.device)
     if R.shape != (3, 3) or not torch.allclose(R @ R.T, identity, atol=1e-6) or torch.det(R) < 0:
         raise ValueError("R: not a rotation, wanted (3, 3), orthogonal, determinant 1")
     directions = erp_directions(image.shape[-2], image.shape[-1]).to(R.device)
-    return sample_erp(image, directions @ R)  # row vectors: d @ R is R.T d
+    return sample_erp(image, directions @ R, mode)  # row vectors: d @ R is R.T d
+
+
+def clear_tables() -> None:
+    """Forget the prepared reads (one that makes a panorama of 1024 x 2048 holds 17 MB)."""
+    _cube_reader.cache_clear()
+    _viewport_reader.cache_clear()
+    _erp_from_cube_reader.cache_clear()
+
+
+@lru_cache(maxsize=8)
+def _cube_reader(H: int, W: int, S: int, dtype: torch.dtype, device: torch.device) -> Reader:
+    with torch.inference_mode(False), torch.no_grad():
+        return _on(erp_reader(cube_directions(S).reshape(6 * S, S, 3), H, W, dtype), device)
+
+
+@lru_cache(maxsize=8)
+def _viewport_reader(
+    camera: Camera, H: int, W: int, dtype: torch.dtype, device: torch.device
+) -> Reader:
+    with torch.inference_mode(False), torch.no_grad():
+        return _on(erp_reader(viewport_directions(*camera), H, W, dtype), device)
+
+
+@lru_cache(maxsize=8)
+def _erp_from_cube_reader(
+    S: int, H: int, W: int, dtype: torch.dtype, device: torch.device
+) -> Reader:
+    with torch.inference_mode(False), torch.no_grad():
+        return _on(_face_reader(erp_directions(H, W), S, dtype), device)
+
+
+def _face_reader(xyz: Tensor, S: int, dtype: torch.dtype) -> Reader:
+    """Read six faces stacked into one ``6S x S`` picture in directions ``(h, w, 3)``."""
+    face, row, col = cube_pixel(xyz, S)
+    touches = (row < 0) | (row > S - 1) | (col < 0) | (col > S - 1)
+    edge = touches.flatten().nonzero()[:, 0]
+    table = cube_table(xyz.reshape(-1, 3)[edge], S)
+    table = SamplingTable(table.pixels, table.weights.to(dtype))
+    down = (2 * (row + S * face) + 1) / (6 * S) - 1
+    grid = torch.stack(((2 * col + 1) / S - 1, down), dim=-1).to(dtype)
+    return Reader(grid[None], edge, table)
+
+
+def _on(reader: Reader, device: torch.device) -> Reader:
+    table = SamplingTable(*(part.to(device) for part in reader.table))
+    return Reader(reader.grid.to(device), reader.edge.to(device), table)
+
+
+def _as_faces(faces: ArrayLike) -> Tensor:
+    tensor = faces if isinstance(faces, Tensor) else torch.as_tensor(faces)
+    if tensor.ndim != 5 or tensor.shape[1] != 6 or tensor.shape[-1] != tensor.shape[-2]:
+        raise ValueError(f"faces: shape {tuple(tensor.shape)}, wanted (B, 6, C, S, S)")
+    return as_image(tensor.flatten(0, 1), "faces").unflatten(0, tensor.shape[:2])
+
+
+def _stacked(faces: Tensor) -> Tensor:
+    """``(B, 6, C, S, S)`` to ``(B, C, 6S, S)``."""
+    B, _, C, S, _ = faces.shape
+    return faces.transpose(1, 2).reshape(B, C, 6 * S, S)

@@ -3,7 +3,7 @@
 Frame (OpenCV's camera frame): x right, y down, z forward, right-handed. Longitude grows to
 the right of the centre, latitude grows up, both in radians. The centre of an equirectangular
 (ERP) image is (0, 0); pixel values live at pixel centres. Chapter 01 derives directions and
-rotations, chapter 02 areas.
+rotations, chapter 02 areas and even spreads, chapter 04 arcs and circles.
 
 Geometry is float64 whatever comes in; it meets an image's own precision in
 :mod:`sal360.projections`.
@@ -16,7 +16,7 @@ import math
 import torch
 from torch import Tensor
 
-from sal360._check import ArrayLike, as_directions, as_float64, positive_int
+from sal360._check import ArrayLike, as_directions, as_float64, non_negative, positive_int
 
 
 def lonlat_to_xyz(lon: ArrayLike, lat: ArrayLike) -> Tensor:
@@ -144,3 +144,169 @@ def angle_between(a: ArrayLike, b: ArrayLike) -> Tensor:
     a, b = torch.broadcast_tensors(as_directions(a, "a"), as_directions(b, "b"))
     cross = torch.linalg.vector_norm(torch.linalg.cross(a, b), dim=-1)
     return torch.atan2(cross, (a * b).sum(-1))
+
+
+def slerp(a: ArrayLike, b: ArrayLike, t: ArrayLike) -> Tensor:
+    """Walk the shortest arc from ``a`` to ``b`` at constant speed. Derived in chapter 04.
+
+    Args:
+        a, b: ``(..., 3)`` directions of any length, shapes broadcast.
+        t: share of the way, shape that broadcasts with ``a.shape[:-1]``; 0 is ``a``, 1 is ``b``,
+            values outside continue along the great circle.
+    Returns:
+        ``(..., 3)`` float64 unit vectors.
+    Raises:
+        ValueError: ``b`` lies opposite to ``a``: every great circle through ``a`` leads there.
+    """
+    a, b = _unit(as_directions(a, "a")), _unit(as_directions(b, "b"))
+    t = as_float64(t, "t").to(a.device)
+    angle = angle_between(a, b)
+    if bool((angle > math.pi - 1e-9).any()):
+        raise ValueError("b: opposite to a, wanted directions with one shortest arc between them")
+    side = b - (a * b).sum(-1, keepdim=True) * a  # the part of b across a
+    length = torch.linalg.vector_norm(side, dim=-1, keepdim=True)
+    side = side / torch.where(length > 0, length, torch.ones_like(length))
+    way = (t * angle)[..., None]
+    return _unit(torch.cos(way) * a + torch.sin(way) * side)
+
+
+def geodesic_circle(centre: ArrayLike, radius: ArrayLike, n: int = 96) -> Tensor:
+    """Points at one angular distance from a centre: what a round spot is on the sphere.
+
+    Args:
+        centre: ``(..., 3)`` direction.
+        radius: radians, shape that broadcasts with ``centre.shape[:-1]``; pi/2 is a great circle.
+        n: points, evenly spaced, the first due north of the centre (of a pole: at longitude 0
+            seen from the north one, pi seen from the south one), then on to the east.
+    Returns:
+        ``(..., n, 3)`` float64 unit vectors; the circle is not closed (append the first).
+    """
+    centre = _unit(as_directions(centre, "centre"))
+    radius = as_float64(radius, "radius").to(centre.device)
+    n = positive_int(n, "n")
+    frame = rotation_matrix(*xyz_to_lonlat(centre))
+    bearing = torch.arange(n, dtype=torch.float64, device=centre.device) * (2 * math.pi / n)
+    radius = radius[..., None]
+    around = torch.stack(
+        (
+            torch.sin(radius) * torch.sin(bearing),
+            -torch.sin(radius) * torch.cos(bearing),
+            torch.cos(radius) * torch.ones_like(bearing),
+        ),
+        dim=-1,
+    )
+    return around @ frame.transpose(-1, -2)
+
+
+def great_circle(a: ArrayLike, b: ArrayLike, n: int = 96) -> Tensor:
+    """The whole great circle through two directions, from ``a`` towards ``b`` and around.
+
+    Args:
+        a, b: ``(3,)`` directions, neither equal nor opposite.
+        n: points, evenly spaced, the first at ``a``.
+    Returns:
+        ``(n, 3)`` float64 unit vectors; the circle is not closed.
+    Raises:
+        ValueError: ``a`` and ``b`` on one line, through which many great circles pass.
+    """
+    a, b = _unit(as_directions(a, "a")), _unit(as_directions(b, "b"))
+    side = b - (a * b).sum() * a
+    if float(torch.linalg.vector_norm(side)) < 1e-12:
+        raise ValueError("b: on one line with a, wanted two directions that span a plane")
+    way = torch.arange(positive_int(n, "n"), dtype=torch.float64, device=a.device)
+    way = (way * (2 * math.pi / n))[:, None]
+    return torch.cos(way) * a + torch.sin(way) * _unit(side)
+
+
+def fibonacci_sphere(n: int) -> Tensor:
+    """``n`` directions spread evenly: a golden-angle spiral from pole to pole. See chapter 02.
+
+    Each stands for ``4 pi / n`` steradians. The k-th lies in the middle of the k-th of ``n``
+    bands of equal area, turned by the golden angle from the one before.
+
+    Args:
+        n: number of directions, at least 1.
+    Returns:
+        ``(n, 3)`` float64 unit vectors, from north to south; the same every time.
+    """
+    k = torch.arange(positive_int(n, "n"), dtype=torch.float64)
+    up = 1 - (2 * k + 1) / n
+    lon = torch.remainder(k * (math.pi * (3 - math.sqrt(5))), 2 * math.pi)
+    ring = torch.sqrt((1 - up) * (1 + up))
+    return torch.stack((ring * torch.sin(lon), -up, ring * torch.cos(lon)), dim=-1)
+
+
+def sample_sphere(n: int, generator: torch.Generator | None = None) -> Tensor:
+    """``n`` random directions, uniform over the sphere's area. Derived in chapter 02.
+
+    Latitude is ``asin`` of a uniform number: bands of equal height hold equal area (Archimedes).
+
+    Args:
+        n: number of directions. generator: source of randomness, for repeatable draws.
+    Returns:
+        ``(n, 3)`` float64 unit vectors, on the generator's device.
+    """
+    n = positive_int(n, "n")
+    device = generator.device if generator is not None else torch.device("cpu")
+    u = torch.rand(2, n, dtype=torch.float64, generator=generator, device=device)
+    up, lon = 2 * u[0] - 1, (2 * u[1] - 1) * math.pi
+    ring = torch.sqrt((1 - up) * (1 + up))
+    return torch.stack((ring * torch.sin(lon), -up, ring * torch.cos(lon)), dim=-1)
+
+
+def sample_von_mises_fisher(
+    mean: ArrayLike, kappa: float, n: int, generator: torch.Generator | None = None
+) -> Tensor:
+    """``n`` random directions scattered around a mean: the Gaussian of the sphere.
+
+    The cosine of the distance to the mean is drawn by inverting its distribution, which is
+    exact in three dimensions (no rejection), and written so that a large ``kappa`` keeps its
+    digits. Source: Wood, "Simulation of the von Mises Fisher distribution", 1994.
+
+    Args:
+        mean: ``(3,)`` direction of any length.
+        kappa: concentration, at least 0; 0 is uniform, and for large values the scatter is
+            about ``1 / sqrt(kappa)`` radians along each axis.
+        n: number of directions. generator: source of randomness, for repeatable draws.
+    Returns:
+        ``(n, 3)`` float64 unit vectors, on the generator's device.
+    """
+    kappa = non_negative(kappa, "kappa")
+    mean = as_directions(mean, "mean")
+    if mean.shape != (3,):
+        raise ValueError(f"mean: shape {tuple(mean.shape)}, wanted (3,)")
+    n = positive_int(n, "n")
+    device = generator.device if generator is not None else mean.device
+    u = torch.rand(2, n, dtype=torch.float64, generator=generator, device=device)
+    # 1 - cos(distance): its distribution is a truncated exponential on [0, 2].
+    drop = 2 * u[0] if kappa == 0 else -torch.log1p(u[0] * math.expm1(-2 * kappa)) / kappa
+    drop = drop.clamp(0, 2)
+    bearing = (2 * u[1] - 1) * math.pi
+    away = torch.sqrt(drop * (2 - drop))
+    cloud = torch.stack((away * torch.sin(bearing), -away * torch.cos(bearing), 1 - drop), dim=-1)
+    return cloud @ rotation_matrix(*xyz_to_lonlat(mean)).to(device).T
+
+
+def von_mises_fisher(xyz: ArrayLike, mean: ArrayLike, kappa: float) -> Tensor:
+    """Density of the von Mises-Fisher distribution, per steradian.
+
+    ``kappa / (4 pi sinh kappa) exp(kappa cos d)``, computed so that no ``kappa`` overflows.
+
+    Args:
+        xyz: ``(..., 3)`` directions. mean: ``(3,)`` direction. kappa: concentration, at least 0.
+    Returns:
+        ``(...)`` float64; its integral over the sphere is 1.
+    """
+    kappa = non_negative(kappa, "kappa")
+    xyz, mean = _unit(as_directions(xyz)), _unit(as_directions(mean, "mean"))
+    if kappa == 0:
+        return torch.full(xyz.shape[:-1], 1 / (4 * math.pi), dtype=xyz.dtype, device=xyz.device)
+    scale = kappa / (-2 * math.pi * math.expm1(-2 * kappa))
+    # cos d - 1 = -|x - m|^2 / 2 keeps its digits where the density is concentrated.
+    return scale * torch.exp(-kappa * 0.5 * ((xyz - mean.to(xyz.device)) ** 2).sum(-1))
+
+
+def _unit(xyz: Tensor) -> Tensor:
+    """Directions of length 1; the largest entry is divided out first, so that none overflows."""
+    xyz = xyz / xyz.abs().amax(dim=-1, keepdim=True)
+    return xyz / torch.linalg.vector_norm(xyz, dim=-1, keepdim=True)

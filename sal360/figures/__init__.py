@@ -5,9 +5,21 @@ and everything that moves does so without a kernel. Nothing here computes: it dr
 rest of the package gives it.
 """
 
+from sal360.figures.area import area_figure, convergence, points_figure
 from sal360.figures.arrows import direction_figure
 from sal360.figures.clips import player
 from sal360.figures.pictures import maps, panorama, views
 from sal360.figures.show import Picture, Plot
 
-__all__ = ["Picture", "Plot", "direction_figure", "maps", "panorama", "player", "views"]
+__all__ = [
+    "Picture",
+    "Plot",
+    "area_figure",
+    "convergence",
+    "direction_figure",
+    "maps",
+    "panorama",
+    "player",
+    "points_figure",
+    "views",
+]

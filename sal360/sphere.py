@@ -146,6 +146,25 @@ def angle_between(a: ArrayLike, b: ArrayLike) -> Tensor:
     return torch.atan2(cross, (a * b).sum(-1))
 
 
+def bearing(a: ArrayLike, b: ArrayLike) -> Tensor:
+    """In which direction to leave ``a`` for ``b``: 0 is north, pi/2 east, as on a compass.
+
+    Together with :func:`angle_between` it gives polar coordinates around ``a``, which is how
+    kernels on circles are described (chapter 05).
+
+    Args:
+        a, b: ``(..., 3)`` directions of any length, shapes broadcast. At a pole of ``a`` the
+            north is that of longitude 0, as in :func:`rotation_matrix`.
+    Returns:
+        ``(...)`` float64 in [-pi, pi]; 0 where ``b`` is ``a`` or lies opposite.
+    """
+    a, b = as_directions(a, "a"), as_directions(b, "b")
+    seen = (rotation_matrix(*xyz_to_lonlat(a)).transpose(-1, -2) @ b[..., None])[..., 0]
+    x, y, z = seen.unbind(-1)
+    here = torch.hypot(x, y) < 1e-15 * z.abs()
+    return torch.where(here, torch.zeros_like(x), torch.atan2(x, -y))
+
+
 def slerp(a: ArrayLike, b: ArrayLike, t: ArrayLike) -> Tensor:
     """Walk the shortest arc from ``a`` to ``b`` at constant speed. Derived in chapter 04.
 

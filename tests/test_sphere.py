@@ -129,3 +129,130 @@ def test_numpy_and_numbers_are_accepted_and_gradients_flow():
 def test_bad_input_names_the_argument(call, named):
     with pytest.raises((ValueError, TypeError), match=f"^{named}: "):
         call()
+
+
+def unit(seed, *shape):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.nn.functional.normalize(
+        torch.randn(*shape, 3, generator=generator, dtype=torch.float64), dim=-1
+    )
+
+
+@given(angles, angles, angles, angles, st.floats(-1.5, 1.5), angles)
+def test_rotations_compose(yaw, pitch, roll, yaw2, pitch2, roll2):
+    A, B = sphere.rotation_matrix(yaw, pitch, roll), sphere.rotation_matrix(yaw2, pitch2, roll2)
+    d = unit(0, 5)
+    assert torch.allclose((d @ B.T) @ A.T, d @ (A @ B).T, atol=1e-13)
+    assert torch.allclose((A @ B).T, B.T @ A.T, atol=1e-14)
+
+
+@given(st.integers(0, 1000), st.floats(0, 1))
+def test_slerp_walks_the_arc_at_constant_speed(seed, t):
+    a, b = unit(seed, 2)
+    whole = sphere.angle_between(a, b)
+    there = sphere.slerp(a * 3, b * 0.1, t)
+    assert abs(there.norm() - 1) < 1e-14
+    assert abs(sphere.angle_between(a, there) - t * whole) < 1e-12
+    assert abs(sphere.angle_between(there, b) - (1 - t) * whole) < 1e-12
+    assert same_direction(there, sphere.slerp(b, a, 1 - t))
+
+
+def test_slerp_at_its_ends():
+    a, b = unit(1, 2)
+    assert same_direction(sphere.slerp(a, b, torch.tensor([0.0, 1.0])), torch.stack((a, b)))
+    assert same_direction(sphere.slerp(a, a, 0.3), a)
+    many = sphere.slerp(unit(2, 4), unit(3, 4), 0.5)
+    assert many.shape == (4, 3)
+
+
+@given(st.integers(0, 1000), st.floats(0, math.pi), st.integers(1, 30))
+def test_a_geodesic_circle_has_one_distance_and_even_bearings(seed, radius, n):
+    centre = unit(seed)
+    ring = sphere.geodesic_circle(centre, radius, n)
+    assert torch.allclose(
+        sphere.angle_between(ring, centre), torch.tensor(radius).double(), atol=1e-12
+    )
+    if 1e-3 < radius < math.pi - 1e-3:
+        turn = torch.arange(n).double() * (2 * math.pi / n)
+        off = sphere.bearing(centre, ring) - turn
+        assert torch.cos(off).min() > 1 - 1e-12
+
+
+def test_bearings_are_those_of_a_compass():
+    here = sphere.lonlat_to_xyz(0.3, 0.2)
+    for lon, lat, wanted in ((0.3, 0.5, 0), (0.3, -0.5, math.pi)):
+        assert abs(abs(sphere.bearing(here, sphere.lonlat_to_xyz(lon, lat))) - wanted) < 1e-12
+    on_equator = sphere.lonlat_to_xyz(0.3, 0.0)
+    east = sphere.bearing(on_equator, sphere.lonlat_to_xyz(0.5, 0.0))
+    west = sphere.bearing(on_equator, sphere.lonlat_to_xyz(0.1, 0.0))
+    assert abs(east - math.pi / 2) < 1e-12 and abs(west + math.pi / 2) < 1e-12
+    assert sphere.bearing(here, here) == 0 and abs(sphere.bearing(here, -here)) < 1e-9
+
+
+def test_a_great_circle_is_one():
+    a, b = unit(5, 2)
+    circle = sphere.great_circle(a, b, 12)
+    assert same_direction(circle[0], a)
+    assert circle.matmul(torch.linalg.cross(a, b)).abs().max() < 1e-14
+    steps = sphere.angle_between(circle, circle.roll(-1, 0))
+    assert torch.allclose(steps, torch.tensor(2 * math.pi / 12).double())
+    towards_b = sphere.angle_between(circle[1], b) < sphere.angle_between(circle[-1], b)
+    assert bool(towards_b)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 1000])
+def test_fibonacci_is_even(n):
+    d = sphere.fibonacci_sphere(n)
+    assert d.shape == (n, 3) and (d.norm(dim=-1) - 1).abs().max() < 1e-14
+    assert torch.equal(d, sphere.fibonacci_sphere(n))
+    # Bands of equal area hold equally many: their z's are evenly spaced by construction.
+    assert torch.allclose(d[:, 1], -(1 - (2 * torch.arange(n).double() + 1) / n))
+    if n == 1000:
+        assert d.mean(0).norm() < 1e-3
+        nearest = (d @ d.T - 2 * torch.eye(n).double()).max(1).values.acos()
+        assert nearest.min() > 0.8 * math.sqrt(4 * math.pi / n)  # nobody is crowded
+
+
+def test_uniform_samples_have_the_moments_of_the_sphere():
+    d = sphere.sample_sphere(200_000, torch.Generator().manual_seed(0))
+    assert (d.norm(dim=-1) - 1).abs().max() < 1e-14
+    assert d.mean(0).abs().max() < 0.01
+    assert (d.T @ d / len(d) - torch.eye(3).double() / 3).abs().max() < 0.01
+    again = sphere.sample_sphere(200_000, torch.Generator().manual_seed(0))
+    assert torch.equal(d, again)
+
+
+@pytest.mark.parametrize("kappa", [0, 0.5, 5, 500, 1e7])
+def test_von_mises_fisher_samples_follow_its_density(kappa):
+    mean = sphere.lonlat_to_xyz(2.9, -1.2)
+    d = sphere.sample_von_mises_fisher(mean, kappa, 100_000, torch.Generator().manual_seed(1))
+    assert (d.norm(dim=-1) - 1).abs().max() < 1e-12
+    length = 1 / math.tanh(kappa) - 1 / kappa if kappa else 0.0  # of the mean vector
+    assert abs((d @ mean).mean() - length) < 0.01 * (1 - length) + 1e-12 + 0.003 * (kappa < 1)
+    # All bearings are alike, and the density integrates to 1.
+    turn = sphere.bearing(mean, d)
+    assert abs(torch.cos(turn).mean()) < 0.01 and abs(torch.sin(turn).mean()) < 0.01
+    if kappa <= 500:
+        grid = sphere.erp_directions(400, 800)
+        density = sphere.von_mises_fisher(grid, mean, kappa)
+        assert abs((density * sphere.pixel_area(400, 800)[:, None]).sum() - 1) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda: sphere.slerp([1, 0, 0], [-1, 0, 0], 0.5), "b"),
+        (lambda: sphere.great_circle([1, 0, 0], [2, 0, 0]), "b"),
+        (lambda: sphere.geodesic_circle([1, 0, 0], float("nan")), "radius"),
+        (lambda: sphere.geodesic_circle([0, 0, 0], 1.0), "centre"),
+        (lambda: sphere.fibonacci_sphere(0), "n"),
+        (lambda: sphere.sample_sphere(-1), "n"),
+        (lambda: sphere.sample_von_mises_fisher([0, 0, 1], -1, 5), "kappa"),
+        (lambda: sphere.sample_von_mises_fisher([[0, 0, 1]], 1, 5), "mean"),
+        (lambda: sphere.von_mises_fisher([0, 0, 1], [0, 0, 0], 1), "mean"),
+        (lambda: sphere.bearing([0, 0, 0], [0, 0, 1]), "a"),
+    ],
+)
+def test_bad_input_to_arcs_and_samples_names_the_argument(call, named):
+    with pytest.raises((ValueError, TypeError), match=f"^{named}: "):
+        call()

@@ -1,4 +1,4 @@
-"""The published code's own conventions, so that its weights and its numbers reproduce.
+"""SST-Sal, 2022: its sampler, so that its official weights reproduce.
 
 Nothing here is how one should do it; everything here is how it was done. SST-Sal's official
 weights were trained through a sampler that reads half a pixel up and to the left of where its

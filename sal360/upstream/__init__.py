@@ -1,0 +1,25 @@
+"""The published code's own conventions, so that its weights and its numbers reproduce.
+
+Nothing here is how one should do it; everything here is how it was done. One file for each
+system; nothing else in the package imports their quirks.
+"""
+
+from sal360.upstream.sst_sal import (
+    load_sst_sal,
+    sphere_conv2d,
+    sphere_max_pool2d,
+    tangent_coordinates,
+)
+from sal360.upstream.vo import RING_SLOTS, ring_table
+from sal360.upstream.zhang import CrownRow, crown_grid
+
+__all__ = [
+    "RING_SLOTS",
+    "CrownRow",
+    "crown_grid",
+    "load_sst_sal",
+    "ring_table",
+    "sphere_conv2d",
+    "sphere_max_pool2d",
+    "tangent_coordinates",
+]

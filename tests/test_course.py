@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from sal360.course import EXERCISES, check
+from sal360.sphere import rotation_matrix, xyz_to_lonlat
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = sorted((ROOT / "book").glob("[0-9][0-9]-*.ipynb"))
@@ -60,6 +62,14 @@ def test_it_waits_for_an_answer(number):
         assert check(number, lambda *arguments: ...).waiting
 
 
+def even_in_angle(centre, radius, n, generator):
+    """Points of a cap whose distance from the centre is uniform: they crowd around it."""
+    u = torch.rand(2, n, generator=generator, dtype=torch.float64)
+    bearing, far = 2 * math.pi * u[0], radius * u[1]
+    cloud = torch.stack((far.sin() * bearing.cos(), far.sin() * bearing.sin(), far.cos()), dim=-1)
+    return cloud @ rotation_matrix(*xyz_to_lonlat(centre)).T
+
+
 WRONG = {
     "00.1": ([(0, 60), (60, -50), (-150, -30)], "below its mean"),
     "00.2": (lambda a, b: a.sum(0), "closer to the truth"),
@@ -69,6 +79,14 @@ WRONG = {
     "01.3": ([[1, 0, 0], [0, 1, 0], [0, 0, 1]], "lon 0, lat 0"),
     "01.4": (lambda t, p: (math.sin(t), 0, math.cos(t)), "theta 90, phi 180"),
     "01.5": (lambda y, p: [[1, 0, 0], [0, 1, 0], [0, 0, 1]], "yaw 0, pitch 45"),
+    "02.1": (
+        lambda i, H, W: 2 * math.pi**2 / H / W * math.sin((i + 0.5) * math.pi / H),
+        "row 0 of 1",
+    ),
+    "02.2": (lambda south, north: (north - south) / 180, "from 30 to 90"),
+    "02.3": (lambda values: values.mean(), "around latitude 0 degrees, 64 x 128"),
+    "02.4": (lambda *given: even_in_angle(*given), "as large a share of the points"),
+    "02.5": (lambda H, W: [2, 3, 4], "row 3 is right"),
 }
 
 

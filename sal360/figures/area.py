@@ -33,8 +33,8 @@ def area_figure(H: int = 18, start: int = 3) -> Plot:
     edge = 90 - 180 / H * np.arange(H // 2 + 1)  # latitude below the k-th row
 
     def named(k: int) -> str:
-        return f"{edge[k]:.0f}\u00b0: {200 * k / H:.1f} % of the pixels, " \
-               f"{100 * share[k - 1]:.1f} % of the area"  # fmt: skip
+        return f"{edge[k]:.0f}\u00b0: {200 * k / H:.1f} % of pixels, " \
+               f"{100 * share[k - 1]:.1f} % of area"  # fmt: skip
 
     def marked(k: int) -> list[Any]:
         north, south = ([side * edge[k], side * 90.0] for side in (1, -1))
@@ -80,13 +80,13 @@ def area_figure(H: int = 18, start: int = 3) -> Plot:
     ticks = {"showgrid": False, "zeroline": False, "fixedrange": True}
     figure.update_layout(
         showlegend=False,
-        scene={**_scene(1.3), "domain": {"x": [0, 1], "y": [0.42, 1]}},
+        scene={**_scene(0.88, (1.45, 0.63, 0.55)), "domain": {"x": [0, 1], "y": [0.41, 1]}},
         xaxis={"range": [-180, 180], "tickvals": list(range(-180, 181, 90)), "domain": [0.1, 0.97],
                "constrain": "domain", "title": {"text": "longitude (degrees)", "standoff": 4},
                **ticks},
         yaxis={"range": [-90, 90], "tickvals": list(range(-90, 91, 45)), "domain": [0, 0.38],
                "scaleanchor": "x", "constrain": "domain",
-               "title": {"text": "latitude", "standoff": 2}, **ticks},
+               "title": {"text": "latitude (degrees)", "standoff": 2}, **ticks},
         sliders=[_slider([named(k) for k in steps], [str(k) for k in steps], start - 1,
                          "beyond ", 52)],
     )  # fmt: skip
@@ -150,11 +150,13 @@ def convergence(
     """
     from matplotlib import pyplot
 
+    names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
     drawn = []
     for title, curves in panels.items():
         figure, axis = pyplot.subplots(figsize=(4.4, 3.7), layout="constrained")
         told = []
-        for k, (name, (sizes, errors)) in enumerate(curves.items()):
+        for name, (sizes, errors) in curves.items():
+            k = names.index(name)  # one look per name, in every panel
             size, error = np.asarray(sizes, float), np.asarray(errors, float)
             size, error = size[error > 0], error[error > 0]
             style = {"marker": "osD^v*"[k % 6], "ls": ("-", "--", ":", "-.")[k % 4], "ms": 5}

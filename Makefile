@@ -66,8 +66,10 @@ format: $(STAMP)
 	$(BIN)/ruff format sal360 tests benchmarks book/_ext
 	$(BIN)/nbstripout book/*.ipynb
 
+# Measure everything again, beside the libraries we compare with, and write book/benchmarks.md.
 bench: $(STAMP)
-	$(BIN)/python -m benchmarks
+	$(BIN)/pip install -q -c constraints.txt -e '.[compare]'
+	$(BIN)/python -m benchmarks $(ONLY)
 
 # Run every chapter and write how long it took under its title.
 times: $(STAMP)

@@ -1,29 +1,34 @@
-"""``python -m benchmarks``: every benchmark, its table on the screen and its record in data/."""
+"""``python -m benchmarks [NAME ...]``: run benchmarks, write their records and the book's page."""
 
 from __future__ import annotations
 
-from benchmarks import allocator, prediction, sphere_conv
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks import allocator, page, prediction, projections, sphere_conv
 from benchmarks.measure import save
 
+ALL: dict[str, Callable[[], dict[str, Any]]] = {
+    "projections": projections.run,
+    "sphere_conv": sphere_conv.run,
+    "prediction": prediction.run,
+    "allocator": allocator.run,
+}
 
-def main() -> None:
-    """Run and print."""
-    conv = sphere_conv.run()
-    path = save("sphere_conv", conv)
-    print(f"{path.name}: {conv['shape']}, pattern in {1000 * conv['pattern_build_s']:.1f} ms")
-    for name, row in conv["forward"].items():
-        print(f"  {name:42} {1000 * row['median_s']:8.1f} ms   {row['ratio']:5.2f} x")
-    speed = prediction.run()
-    path = save("prediction", speed)
-    print(f"{path.name}: {speed['frames']} frames of {speed['size']}")
-    for name, row in speed["models"].items():
-        print(f"  {name:42} {row['frames_per_s']:8.1f} frames/s")
-    memory = allocator.run()
-    path = save("allocator", memory)
-    print(f"{path.name}: SST-Sal, {memory['frames']} frames of {memory['size']}")
-    for name, row in memory["times"].items():
-        print(f"  {name:42} {1000 * row['median_s']:8.1f} ms   {row['ratio']:5.2f} x")
+
+def main(names: list[str]) -> int:
+    """Run the named benchmarks, or all; ``page`` alone only writes the page again."""
+    unknown = sorted({*names} - {*ALL, "page"})
+    if unknown:
+        print(f"unknown: {', '.join(unknown)}; wanted some of {', '.join(ALL)}, page")
+        return 2
+    for name in [n for n in ALL if n in names or not names]:
+        print(f"{name} ...", flush=True)
+        print(f"  {save(name, ALL[name]())}")
+    print(page.write().read_text("utf-8"))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

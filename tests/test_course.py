@@ -5,10 +5,13 @@ import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from sal360 import patterns
 from sal360.course import EXERCISES, check
+from sal360.projections import rotate_erp
 from sal360.sphere import rotation_matrix, xyz_to_lonlat
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,6 +73,14 @@ def even_in_angle(centre, radius, n, generator):
     return cloud @ rotation_matrix(*xyz_to_lonlat(centre)).T
 
 
+def chain(turns):
+    """The product of the matrices, the last one of the list acting first."""
+    whole = torch.eye(3, dtype=torch.float64)
+    for R in turns:
+        whole = R @ whole
+    return whole
+
+
 WRONG = {
     "00.1": ([(0, 60), (60, -50), (-150, -30)], "below its mean"),
     "00.2": (lambda a, b: a.sum(0), "closer to the truth"),
@@ -87,6 +98,37 @@ WRONG = {
     "02.3": (lambda values: values.mean(), "around latitude 0 degrees, 64 x 128"),
     "02.4": (lambda *given: even_in_angle(*given), "as large a share of the points"),
     "02.5": (lambda H, W: [2, 3, 4], "row 3 is right"),
+    "04.1": (lambda i, j, S: 4 * math.pi / 6 / S**2, "row 0, col 0 of 3 x 3"),
+    "04.2": (lambda x, y, z, S: ("F", 0, 0), "S = 1: you gave ('F', 0, 0), wanted ('R', 0, 0)"),
+    "04.3": (lambda a, b: 1, "you gave 1, wanted 0 (faces F)"),
+    "04.4": (lambda fov, W: W * fov / (2 * math.pi), "even in angle"),
+    "04.5": (lambda faces: faces, "in the place of F stands B"),
+    "05.1": (
+        lambda k, d, H, W: (k // 2) * d * 180 / H * math.sqrt(2),
+        "you gave 3.9775",
+    ),
+    "05.2": (lambda lat, r, Kt, Kp: np.zeros((Kt, Kp, 3)), "lengths from 0.000"),
+    "05.3": (lambda r, c, H, W: [(r, c)] * 8, "S: (4, 8) is 22.50 degrees"),
+    "05.4": (lambda H, W, r: [7, 18, 41], "missed [50, 56, 61, 73, 78, 79]"),
+    "05.5": (lambda H, W: patterns.tangent_pattern(H, W, 3, 2), "of row 13 is 5.62"),
+    "03.1": (lambda row, col, H, W: (row % H, col % W), "(-1, 0) of 6 x 12: you gave (5, 0)"),
+    "03.2": (
+        lambda image, xyz: torch.nn.functional.grid_sample(
+            image[None, None],
+            torch.stack(
+                (xyz_to_lonlat(xyz)[0] / math.pi, -xyz_to_lonlat(xyz)[1] * 2 / math.pi), -1
+            )[None, None],
+            padding_mode="border",
+            align_corners=False,
+        )[0, 0, 0],
+        "4 x 8, row 1.50, column 7.50",
+    ),
+    "03.3": (lambda sampler: (0.0, 0.0, False), "planted: down 0, right 0, wraps True"),
+    "03.4": (lambda image, turns: rotate_erp(image, chain(reversed(turns))), "then a pitch"),
+    "03.5": (
+        lambda image, k: image.reshape(len(image) // k, k, -1, k).mean((1, 3)),
+        "4 x 8, k = 2: it was",
+    ),
 }
 
 

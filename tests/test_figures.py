@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sal360 import figures
+from sal360 import figures, patterns
 from sal360.images import read_image, write_image
 from sal360.overlay import blend, levels
 from sal360.sources import expand, open_source
@@ -109,3 +109,62 @@ def test_sources_know_pictures_folders_and_stereo(tmp_path):
     (tmp_path / "clip" / "film.mp4").write_bytes(b"x")
     with pytest.raises(ValueError, match="holds videos and pictures"):
         expand([tmp_path / "clip"])
+
+
+def test_footprints_move_from_pole_to_pole_and_say_what_they_cover():
+    made = [
+        figures.footprint(
+            {
+                "tangent": patterns.tangent_pattern(32, 64),
+                "crown": patterns.crown_pattern(32, 64, (3, 8), 0.4),
+            },
+            steps=5,
+        )
+        for _ in range(2)
+    ]
+    assert made[0].html() == made[1].html() and "http" not in _attributes(made[0].html())
+    figure = made[0].figure
+    assert [f.name for f in figure.frames] == ["0", "8", "16", "23", "31"]
+    north = figure.frames[0].data[1]  # the tangent kernel on the panorama, first row
+    lat = np.array([v for v in north.y if v == v])
+    assert lat.max() < 90 and lat.min() > 75 and len(lat) == 9
+    jumps = np.abs(np.diff(np.array(north.x, float)))
+    assert np.nanmax(jumps) <= 180, "a line runs across the panorama"
+    assert "tangent reaches" in made[0].alt and "crown reaches 22.9 degrees" in made[0].alt
+
+
+def test_the_crown_figure_shows_the_place_of_each_pixel_in_the_kernel():
+    plot = figures.crown_figure(12, 24, np.pi / 4, steps=3)
+    assert plot.html() == figures.crown_figure(12, 24, np.pi / 4, steps=3).html()
+    pole, equator, south = (np.array(f.data[1].z, float) for f in plot.figure.frames)
+    assert np.isfinite(pole[:3]).all() and np.isnan(pole[3:]).all()  # 45 degrees of latitude
+    assert np.allclose(pole[::-1], south, equal_nan=True)
+    assert np.nanmax(equator) <= 45 and np.isfinite(equator).mean() < np.isfinite(pole).mean()
+    compass = np.array(plot.figure.frames[1].data[2].z, float)
+    i, j = 7, 12  # below the centre, just right of it: south, a little to the east
+    assert 0 < compass[i, j] < 90 and 270 < compass[i, 11] < 360
+    assert "25 % of the pixels at a pole" in plot.alt
+
+
+def test_the_globe_wears_the_panorama():
+    image = np.zeros((8, 16, 3), np.uint8)
+    image[:, 8:] = 255  # right half white
+    plot = figures.globe(image, {"ring": np.eye(3)}, {"ahead": (0, 0)}, rows=8)
+    ball = plot.figure.data[0]
+    colours = dict(zip(np.round(ball.y, 2), ball.vertexcolor, strict=True))
+    assert colours[np.float32(-1.0)] == "#ffffff"  # plotly's y is left: right is white
+    assert colours[np.float32(1.0)] == "#000000"
+    assert "ring" in plot.alt and "ahead at 0, 0 degrees" in plot.alt
+    assert "mirrored" in figures.globe(image, outside=True).alt
+    scalar = figures.globe(np.random.default_rng(0).random((8, 16)))
+    assert scalar.html() != plot.html() and "http" not in _attributes(plot.html())
+
+
+def test_row_curves_name_their_range():
+    picture = figures.row_curves({"a": np.linspace(0, 1, 9)}, "answer", 9, "rows")
+    assert "a from 0 to 1, median 0.5" in picture.panels[0][0]
+
+
+def _attributes(html):
+    """What a page would load: plotly's own texts name addresses that nothing asks."""
+    return " ".join(re.findall(r'(?:src|href)="[^"]*"', html))

@@ -12,7 +12,16 @@ import numpy as np
 import pytest
 
 SITE = Path(__file__).resolve().parents[1] / "_build" / "html"
-PAGES = ("book/intro", "book/00-look-around", "book/01-directions")
+PAGES = (
+    "book/intro",
+    "book/00-look-around",
+    "book/01-directions",
+    "book/02-area",
+    "book/03-resampling",
+    "book/04-projections",
+    "book/05-sampling-grids",
+    "book/benchmarks",
+)
 SIZES = {"desktop": (1280, 900, 1), "phone": (390, 844, 2)}
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),

@@ -4,7 +4,14 @@ Each exercise is a list of properties, tried on inputs ordered from the simplest
 names the property that fails and shows the first, so the smallest, input for which it fails.
 """
 
-from sal360.course import chapter00, chapter01, chapter02  # noqa: F401  (they register their exercises)
+from sal360.course import (  # noqa: F401  (they register their exercises)
+    chapter00,
+    chapter01,
+    chapter02,
+    chapter03,
+    chapter04,
+    chapter05,
+)
 from sal360.course.checking import EXERCISES, Answer, check
 
 __all__ = ["EXERCISES", "Answer", "check"]

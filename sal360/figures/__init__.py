@@ -8,18 +8,40 @@ rest of the package gives it.
 from sal360.figures.area import area_figure, convergence, points_figure
 from sal360.figures.arrows import direction_figure
 from sal360.figures.clips import player
+from sal360.figures.footprint import crown_figure, footprint, row_curves
+from sal360.figures.globe import globe
 from sal360.figures.pictures import maps, panorama, views
+from sal360.figures.projections import (
+    close_ups,
+    cube_net,
+    paths,
+    projection_comparator,
+    tissot,
+)
+from sal360.figures.resampling import error_maps, response_curves, taps_figure
 from sal360.figures.show import Picture, Plot
 
 __all__ = [
     "Picture",
     "Plot",
     "area_figure",
+    "close_ups",
     "convergence",
+    "crown_figure",
+    "cube_net",
     "direction_figure",
+    "error_maps",
+    "footprint",
+    "globe",
     "maps",
     "panorama",
+    "paths",
     "player",
     "points_figure",
+    "projection_comparator",
+    "response_curves",
+    "row_curves",
+    "taps_figure",
+    "tissot",
     "views",
 ]

@@ -98,3 +98,69 @@ class Plot:
 
     def __repr__(self) -> str:
         return f"<Plot: {self.alt}>"
+
+
+def slider(figure: Any, steps: list[tuple[str, str]], active: int) -> None:
+    """Put a slider over the frames of a figure: its value above it, no labels along it.
+
+    Args:
+        steps: (what is written, name of the frame) for each position. active: the first one.
+    """
+    now = {
+        "mode": "immediate",
+        "frame": {"duration": 0, "redraw": True},
+        "transition": {"duration": 0},
+    }
+    figure.update_layout(
+        sliders=[
+            {
+                "active": active,
+                "steps": [
+                    {"label": label, "method": "animate", "args": [[name], now]}
+                    for label, name in steps
+                ],
+                "pad": {"t": 24, "b": 4, "l": 12, "r": 12},
+                "currentvalue": {"prefix": "", "font": {"color": INK}},
+                "bgcolor": "rgba(128,128,128,0.35)",
+                "activebgcolor": CYCLE[0],
+                "bordercolor": INK,
+                "ticklen": 0,
+                "minorticklen": 0,
+                "tickcolor": "rgba(0,0,0,0)",
+                "font": {"color": "rgba(0,0,0,0)"},
+            }
+        ]
+    )
+
+
+def degree_axes(lon: str = "x", lat: str = "y") -> dict[str, Any]:
+    """Plotly layout of a panorama's axes: compass degrees, drawn to scale on any width.
+
+    Args:
+        lon, lat: names of the two axes, such as ``"x2"`` and ``"y2"``.
+    """
+    common = {
+        "zeroline": False,
+        "color": INK,
+        "gridcolor": "rgba(128,128,128,0.25)",
+        "constrain": "domain",
+        "tickfont": {"size": 11},
+    }
+    x, y = (name[0] + "axis" + name[1:] for name in (lon, lat))
+    return {
+        x: {
+            **common,
+            "range": [-180, 180],
+            "tickvals": [-180, -90, 0, 90, 180],
+            "ticktext": ["180°", "90° W", "0°", "90° E", "180°"],
+            "anchor": lat,
+        },
+        y: {
+            **common,
+            "range": [-90, 90],
+            "tickvals": [-90, -45, 0, 45, 90],
+            "ticktext": ["90° S", "45° S", "0°", "45° N", "90° N"],
+            "anchor": lon,
+            "scaleanchor": lon,
+        },
+    }

@@ -1,0 +1,500 @@
+"""What a projection does to round things: discs and shortest paths on panorama, net and view.
+
+A net lays the six faces out as ``. U . .``, ``L F R B``, ``. D . .``; a face is one unit wide.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sal360.cubemap import FACES, cube_pixel
+from sal360.figures.show import CYCLE, INK, Picture, Plot
+from sal360.sphere import (
+    angle_between,
+    geodesic_circle,
+    lonlat_to_xyz,
+    rotation_matrix,
+    slerp,
+    xyz_to_lonlat,
+)
+
+Points = NDArray[np.float64]
+"""``(n, 2)`` on a page; a row of NaN lifts the pen."""
+
+_PLACE = {"F": (1, 1), "R": (2, 1), "B": (3, 1), "L": (0, 1), "U": (1, 0), "D": (1, 2)}
+_GAP = np.full((1, 2), np.nan)
+
+
+@dataclass(frozen=True)
+class Page:
+    """One flat picture of the sphere.
+
+    Attributes:
+        name: what it is called. box: left, right, bottom, top of the page.
+        kind: ``"panorama"``, ``"net"`` or ``"view"``. equiangular: texels evenly spaced in angle.
+        camera: longitude and latitude of a view's axis, and its field of view, degrees.
+    """
+
+    name: str
+    box: tuple[float, float, float, float]
+    kind: str
+    equiangular: bool = False
+    camera: tuple[float, float, float] = (0.0, 0.0, 90.0)
+
+    def disc(self, centre: torch.Tensor, radius: float) -> list[Points]:
+        """Outlines of a disc on the sphere (radius in radians), one for each piece."""
+        edge = geodesic_circle(centre, radius, 120)
+        if self.kind == "panorama":
+            return _on_panorama(edge, centre, radius)
+        pieces = []
+        for face, axes in self._planes():
+            toward = torch.as_tensor(axes[:, 2])
+            if float(angle_between(centre, toward)) + radius < math.radians(88):
+                piece = _clipped(self._flat(edge.numpy(), axes))
+                if len(piece):
+                    pieces.append(self._laid(piece, face))
+        return pieces
+
+    def line(self, xyz: torch.Tensor) -> Points:
+        """A path of dense directions as one curve, with gaps where the page is cut."""
+        if self.kind == "panorama":
+            lon, lat = (np.degrees(v.numpy()) for v in xyz_to_lonlat(xyz))
+            return _with_gaps(np.stack((lon, lat), -1), np.abs(np.diff(lon)) > 180)
+        parts = []
+        owner = cube_pixel(xyz, 1)[0].numpy()
+        for face, axes in self._planes():
+            flat = self._flat(xyz.numpy(), axes)
+            reach = 1.0 if face else 1.5  # the border of a view cuts what is left
+            seen = (np.abs(flat).max(-1) <= reach) & (xyz.numpy() @ axes[:, 2] > 0)
+            seen &= (owner == FACES.index(face)) if face else True
+            flat = np.where(seen[:, None], self._laid(flat, face), np.nan)
+            parts += [flat, _GAP]
+        return np.concatenate(parts)
+
+    def stretch(self, centre: torch.Tensor) -> tuple[float, float]:
+        """How much larger an area is drawn than at the page's best place, and its shape's ratio."""
+        if self.kind == "panorama":
+            cosine = math.cos(float(xyz_to_lonlat(centre)[1]))
+            return (1 / cosine, 1 / cosine) if cosine > 1e-9 else (math.inf, math.inf)
+        axes = [a[:, 2] for _, a in self._planes()]
+        cosine = max(float(centre.numpy() @ axis) for axis in axes)
+        return cosine**-3, 1 / cosine
+
+    def _planes(self) -> Iterator[tuple[str, NDArray[np.float64]]]:
+        """Face and right, down, forward (columns) of each plane of the page."""
+        if self.kind == "view":
+            lon, lat, _ = self.camera
+            yield "", rotation_matrix(math.radians(lon), math.radians(lat)).numpy()
+            return
+        for face in FACES:
+            yield face, _AXES[face]
+
+    def _flat(self, xyz: NDArray[np.float64], axes: NDArray[np.float64]) -> Points:
+        seen = xyz @ axes
+        reach = math.tan(math.radians(self.camera[2] / 2))
+        flat = seen[:, :2] / np.where(np.abs(seen[:, 2:]) > 1e-12, seen[:, 2:], 1e-12) / reach
+        return np.arctan(flat) * (4 / np.pi) if self.equiangular else flat
+
+    def _laid(self, flat: Points, face: str) -> Points:
+        """From -1..1 on a plane, down, to the page, up."""
+        if not face:
+            return flat * [1, -1]
+        left, top = _PLACE[face]
+        return np.stack((left + (flat[:, 0] + 1) / 2, 3 - top - (flat[:, 1] + 1) / 2), -1)
+
+
+_AXES = {
+    face: np.stack((right, down, np.cross(right, down)), -1).astype(float)
+    for face, right, down in (
+        ("F", (1, 0, 0), (0, 1, 0)),
+        ("R", (0, 0, -1), (0, 1, 0)),
+        ("B", (-1, 0, 0), (0, 1, 0)),
+        ("L", (0, 0, 1), (0, 1, 0)),
+        ("U", (1, 0, 0), (0, 0, 1)),
+        ("D", (1, 0, 0), (0, 0, -1)),
+    )
+}
+
+
+def panorama_page() -> Page:
+    """Longitude to the right, latitude up, degrees."""
+    return Page("panorama (ERP)", (-180, 180, -90, 90), "panorama")
+
+
+def net_page(equiangular: bool = False) -> Page:
+    """Six faces, texels evenly spaced on the cube, or in angle."""
+    return Page("equi-angular cube" if equiangular else "cube", (0, 4, 0, 3), "net", equiangular)
+
+
+def view_page(lon: float = 0.0, lat: float = 0.0, fov: float = 120.0) -> Page:
+    """A square view; its direction and field of view in degrees."""
+    return Page(f"viewport, {fov:.0f}\u00b0", (-1, 1, -1, 1), "view", camera=(lon, lat, fov))
+
+
+def cube_net(faces: Any, title: str = "", names: str = FACES) -> Picture:
+    """Six faces as one net, each upright as stored, with their letters.
+
+    Args:
+        faces: ``(6, C, S, S)`` or ``(1, 6, C, S, S)``, C = 3 in [0, 1], or 1 (viridis from its
+            smallest to its largest value).
+        title: of the picture. names: letters written into the faces.
+    """
+    from matplotlib import colormaps, pyplot
+
+    value = torch.as_tensor(faces).detach().cpu().to(torch.float64)
+    value = value[0] if value.ndim == 5 else value
+    S = value.shape[-1]
+    net = np.zeros((3 * S, 4 * S, 4))
+    low, high = float(value.min()), float(value.max())
+    for face, texels in zip(FACES, value, strict=True):
+        left, top = _PLACE[face]
+        part = net[top * S : (top + 1) * S, left * S : (left + 1) * S]
+        if value.shape[1] == 1:
+            part[:] = colormaps["viridis"]((texels[0].numpy() - low) / max(high - low, 1e-12))
+        else:
+            part[..., :3], part[..., 3] = texels.permute(1, 2, 0).clamp(0, 1).numpy(), 1.0
+    figure, axis = pyplot.subplots(figsize=(6.4, 4.8 + 0.3 * bool(title)), layout="constrained")
+    axis.imshow(net, extent=(0, 4, 0, 3), interpolation="nearest")
+    axis.set_axis_off()
+    axis.set_title(title, color=INK, fontsize=13)
+    box = {"boxstyle": "round,pad=0.15", "fc": "black", "ec": "none", "alpha": 0.55}
+    for face, name in zip(FACES, names, strict=True):
+        left, top = _PLACE[face]
+        axis.text(left + 0.04, 2.96 - top, name, color="white", fontsize=13, bbox=box, va="top")
+        frame = pyplot.Rectangle((left, 2 - top), 1, 1, fill=False, ec=INK, lw=0.8)
+        axis.add_patch(frame)
+    middle = value[:, :, S // 2, S // 2]
+    told = ", ".join(
+        f"{name} {'/'.join(f'{v:.2f}' for v in texel)}"
+        for name, texel in zip(names, middle.tolist(), strict=True)
+    )
+    alt = (
+        f"Net of a cube of 6 x {S} x {S} texels {title}".strip() + f"; middle of each face: {told}"
+    )
+    return Picture([(figure, alt)], width=420)
+
+
+def close_ups(views: Mapping[str, Any], width: int = 220) -> Picture:
+    """Maps seen through viewports, on one colour scale (viridis), without axes.
+
+    Args:
+        views: title to ``(h, w)`` values. width: smallest width of one on the page, pixels.
+    """
+    from matplotlib import pyplot
+
+    arrays = {name: torch.as_tensor(v).detach().cpu().numpy() for name, v in views.items()}
+    top = max(float(v.max()) for v in arrays.values())
+    panels = []
+    for name, value in arrays.items():
+        figure, axis = pyplot.subplots(figsize=(4, 4.4), layout="constrained")
+        axis.imshow(value, vmin=0, vmax=top, cmap="viridis")
+        axis.set_axis_off()
+        axis.set_title(name, color=INK, fontsize=14)
+        step = max(float(np.abs(np.diff(value, axis=k)).max()) for k in (0, 1))
+        alt = f"View of {name}: peak {value.max():.3g}, largest step {step / value.max():.1%} of it"
+        panels.append((figure, alt))
+    return Picture(panels, width)
+
+
+def tissot(
+    radius_deg: float = 9.0,
+    step_deg: float = 30.0,
+    camera: tuple[float, float, float] = (0.0, 0.0, 120.0),
+) -> Picture:
+    """Equal discs of the sphere on four pages: panorama, cube, equi-angular cube, viewport.
+
+    Args:
+        radius_deg: of every disc. step_deg: between their centres, in latitude and longitude.
+        camera: longitude, latitude and field of view of the viewport, degrees.
+    """
+    pages = (panorama_page(), net_page(), net_page(equiangular=True), view_page(*camera))
+    centres = _lattice(step_deg)
+    panels = []
+    for page in pages:
+        figure, axis = _paper(page)
+        areas = []
+        for centre in centres:
+            pieces = page.disc(centre, math.radians(radius_deg))
+            areas.append(sum(_area(piece) for piece in pieces))
+            for piece in pieces:
+                axis.fill(*piece.T, fc=CYCLE[4], ec="none", alpha=0.9, lw=0)
+        if page.kind == "view":
+            told = f", {sum(area > 0 for area in areas)} of them at least partly inside"
+        else:
+            told = f", the largest drawn {max(areas) / min(areas):.1f} times the smallest"
+        alt = f"{len(centres)} discs of {radius_deg:g} degrees on the {page.name}{told}"
+        panels.append((figure, alt))
+    return Picture(panels, width=280)
+
+
+def paths(
+    named: Mapping[str, Any], camera: tuple[float, float, float] = (0.0, 0.0, 120.0)
+) -> Picture:
+    """Paths on the sphere, drawn on the panorama, on the net and in a viewport.
+
+    Args:
+        named: name to ``(n, 3)`` directions, dense enough for a curve.
+        camera: longitude, latitude and field of view of the viewport, degrees.
+    """
+    panels = []
+    for page in (panorama_page(), net_page(), view_page(*camera)):
+        figure, axis = _paper(page)
+        for k, (name, xyz) in enumerate(named.items()):
+            way = torch.as_tensor(xyz, dtype=torch.float64)
+            style = {"color": CYCLE[k % 6], "lw": 3, "ls": ("-", "--", ":", "-.")[k % 4]}
+            axis.plot(*page.line(way).T, label=name, **style)
+        if page.kind == "panorama":
+            axis.legend(frameon=False, labelcolor=INK, fontsize=10, loc="lower center", ncols=2)
+        told = "; ".join(f"{name}, {_told(xyz)}" for name, xyz in named.items())
+        panels.append((figure, f"Paths on the {page.name}: {told}"))
+    return Picture(panels, width=280)
+
+
+def projection_comparator(
+    radius_deg: float = 12.0, camera: tuple[float, float, float] = (45.0, 35.0, 120.0)
+) -> Plot:
+    """One disc that travels over panorama, cube and viewport at once; a slider moves it.
+
+    It goes from the zenith down the meridian of a cube's corner to the equator, then along the
+    equator to the seam. Each page tells how large and how long it draws a small disc there.
+
+    Args:
+        radius_deg: of the disc. camera: of the viewport: longitude, latitude, field of view.
+    """
+    import plotly.graph_objects as go
+
+    pages = (panorama_page(), net_page(), view_page(*camera))
+    stops = [(45.0, float(lat)) for lat in range(90, -1, -5)]
+    stops += [(lon, 0.0) for lon in np.arange(52.5, 181, 7.5)]
+    start = stops.index((45.0, 35.0))
+    axes = [("x", "y"), ("x2", "y2"), ("x3", "y3")]
+    spots = [(0.53, 0.98), (0.32, 0.37), (0.84, 0.06)]  # of the labels, on the whole sheet
+
+    def drawn(k: int) -> list[Any]:
+        lon, lat = stops[k]
+        centre = lonlat_to_xyz(math.radians(lon), math.radians(lat))
+        traces = []
+        for page, (x, y) in zip(pages, axes, strict=True):
+            points = _chain(page.disc(centre, math.radians(radius_deg)))
+            traces.append(
+                go.Scatter(
+                    x=_short(points[:, 0]), y=_short(points[:, 1]), xaxis=x, yaxis=y, mode="lines",
+                    fill="toself", fillcolor=CYCLE[1], line={"width": 0}, hoverinfo="skip",
+                )
+            )  # fmt: skip
+        traces.append(
+            go.Scatter(
+                x=[x for x, _ in spots], y=[y for _, y in spots], xaxis="x4", yaxis="y4",
+                text=[_label(page, centre, radius_deg) for page in pages], mode="text",
+                textposition=["middle center", "middle right", "middle center"],
+                textfont={"color": INK, "size": 12}, hoverinfo="skip",
+            )
+        )  # fmt: skip
+        return traces
+
+    still = []
+    for page, (x, y) in zip(pages, axes, strict=True):
+        pieces = [p for c in _lattice(30.0) for p in page.disc(c, math.radians(radius_deg * 0.7))]
+        discs, net, cube = _chain(pieces), _graticule(page), _cube_edges(page)
+        still.append(
+            go.Scatter(x=_short(discs[:, 0]), y=_short(discs[:, 1]), xaxis=x, yaxis=y, mode="lines",
+                       fill="toself", fillcolor=CYCLE[5], opacity=0.4, line={"width": 0},
+                       hoverinfo="skip")
+        )  # fmt: skip
+        for curve, colour, width in ((net, INK, 0.6), (cube, CYCLE[0], 2)):
+            still.append(
+                go.Scatter(x=_short(curve[:, 0]), y=_short(curve[:, 1]), xaxis=x, yaxis=y,
+                           mode="lines", hoverinfo="skip", connectgaps=False,
+                           line={"color": colour, "width": width})
+            )  # fmt: skip
+    letters = go.Scatter(
+        x=[_PLACE[f][0] + 0.12 for f in FACES], y=[2.86 - _PLACE[f][1] for f in FACES],
+        text=list(FACES), xaxis="x2", yaxis="y2", mode="text", hoverinfo="skip",
+        textfont={"color": INK, "size": 14},
+    )  # fmt: skip
+    figure = go.Figure(data=[*still, letters, *drawn(start)])
+    moving = list(range(len(still) + 1, len(still) + 5))
+    figure.frames = [go.Frame(data=drawn(k), name=str(k), traces=moving) for k in range(len(stops))]
+    steps = [
+        {"label": f"longitude {lon:g}\u00b0, latitude {lat:g}\u00b0", "method": "animate",
+         "args": [[str(k)], {"mode": "immediate", "transition": {"duration": 0},
+                             "frame": {"duration": 0, "redraw": True}}]}
+        for k, (lon, lat) in enumerate(stops)
+    ]  # fmt: skip
+    domains = (([0.06, 0.96], [0.53, 0.95]), ([0, 0.61], [0, 0.43]), ([0.68, 1], [0.14, 0.43]))
+    layout: dict[str, Any] = {"showlegend": False}
+    for n, (page, (across, up)) in enumerate(zip(pages, domains, strict=True)):
+        suffix = "" if n == 0 else str(n + 1)
+        plain = {"showgrid": False, "zeroline": False, "fixedrange": True, "constrain": "domain",
+                 "showticklabels": n == 0, "mirror": True, "showline": n != 1,
+                 "linecolor": INK}  # fmt: skip
+        degrees = _degrees([-180, -90, 0, 90, 180]) if n == 0 else {}
+        layout["xaxis" + suffix] = {**plain, **degrees, "range": page.box[:2], "domain": across,
+                                    "anchor": "y" + suffix}  # fmt: skip
+        degrees = _degrees([-90, -45, 0, 45, 90]) if n == 0 else {}
+        layout["yaxis" + suffix] = {**plain, **degrees, "range": page.box[2:], "domain": up,
+                                    "anchor": "x" + suffix,
+                                    "scaleanchor": "x" + suffix}  # fmt: skip
+    for axis, other in ("xy", "yx"):
+        layout[axis + "axis4"] = {"range": [0, 1], "domain": [0, 1], "visible": False,
+                                  "fixedrange": True, "anchor": other + "4"}  # fmt: skip
+    clear = "rgba(0,0,0,0)"
+    layout["sliders"] = [
+        {"active": start, "steps": steps, "ticklen": 0, "minorticklen": 0, "tickcolor": clear,
+         "font": {"color": clear}, "pad": {"t": 18, "b": 4, "l": 12, "r": 12},
+         "currentvalue": {"prefix": "disc at ", "font": {"color": INK, "size": 14}}}
+    ]  # fmt: skip
+    figure.update_layout(**layout)
+    lon, lat = stops[start]
+    here = lonlat_to_xyz(math.radians(lon), math.radians(lat))
+    told = "; ".join(_label(page, here, radius_deg).replace("<br>", ", ") for page in pages)
+    alt = (
+        f"A disc of {radius_deg:g} degrees on a panorama, a cube's net and a viewport. A slider "
+        f"moves it from the zenith to the equator and to the seam; at longitude {lon:g}, latitude "
+        f"{lat:g} degrees: {told}"
+    )
+    return Plot(figure, alt, height=640)
+
+
+def _degrees(values: list[int]) -> dict[str, Any]:
+    return {"tickvals": values, "ticktext": [f"{value}\u00b0" for value in values]}
+
+
+def _label(page: Page, centre: torch.Tensor, radius_deg: float) -> str:
+    if page.kind == "view" and not page.disc(centre, math.radians(radius_deg)):
+        return f"{page.name}<br>outside"
+    area, ratio = page.stretch(centre)
+    tell = [f"{v:.2f}" if v < 100 else "\u221e" for v in (area, ratio)]
+    parts = (page.name, f"area \u00d7 {tell[0]}", f"shape {tell[1]} : 1")
+    return (", " if page.kind == "panorama" else "<br>").join(parts)
+
+
+def _told(xyz: Any) -> str:
+    way = torch.as_tensor(xyz, dtype=torch.float64)
+    length = math.degrees(float(angle_between(way[1:], way[:-1]).sum()))
+    order = cube_pixel(way, 1)[0].tolist()
+    faces = "".join(FACES[f] for k, f in enumerate(order) if k == 0 or f != order[k - 1])
+    return f"{length:.0f} degrees long over the faces {faces}"
+
+
+def _lattice(step_deg: float) -> list[torch.Tensor]:
+    """Both poles and a grid, on which every second column is left out near the poles."""
+    places = [(0.0, 90.0), (0.0, -90.0)]
+    for lat in np.arange(-90 + step_deg, 90 - step_deg / 2, step_deg):
+        wide = step_deg if abs(lat) < 50 else 2 * step_deg
+        places += [(lon, lat) for lon in np.arange(-180, 180 - wide / 2, wide)]
+    return [lonlat_to_xyz(math.radians(lon), math.radians(lat)) for lon, lat in places]
+
+
+def _on_panorama(edge: torch.Tensor, centre: torch.Tensor, radius: float) -> list[Points]:
+    """A disc in degrees: cut at the seam by drawing it again a turn away, closed over a pole."""
+    lon, lat = (np.degrees(v.numpy()) for v in xyz_to_lonlat(edge))
+    lon = np.degrees(np.unwrap(np.radians(lon)))
+    outline = np.stack((lon, lat), -1)
+    for pole in (90.0, -90.0):
+        top = lonlat_to_xyz(0.0, math.radians(pole))
+        if float(angle_between(centre, top)) < radius:
+            order = np.argsort(np.mod(lon + 180, 360))
+            around = np.mod(lon[order] + 180, 360) - 180
+            level = np.interp(180, [around[-1], around[0] + 360], [lat[order][-1], lat[order][0]])
+            whole = np.stack((around, lat[order]), -1)
+            corners = [[180, level], [180, pole], [-180, pole], [-180, level]]
+            return [np.concatenate((whole, corners))]
+    copies = (outline + np.array([turn, 0.0]) for turn in (-360.0, 0.0, 360.0))
+    cut = (_clipped(copy / [180, 90]) * [180, 90] for copy in copies)
+    return [piece for piece in cut if len(piece)]
+
+
+def _clipped(outline: Points) -> Points:
+    """The part of a convex outline inside the square -1..1 (Sutherland and Hodgman)."""
+    points = outline
+    for axis in (0, 1):
+        for side in (-1.0, 1.0):
+            if not len(points):
+                return points
+            before = np.roll(points, 1, axis=0)
+            inside, was = side * points[:, axis] <= 1, side * before[:, axis] <= 1
+            kept = []
+            for p, q, now, then in zip(points, before, inside, was, strict=True):
+                if now != then:
+                    kept.append(q + (side - q[axis]) / (p[axis] - q[axis]) * (p - q))
+                if now:
+                    kept.append(p)
+            points = np.array(kept).reshape(-1, 2)
+    return points
+
+
+def _area(outline: Points) -> float:
+    x, y = outline.T
+    return float(abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2)
+
+
+def _chain(pieces: list[Points]) -> Points:
+    closed = [part for p in pieces for part in (p, p[:1], _GAP)]
+    return np.concatenate(closed) if closed else _GAP
+
+
+def _with_gaps(points: Points, cuts: NDArray[np.bool_]) -> Points:
+    return np.insert(points, np.flatnonzero(cuts) + 1, np.nan, axis=0)
+
+
+def _graticule(page: Page) -> Points:
+    """Meridians and parallels every 30 degrees."""
+    turn, rise = np.linspace(-np.pi, np.pi, 145), np.linspace(-np.pi / 2, np.pi / 2, 73)
+    lines = [lonlat_to_xyz(math.radians(lon), rise) for lon in range(-180, 180, 30)]
+    lines += [lonlat_to_xyz(turn, math.radians(lat)) for lat in (-60, -30, 0, 30, 60)]
+    return np.concatenate([part for line in lines for part in (page.line(line), _GAP)])
+
+
+def _cube_edges(page: Page) -> Points:
+    if page.kind == "net":
+        box = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1], [-1, -1]], float)
+        return np.concatenate([p for f in FACES for p in (page._laid(box, f), _GAP)])
+    way, parts = torch.linspace(0, 1, 60, dtype=torch.float64), []
+    corners = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0], dtype=torch.float64)] * 3)
+    for i, a in enumerate(corners):
+        for b in corners[i + 1 :]:
+            if int((a != b).sum()) == 1:
+                parts += [page.line(slerp(a, b, way)), _GAP]
+    return np.concatenate(parts)
+
+
+def _paper(page: Page) -> tuple[Any, Any]:
+    from matplotlib import pyplot
+
+    left, right, bottom, top = page.box
+    aspect = (top - bottom) / (right - left)
+    figure, axis = pyplot.subplots(figsize=(4.8, 4.8 * aspect + 0.4), layout="constrained")
+    axis.plot(*_graticule(page).T, color=INK, lw=0.4, alpha=0.6)
+    axis.plot(*_cube_edges(page).T, color=CYCLE[0], lw=1.2, alpha=0.9)
+    axis.set_xlim(left, right)
+    axis.set_ylim(bottom, top)
+    axis.set_aspect("equal")
+    axis.set_title(page.name, color=INK, fontsize=13)
+    if page.kind == "panorama":
+        axis.set_xticks(range(-180, 181, 90))
+        axis.set_yticks(range(-90, 91, 45))
+        axis.set_xlabel("longitude (degrees)", color=INK)
+        axis.set_ylabel("latitude (degrees)", color=INK)
+        axis.tick_params(colors=INK)
+    else:
+        axis.set_xticks([])
+        axis.set_yticks([])
+    for spine in axis.spines.values():
+        spine.set_color(INK)
+        spine.set_visible(page.kind != "net")
+    if page.kind == "net":
+        for face, (x, y) in _PLACE.items():
+            axis.text(x + 0.06, 2.94 - y, face, color=INK, fontsize=12, va="top")
+    return figure, axis
+
+
+def _short(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    return np.asarray(values, np.float32)  # half the bytes on the page

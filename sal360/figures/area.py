@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from sal360.figures.show import CYCLE, INK, Picture, Plot
+from sal360.figures.show import CYCLE, INK, Picture, Plot, slider
 from sal360.sphere import lonlat_to_xyz, pixel_area
 
 Curve = tuple[Sequence[float], Sequence[float]]
 """Sizes and errors of one method."""
 
 _GREY, _LINE = "#c3cad3", "#6d7682"
-_SETTING = {"mode": "immediate", "transition": {"duration": 0},
-            "frame": {"duration": 0, "redraw": True}}  # fmt: skip
 
 
 def area_figure(H: int = 18, start: int = 3) -> Plot:
@@ -87,9 +85,8 @@ def area_figure(H: int = 18, start: int = 3) -> Plot:
         yaxis={"range": [-90, 90], "tickvals": list(range(-90, 91, 45)), "domain": [0, 0.38],
                "scaleanchor": "x", "constrain": "domain",
                "title": {"text": "latitude (degrees)", "standoff": 2}, **ticks},
-        sliders=[_slider([named(k) for k in steps], [str(k) for k in steps], start - 1,
-                         "beyond ", 52)],
     )  # fmt: skip
+    slider(figure, [(f"beyond {named(k)}", str(k)) for k in steps], start - 1, 52)
     alt = (
         f"A panorama of {H} x {2 * H} pixels and the same pixels on a sphere. A slider marks the "
         f"rows beyond a latitude, now {named(start)}"
@@ -129,8 +126,8 @@ def points_figure(sets: Mapping[str, Any], start: int = 0) -> Plot:
     figure.update_layout(
         showlegend=False,
         scene=_scene(1.05, (0.7, 0.5, 1.25)),
-        sliders=[_slider(names, [str(k) for k in range(len(names))], start, "", 8)],
     )
+    slider(figure, [(name, str(k)) for k, name in enumerate(names)], start, 8)
     crowds = (f"{name}: {_near_poles(c):.0%}" for name, c in zip(names, clouds, strict=True))
     alt = (
         f"{len(clouds[0])} points on a sphere, drawn in {len(names)} ways. Share within 30 degrees "
@@ -206,27 +203,6 @@ def _scene(far: float, eye: tuple[float, float, float] = (1.35, 0.6, 0.75)) -> d
         "zaxis": hidden,
         "aspectmode": "cube",
         "camera": {"eye": dict(zip("xyz", (v * far for v in eye), strict=True))},
-    }
-
-
-def _slider(
-    labels: Sequence[str], frames: Sequence[str], active: int, prefix: str, top: int
-) -> dict[str, Any]:
-    """A slider whose only text is the current label."""
-    steps = [
-        {"label": label, "method": "animate", "args": [[name], _SETTING]}
-        for label, name in zip(labels, frames, strict=True)
-    ]
-    clear = "rgba(0,0,0,0)"
-    return {
-        "active": active,
-        "steps": steps,
-        "pad": {"t": top, "b": 4, "l": 12, "r": 12},
-        "currentvalue": {"prefix": prefix, "font": {"color": INK, "size": 14}},
-        "ticklen": 0,
-        "minorticklen": 0,
-        "tickcolor": clear,
-        "font": {"color": clear},
     }
 
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from sal360.figures.show import CYCLE, INK, Plot
+from sal360.figures.globe import drawn, graticule
+from sal360.figures.show import CYCLE, INK, Plot, slider
 from sal360.sphere import lonlat_to_xyz
-
-Drawn = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
-"""Our frame to the one plotly draws in."""
 
 
 def direction_figure(lat_deg: float = 35.0, step_deg: float = 15.0) -> Plot:
@@ -27,9 +24,6 @@ def direction_figure(lat_deg: float = 35.0, step_deg: float = 15.0) -> Plot:
 
     lons = np.arange(-180.0, 180.0 + step_deg / 2, step_deg)
     places = lonlat_to_xyz(np.radians(lons), np.radians(lat_deg)).numpy()
-
-    def drawn(xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return xyz[..., 2], -xyz[..., 0], -xyz[..., 1]  # plotly's z is up; ours is forward
 
     def line(xyz: np.ndarray, colour: str, width: float, name: str) -> go.Scatter3d:
         x, y, z = drawn(xyz)
@@ -73,18 +67,9 @@ def direction_figure(lat_deg: float = 35.0, step_deg: float = 15.0) -> Plot:
         return f"{lons[k]:+.0f} degrees: x {x:+.2f}, y {y:+.2f}, z {z:+.2f}"
 
     start = int(np.argmin(np.abs(lons - 60)))
-    figure = go.Figure(data=[*arrow(start), *_globe(drawn), *_axes_of_frame(drawn)])
+    figure = go.Figure(data=[*arrow(start), *graticule(), *_axes_of_frame()])
     figure.frames = [
         go.Frame(data=arrow(k), name=f"{lon:.0f}", traces=list(range(5)))
-        for k, lon in enumerate(lons)
-    ]
-    now = {
-        "mode": "immediate",
-        "frame": {"duration": 0, "redraw": True},
-        "transition": {"duration": 0},
-    }
-    steps = [
-        {"label": named(k), "method": "animate", "args": [[f"{lon:.0f}"], now]}
         for k, lon in enumerate(lons)
     ]
     hidden = {"visible": False, "range": [-1.5, 1.5]}
@@ -97,20 +82,8 @@ def direction_figure(lat_deg: float = 35.0, step_deg: float = 15.0) -> Plot:
             "aspectmode": "cube",
             "camera": {"eye": {"x": -1.0, "y": -0.5, "z": 0.7}},
         },
-        sliders=[
-            {
-                "active": start,
-                "steps": steps,
-                "pad": {"t": 8, "b": 4, "l": 12, "r": 12},
-                "currentvalue": {"prefix": "lon "},
-                "ticklen": 0,
-                "minorticklen": 0,
-                "tickcolor": "rgba(0,0,0,0)",
-                "font": {"color": "rgba(0,0,0,0)"},
-            }
-        ],
     )
-    figure.layout.sliders[0].currentvalue.font = {"color": INK}
+    slider(figure, [(f"lon {named(k)}", f"{lon:.0f}") for k, lon in enumerate(lons)], start, 8)
     alt = (
         f"Unit sphere with axes x right, y down, z forward, and a direction at latitude "
         f"{lat_deg:.0f} degrees whose longitude a slider turns from -180 to 180 degrees"
@@ -118,40 +91,7 @@ def direction_figure(lat_deg: float = 35.0, step_deg: float = 15.0) -> Plot:
     return Plot(figure, alt, height=460)
 
 
-def _globe(drawn: Drawn) -> list[Any]:
-    """A translucent ball with circles every 30 degrees; one trace for all the circles."""
-    import plotly.graph_objects as go
-
-    turn, rise = np.linspace(-np.pi, np.pi, 97), np.linspace(-np.pi / 2, np.pi / 2, 49)
-    circles = [lonlat_to_xyz(turn, np.radians(lat)).numpy() for lat in (-60, -30, 0, 30, 60)]
-    circles += [lonlat_to_xyz(np.radians(lon), rise).numpy() for lon in range(-180, 180, 30)]
-    gap = np.full((1, 3), np.nan)
-    x, y, z = drawn(np.concatenate([part for circle in circles for part in (circle, gap)]))
-    lines = go.Scatter3d(
-        x=x,
-        y=y,
-        z=z,
-        mode="lines",
-        connectgaps=False,
-        hoverinfo="skip",
-        line={"color": "#9aa1ad", "width": 2},
-    )
-    bx, by, bz = drawn(lonlat_to_xyz(turn[::2], rise[::2, None]).numpy() * 0.99)
-    ball = go.Surface(
-        x=bx,
-        y=by,
-        z=bz,
-        opacity=0.1,
-        showscale=False,
-        hoverinfo="skip",
-        surfacecolor=np.zeros_like(bx),
-        colorscale=[[0, "#56b4e9"], [1, "#56b4e9"]],
-        contours={axis: {"highlight": False} for axis in "xyz"},
-    )
-    return [lines, ball]
-
-
-def _axes_of_frame(drawn: Drawn) -> list[Any]:
+def _axes_of_frame() -> list[Any]:
     import plotly.graph_objects as go
 
     parts = []

@@ -42,7 +42,8 @@ def footprint(patterns: Pattern | dict[str, Pattern], steps: int = 13, height: i
         lat = (0.5 - (row * first.stride + 0.5) / first.H) * 180
         return f"kernel at latitude {lat:+.0f} degrees (row {row * first.stride})"
 
-    moving = taps(int(rows[len(rows) // 2]))
+    start = len(rows) // 5  # towards the pole, where kernels differ
+    moving = taps(int(rows[start]))
     figure = go.Figure([*moving, *graticule()])
     figure.frames = [
         go.Frame(data=taps(int(row)), name=str(row), traces=list(range(len(moving))))
@@ -56,10 +57,8 @@ def footprint(patterns: Pattern | dict[str, Pattern], steps: int = 13, height: i
         showlegend=len(named) > 1,
         legend={"orientation": "h", "y": 0.46, "x": 0.5, "xanchor": "center"},
     )
-    slider(figure, [(label(int(row)), str(row)) for row in rows], len(rows) // 2)
-    reach = {
-        name: math.degrees(pattern_reach(pattern).max()) for name, pattern in named.items()
-    }
+    slider(figure, [(label(int(row)), str(row)) for row in rows], start)
+    reach = {name: math.degrees(pattern_reach(pattern).max()) for name, pattern in named.items()}
     spans = "; ".join(
         f"{name} reaches {reach[name]:.3g} degrees from its centre and covers "
         f"{_columns(pattern, 0):.0f} columns in the first row, "
@@ -250,7 +249,7 @@ def _tap_traces(xyz: np.ndarray, name: str, colour: str, pattern: Pattern) -> li
     gap = np.full((len(lines), 1, 3), GAP)
     path = np.concatenate((lines, gap), 1).reshape(-1, 3)
     lon, lat = (np.degrees(v.numpy()) for v in xyz_to_lonlat(np.nan_to_num(path, nan=1.0)))
-    lon[np.isnan(path[:, 0])] = GAP
+    lon[np.isnan(path[:, 0])] = lat[np.isnan(path[:, 0])] = GAP
     lon, lat, broken = _broken_at_seam(lon, lat)
     x, y, z = drawn(path * 1.005)
     marks = {"color": colour, "line": {"color": "white", "width": 0.5}}

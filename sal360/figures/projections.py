@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from sal360.cubemap import FACES, cube_pixel
-from sal360.figures.show import CYCLE, INK, Picture, Plot
+from sal360.figures.show import CYCLE, INK, Picture, Plot, slider
 from sal360.sphere import (
     angle_between,
     geodesic_circle,
@@ -323,11 +323,9 @@ def projection_comparator(
     moving = list(range(len(still) + 1, len(still) + 5))
     figure.frames = [go.Frame(data=drawn(k), name=str(k), traces=moving) for k in range(len(stops))]
     steps = [
-        {"label": f"longitude {lon:g}\u00b0, latitude {lat:g}\u00b0", "method": "animate",
-         "args": [[str(k)], {"mode": "immediate", "transition": {"duration": 0},
-                             "frame": {"duration": 0, "redraw": True}}]}
+        (f"disc at longitude {lon:g}\u00b0, latitude {lat:g}\u00b0", str(k))
         for k, (lon, lat) in enumerate(stops)
-    ]  # fmt: skip
+    ]
     domains = (([0.06, 0.96], [0.53, 0.95]), ([0, 0.61], [0, 0.43]), ([0.68, 1], [0.14, 0.43]))
     layout: dict[str, Any] = {"showlegend": False}
     for n, (page, (across, up)) in enumerate(zip(pages, domains, strict=True)):
@@ -345,13 +343,8 @@ def projection_comparator(
     for axis, other in ("xy", "yx"):
         layout[axis + "axis4"] = {"range": [0, 1], "domain": [0, 1], "visible": False,
                                   "fixedrange": True, "anchor": other + "4"}  # fmt: skip
-    clear = "rgba(0,0,0,0)"
-    layout["sliders"] = [
-        {"active": start, "steps": steps, "ticklen": 0, "minorticklen": 0, "tickcolor": clear,
-         "font": {"color": clear}, "pad": {"t": 18, "b": 4, "l": 12, "r": 12},
-         "currentvalue": {"prefix": "disc at ", "font": {"color": INK, "size": 14}}}
-    ]  # fmt: skip
     figure.update_layout(**layout)
+    slider(figure, steps, start, 18)
     lon, lat = stops[start]
     here = lonlat_to_xyz(math.radians(lon), math.radians(lat))
     told = "; ".join(_label(page, here, radius_deg).replace("<br>", ", ") for page in pages)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sal360.figures.pictures import _cpu, _degrees
-from sal360.figures.show import CYCLE, INK, Picture, Plot
+from sal360.figures.show import CYCLE, INK, Picture, Plot, slider
 from sal360.resampling import erp_table
 from sal360.sphere import lonlat_to_xyz, pixel_area
 
@@ -227,20 +227,8 @@ def taps_figure(H: int = 6, W: int = 12, step_deg: float = 5.0) -> Plot:
              "showarrow": False, "font": {"color": INK, "size": 12}}
             for text, x, y in labels
         ],
-        sliders=[
-            {
-                "active": start,
-                "steps": [
-                    {"label": named(k), "method": "animate", "args": [[str(k)], _SETTING]}
-                    for k in range(len(walk))
-                ],
-                "pad": {"t": 4, "b": 4, "l": 12, "r": 12},
-                "currentvalue": {"prefix": "", "font": {"color": INK, "size": 13}},
-                "ticklen": 0, "minorticklen": 0, "tickcolor": "rgba(0,0,0,0)",
-                "font": {"color": "rgba(0,0,0,0)"},
-            }
-        ],
     )  # fmt: skip
+    slider(figure, [(named(k), str(k)) for k in range(len(walk))], start, 4)
     now = "; ".join(f"row {i}, column {j}: {w:.2f}" for i, j, w in taps[start])
     alt = (
         f"The pixels of a {H} x {W} panorama that one read takes, on the panorama and looking up "
@@ -251,8 +239,6 @@ def taps_figure(H: int = 6, W: int = 12, step_deg: float = 5.0) -> Plot:
 
 
 _DARK, _LIGHT = "#2f4b7c", "#5f7fb3"
-_SETTING = {"mode": "immediate", "transition": {"duration": 0},
-            "frame": {"duration": 0, "redraw": True}}  # fmt: skip
 
 
 def _round_numbers(low: float, high: float) -> list[float]:

@@ -100,11 +100,12 @@ class Plot:
         return f"<Plot: {self.alt}>"
 
 
-def slider(figure: Any, steps: list[tuple[str, str]], active: int) -> None:
+def slider(figure: Any, steps: list[tuple[str, str]], active: int, top: int = 24) -> None:
     """Put a slider over the frames of a figure: its value above it, no labels along it.
 
     Args:
         steps: (what is written, name of the frame) for each position. active: the first one.
+        top: distance to what stands above, pixels.
     """
     now = {
         "mode": "immediate",
@@ -119,7 +120,7 @@ def slider(figure: Any, steps: list[tuple[str, str]], active: int) -> None:
                     {"label": label, "method": "animate", "args": [[name], now]}
                     for label, name in steps
                 ],
-                "pad": {"t": 24, "b": 4, "l": 12, "r": 12},
+                "pad": {"t": top, "b": 4, "l": 12, "r": 12},
                 "currentvalue": {"prefix": "", "font": {"color": INK}},
                 "bgcolor": "rgba(128,128,128,0.35)",
                 "activebgcolor": CYCLE[0],

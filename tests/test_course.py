@@ -105,12 +105,12 @@ WRONG = {
     "04.5": (lambda faces: faces, "in the place of F stands B"),
     "05.1": (
         lambda k, d, H, W: (k // 2) * d * 180 / H * math.sqrt(2),
-        "you gave 3.9775",
+        "k 9, dilation 4",
     ),
     "05.2": (lambda lat, r, Kt, Kp: np.zeros((Kt, Kp, 3)), "lengths from 0.000"),
     "05.3": (lambda r, c, H, W: [(r, c)] * 8, "S: (4, 8) is 22.50 degrees"),
-    "05.4": (lambda H, W, r: [7, 18, 41], "missed [50, 56, 61, 73, 78, 79]"),
-    "05.5": (lambda H, W: patterns.tangent_pattern(H, W, 3, 2), "of row 13 is 5.62"),
+    "05.4": (lambda rows, W, r: [7, 18, 41], "missed [50, 56, 61, 73, 78, 79]"),
+    "05.5": (lambda H, W: patterns.tangent_pattern(H, W, 3, 2), "turned in longitude"),
     "03.1": (lambda row, col, H, W: (row % H, col % W), "(-1, 0) of 6 x 12: you gave (5, 0)"),
     "03.2": (
         lambda image, xyz: torch.nn.functional.grid_sample(

@@ -161,8 +161,8 @@ def test_the_globe_wears_the_panorama():
 
 
 def test_row_curves_name_their_range():
-    picture = figures.row_curves({"a": np.linspace(0, 1, 9)}, "answer", 9, "rows")
-    assert "a from 0 to 1, median 0.5" in picture.panels[0][0]
+    picture = figures.row_curves({"a": np.linspace(0, 1, 9)}, "answer", "rows", [2, 5], 1.0)
+    assert "rows by image row: a from 0 to 1; marked rows 2, 5" in picture.panels[0][0]
 
 
 def _attributes(html):

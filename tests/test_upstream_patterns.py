@@ -89,6 +89,10 @@ def test_scattered_rows_blow_up_seven_times(golden):
     assert set(dark) <= set(blown) and len(dark) == 8
     usual = rows[64].area
     assert 6.5 < rows[56].area / usual < 7.5 and abs(usual - 42) < 1
+    mended = upstream.crown_grid(H, W, radius, repaired=True)
+    assert [t for t in inside if mended[t].grid.shape[1] == W] == []
+    untouched = [t for t in range(H) if t not in blown]
+    assert all(mended[t].area == rows[t].area for t in untouched)
 
 
 def test_the_coordinates_in_the_kernel_are_distance_and_bearing():

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from sal360.course.checking import Case, ask, exercise
-from sal360.patterns import Pattern, crown_pattern, tangent_pattern
-from sal360.sphere import angle_between, erp_directions, geodesic_circle, lonlat_to_xyz
-from sal360.upstream import crown_grid
+from sal360.patterns import Pattern, tangent_pattern
+from sal360.sphere import (
+    angle_between,
+    erp_directions,
+    geodesic_circle,
+    lonlat_to_xyz,
+    rotation_matrix,
+)
+from sal360.upstream import CrownRow, crown_grid
 
 
 @exercise("05.1")
 def reach(answer: Callable[..., Any]) -> Iterator[Case]:
     """``(k, d, H, W) -> degrees`` of a tangent kernel's corner."""
-    for k, d, H, W in ((3, 1, 64, 128), (1, 1, 8, 16), (5, 1, 64, 128), (5, 3, 64, 128),
+    for k, d, H, W in ((9, 4, 64, 128), (1, 1, 8, 16), (3, 1, 64, 128), (5, 3, 64, 128),
                        (3, 1, 240, 320), (7, 2, 64, 64)):  # fmt: skip
         got = float(ask(answer, k, d, H, W))
         pattern = tangent_pattern(H, W, k, d)
@@ -60,16 +67,28 @@ def crown(answer: Callable[..., Any]) -> Iterator[Case]:
             f"{where}: tap ({v}, {u}) is {math.degrees(away[v, u]):.2f} degrees away, "
             f"wanted {math.degrees(wanted[v, u]):.2f}",
         )
-        H = 2  # any panorama: the kernel that stands at this latitude, by one more rotation
-        model = crown_pattern(H, 2 * H, (Kt, Kp), radius)
-        from sal360.sphere import rotation_matrix
-
-        back = rotation_matrix(0.0, math.pi / 4).T
-        right = model.directions(0, H - 0.5) @ back.T @ rotation_matrix(0.0, lat).T
+        east, north = lonlat_to_xyz(math.pi / 2, 0.0), lonlat_to_xyz(0.0, lat + math.pi / 2)
+        wanted_south = -torch.sign((taps[1] @ north)[0]) > 0
+        quarter = taps[1, round(Kp / 4)]
+        yield Case(
+            "u = 0 is south",
+            bool(wanted_south and abs(float(taps[1, 0] @ east)) < 1e-6),
+            f"{where}: tap (1, 0) is not due south of the centre",
+        )
+        yield Case(
+            "then east",
+            bool(quarter @ east > 0),
+            f"{where}: tap (1, {round(Kp / 4)}) is in the west: mirrored?",
+        )
+        tilt = rotation_matrix(0.0, lat)
+        turn = torch.arange(Kp).double() * 2 * math.pi / Kp
+        flat = torch.stack((torch.sin(turn), torch.cos(turn), torch.zeros(Kp).double()), -1)
+        ring = torch.sin(wanted)[..., None] * flat
+        right = (ring + torch.cos(wanted)[..., None] * torch.tensor([0.0, 0, 1])) @ tilt.T
         off = angle_between(taps, right)
         v, u = divmod(int(off.argmax()), Kp)
         yield Case(
-            "u = 0 is south, then east",
+            "the bearings are even",
             bool(off.max() < 1e-6),
             f"{where}: tap ({v}, {u}) is {math.degrees(off[v, u]):.1f} degrees from its place",
         )
@@ -86,7 +105,9 @@ def ring(answer: Callable[..., Any]) -> Iterator[Case]:
             where = f"pixel ({row}, {col}) of {H} x {W}"
             yield Case("eight neighbours", len(got) == 8, f"{where}: {len(got)} of them")
             inside = all(0 <= r < H and 0 <= c < W for r, c in got)
-            yield Case("inside the image, over seam and pole", inside, f"{where}: {got}")
+            swapped = all(0 <= c < H and 0 <= r < W for r, c in got)
+            hint = " (did you give (col, row)?)" if swapped else ""
+            yield Case("inside the image, over seam and pole", inside, f"{where}: {got}{hint}")
             circle = geodesic_circle(grid[row, col], math.pi / H, 8)
             for name, (r, c), k in zip(names, got, (4, 3, 2, 1, 0, 7, 6, 5), strict=True):
                 away = angle_between(grid[r, c], circle[k])
@@ -99,29 +120,41 @@ def ring(answer: Callable[..., Any]) -> Iterator[Case]:
                 )
 
 
+def _tampered(H: int, W: int, radius: float, widened: tuple[int, ...]) -> list[CrownRow]:
+    """Repaired grids in which some rows were made as wide as the panorama on purpose."""
+    rows = crown_grid(H, W, radius, repaired=True)
+    for t in widened:
+        rows[t] = CrownRow(rows[t].start, torch.zeros(2, W, 2), 1.0)
+    return rows
+
+
 @exercise("05.4")
 def rows_that_go_wrong(answer: Callable[..., Any]) -> Iterator[Case]:
-    """``(H, W, radius) -> rows`` that hold no pole and are a whole panorama wide."""
-    for H, W, part in ((128, 256, 32), (128, 256, 16), (64, 128, 16), (32, 64, 4), (16, 32, 1)):
-        radius = math.pi / part
-        got = sorted(int(t) for t in ask(answer, H, W, radius))
-        wanted = []
-        for t, row in enumerate(crown_grid(H, W, radius)):
-            theta = t * math.pi / H
-            if radius + 1e-9 < theta < math.pi - radius - 1e-9 and row.grid.shape[1] == W:
-                wanted.append(t)
+    """``(rows, W, radius) -> numbers`` of those without a pole that are a panorama wide."""
+    for H, part, widened in (
+        (128, 32, None), (64, 16, ()), (64, 16, (5, 30, 59)), (128, 16, None), (32, 4, (9, 23)),
+        (16, 1, ()),
+    ):  # fmt: skip
+        W, radius = 2 * H, math.pi / part
+        first, last = math.ceil(H / part + 1e-9), math.floor(H - H / part - 1e-9)
+        if widened is None:
+            rows, what = crown_grid(H, W, radius), "as published"
+        else:
+            rows, what = _tampered(H, W, radius, widened), f"rows {widened} widened"
+        wanted = [t for t in range(first, last + 1) if rows[t].grid.shape[1] == W]
+        got = sorted(int(t) for t in ask(answer, rows, W, radius))
         missed, extra = sorted({*wanted} - {*got}), sorted({*got} - {*wanted})
         yield Case(
             "exactly the rows that blow up",
             got == wanted,
-            f"{H} x {W}, pi/{part}: missed {missed}, and {extra} are innocent",
+            f"{H} x {W}, pi/{part}, {what}: missed {missed}, and {extra} are innocent",
         )
 
 
 def mystery_pattern(H: int, W: int) -> Pattern:
     """A pattern whose author lost the code; exercise 05.5 asks what it is."""
     made = tangent_pattern(H, W, 3, 2).shifted(2 * math.pi / W)
-    return Pattern("mystery", H, W, made.shape, made.lat, made.lon)
+    return replace(made, name="mystery")
 
 
 @exercise("05.5")
@@ -130,13 +163,18 @@ def which_kernel(answer: Callable[..., Any]) -> Iterator[Case]:
     for H, W in ((32, 64), (15, 40), (64, 64)):
         got = ask(answer, H, W)
         yield Case("a Pattern", isinstance(got, Pattern), f"it gave {type(got).__name__}")
+        own = not got.name.startswith("mystery")
+        yield Case("made by you", own, f"{H} x {W}: you handed the mystery back")
         mystery = mystery_pattern(H, W)
         yield Case("the same kernel shape", got.shape == mystery.shape,
                    f"{got.shape}, wanted {mystery.shape}")  # fmt: skip
         off = torch.rad2deg(got.separation(mystery))
         row, tap = divmod(int(off.argmax()), mystery.taps)
+        turn = torch.remainder(got.lon - mystery.lon + math.pi, 2 * math.pi) - math.pi
+        turned = bool((turn - turn[0, 0]).abs().max() < 1e-6 and off.max() > 1e-4)
+        hint = ": the right kernel, turned in longitude" if turned else ""
         yield Case(
             "every tap where the mystery has it",
             bool(off.max() < 1e-4),
-            f"{H} x {W}: tap {tap} of row {row} is {off.max():.2f} degrees away",
+            f"{H} x {W}: tap {tap} of row {row} is {off.max():.2f} degrees away{hint}",
         )

@@ -35,7 +35,7 @@ def footprint(patterns: Pattern | dict[str, Pattern], steps: int = 13, height: i
         traces: list[Any] = []
         for n, (name, pattern) in enumerate(named.items()):
             xyz = pattern.directions(row, middle)
-            traces += _tap_traces(xyz.numpy(), name, CYCLE[n % len(CYCLE)], pattern)
+            traces += _tap_traces(xyz.numpy(), name, n, pattern)
         return traces
 
     def label(row: int) -> str:
@@ -127,12 +127,12 @@ def crown_figure(H: int = 36, W: int = 72, radius: float = math.pi / 4, steps: i
                 colorscale="Viridis",
                 zmin=0,
                 zmax=math.degrees(radius),
-                hovertemplate="theta' %{z:.0f} degrees<extra></extra>",
+                hovertemplate="distance %{z:.0f}°<extra></extra>",
                 colorbar={
                     **bars,
-                    "y": 0.37,
-                    "ticksuffix": "°",
-                    "title": {"text": "distance theta'", "side": "top"},
+                    "y": 0.375,
+                    "tickvals": [math.degrees(radius) * k / 3 for k in range(4)],
+                    "ticktext": [f"{math.degrees(radius) * k / 3:.0f}°" for k in range(4)],
                 },
             ),
             go.Heatmap(
@@ -143,13 +143,12 @@ def crown_figure(H: int = 36, W: int = 72, radius: float = math.pi / 4, steps: i
                 zmax=360,
                 xaxis="x2",
                 yaxis="y2",
-                hovertemplate="phi' %{z:.0f} degrees<extra></extra>",
+                hovertemplate="bearing %{z:.0f}°<extra></extra>",
                 colorbar={
                     **bars,
                     "y": 0.045,
-                    "tickvals": [0, 90, 180, 270],
-                    "ticktext": ["0° S", "90° E", "180° N", "270° W"],
-                    "title": {"text": "bearing phi'", "side": "top"},
+                    "tickvals": [0, 90, 180, 270, 360],
+                    "ticktext": ["S (0°)", "E (90°)", "N (180°)", "W (270°)", "S"],
                 },
             ),
         ]
@@ -158,12 +157,28 @@ def crown_figure(H: int = 36, W: int = 72, radius: float = math.pi / 4, steps: i
     figure = go.Figure([*panels(lats[start]), *graticule()])
     figure.frames = [go.Frame(data=panels(at), name=f"{at:.1f}", traces=[0, 1, 2]) for at in lats]
     upper, lower = degree_axes(), degree_axes("x2", "y2")
-    upper["yaxis"]["domain"], lower["yaxis2"]["domain"] = [0.4, 0.61], [0.08, 0.29]
+    upper["yaxis"]["domain"], lower["yaxis2"]["domain"] = [0.4, 0.6], [0.07, 0.27]
     figure.update_layout(
         scene={**scene(), "domain": {"x": [0, 1], "y": [0.64, 1]}},
         **upper,
         **lower,
         showlegend=False,
+        annotations=[
+            {
+                "text": text,
+                "x": 0.5,
+                "y": y,
+                "xref": "paper",
+                "yref": "paper",
+                "yanchor": "bottom",
+                "showarrow": False,
+                "font": {"color": INK, "size": 13},
+            }
+            for text, y in (
+                ("distance \u03b8\u2032 from the centre", 0.605),
+                ("bearing \u03c6\u2032", 0.275),
+            )
+        ],
     )
     names = [(f"kernel at latitude {at:+.0f} degrees", f"{at:.1f}") for at in lats]
     slider(figure, names, start)
@@ -206,43 +221,59 @@ def crown_coordinates(
 
 
 def row_curves(
-    curves: dict[str, Any], ylabel: str, H: int, title: str = "", log: bool = False
+    curves: dict[str, Any],
+    ylabel: str,
+    title: str = "",
+    marks: Any = (),
+    reference: float | None = None,
 ) -> Picture:
     """One value per image row, against the row: lines that may be compared.
 
     Args:
-        curves: name to ``(H,)`` values; markers are drawn where a value stands apart from both
-            of its neighbours by more than a half.
-        ylabel: what the values are, with their unit. H: rows of the image.
-        log: logarithmic values.
+        curves: name to ``(H,)`` values, from 0 up.
+        ylabel: what the values are, with their unit.
+        marks: rows to be marked and numbered on the first curve.
+        reference: a value to draw a thin line at.
     """
     from matplotlib import pyplot
 
-    figure, axis = pyplot.subplots(figsize=(5.6, 2.9), layout="constrained")
-    parts = []
-    for n, (name, values) in enumerate(curves.items()):
-        v = np.asarray(values, float)
-        axis.plot(np.arange(H), v, color=CYCLE[n % len(CYCLE)], lw=1.3, label=name)
-        beside = np.maximum(np.abs(v - np.roll(v, 1)), np.abs(v - np.roll(v, -1)))
-        apart = np.flatnonzero(beside[1:-1] > 0.5 * np.abs(np.median(v))) + 1
-        axis.plot(apart, v[apart], "o", ms=3.5, color=CYCLE[n % len(CYCLE)])
-        parts.append(f"{name} from {v.min():.3g} to {v.max():.3g}, median {np.median(v):.3g}")
-    axis.set_yscale("log" if log else "linear")
-    axis.set_xlabel("image row (0 is the north pole)", color=INK)
+    figure, axis = pyplot.subplots(figsize=(5.6, 3.1), layout="constrained")
+    arrays = {name: np.asarray(values, float) for name, values in curves.items()}
+    if reference is not None:
+        axis.axhline(reference, color=INK, lw=0.8)
+    for n, (name, v) in enumerate(arrays.items()):
+        axis.plot(np.arange(len(v)), v, color=CYCLE[n], ls=("-", "--", ":")[n % 3], label=name)
+    first = next(iter(arrays.values()))
+    rows = np.asarray(marks, int)
+    axis.plot(rows, first[rows], "o", ms=4.5, color=CYCLE[0])
+    near = np.diff(rows, prepend=-99, append=10**6) < 0.05 * len(first)
+    for k, row in enumerate(rows):  # neighbours' numbers step aside
+        place = (5 * (int(near[k]) - int(near[k + 1])), -15)
+        axis.annotate(str(row), (row, first[row]), place, textcoords="offset points", ha="center",
+                      color=INK, fontsize=9)  # fmt: skip
+    axis.set_ylim(-0.18 if len(rows) else 0, None)
+    axis.set_xlabel("image row (0 at the north pole)", color=INK)
     axis.set_ylabel(ylabel, color=INK)
     axis.set_title(title, color=INK, fontsize=11)
     axis.tick_params(colors=INK)
     axis.spines[["top", "right"]].set_visible(False)
     axis.spines[["left", "bottom"]].set_color(INK)
-    if len(curves) > 1:
-        axis.legend(frameon=False, labelcolor=INK)
-    return Picture([(figure, f"{title or ylabel} by image row: " + "; ".join(parts))], 420)
+    if len(arrays) > 1:
+        axis.legend(frameon=False, labelcolor=INK, loc="lower right", bbox_to_anchor=(1, 0.12))
+    told = "; ".join(f"{name} from {v.min():.3g} to {v.max():.3g}" for name, v in arrays.items())
+    named = f"; marked rows {', '.join(map(str, rows))}" if len(rows) else ""
+    return Picture([(figure, f"{title or ylabel} by image row: {told}{named}")], 420)
 
 
-def _tap_traces(xyz: np.ndarray, name: str, colour: str, pattern: Pattern) -> list[Any]:
-    """A kernel's taps: on the sphere, then on the panorama, joined along the kernel's rows."""
+def _tap_traces(xyz: np.ndarray, name: str, n: int, pattern: Pattern) -> list[Any]:
+    """A kernel's taps: on the sphere, then on the panorama, joined along the kernel's rows.
+
+    The second pattern is drawn as open rings around the dots of the first.
+    """
     import plotly.graph_objects as go
 
+    colour, grow = CYCLE[n % len(CYCLE)], 1 + 0.7 * n
+    symbol = "circle" if n == 0 else "circle-open"
     lines = xyz.reshape(-1, pattern.shape[-1], 3)
     if pattern.name.startswith("crown"):
         lines = np.concatenate((lines, lines[:, :1]), 1)  # circles close
@@ -252,7 +283,7 @@ def _tap_traces(xyz: np.ndarray, name: str, colour: str, pattern: Pattern) -> li
     lon[np.isnan(path[:, 0])] = lat[np.isnan(path[:, 0])] = GAP
     lon, lat, broken = _broken_at_seam(lon, lat)
     x, y, z = drawn(path * 1.005)
-    marks = {"color": colour, "line": {"color": "white", "width": 0.5}}
+    marks = {"color": colour, "symbol": symbol, "line": {"color": colour, "width": 1.5}}
     both = {"name": name, "legendgroup": name, "line": {"color": colour, "width": 1.5}}
     text = [""] * len(broken)
     return [
@@ -261,7 +292,7 @@ def _tap_traces(xyz: np.ndarray, name: str, colour: str, pattern: Pattern) -> li
             y=y,
             z=z,
             mode="lines+markers",
-            marker={"size": 4, **marks},
+            marker={"size": 4 * grow, **marks},
             hoverinfo="name",
             showlegend=False,
             **both,
@@ -270,7 +301,7 @@ def _tap_traces(xyz: np.ndarray, name: str, colour: str, pattern: Pattern) -> li
             x=lon,
             y=lat,
             mode="lines+markers",
-            marker={"size": 6, **marks},
+            marker={"size": 6 * grow, **marks},
             text=text,
             hovertemplate="lon %{x:.1f}, lat %{y:.1f} degrees<extra>" + name + "</extra>",
             **both,

@@ -23,7 +23,7 @@ def drawn(xyz: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def scene(eye: dict[str, float] | None = None) -> dict[str, Any]:
     """Layout of a plotly scene that holds a unit sphere and nothing else."""
-    hidden = {"visible": False, "range": [-1.03, 1.03]}
+    hidden = {"visible": False, "range": [-1.14, 1.14]}
     return {
         "xaxis": hidden,
         "yaxis": hidden,
@@ -46,7 +46,7 @@ def curve3d(xyz: Any, colour: str, name: str, width: float = 5.0) -> Any:
 
 
 def graticule(step: int = 30, colour: str = "#9aa1ad") -> list[Any]:
-    """Circles of latitude and longitude every ``step`` degrees and a pale ball inside them."""
+    """Circles every ``step`` degrees, a pale ball inside them, and the letters N and S."""
     import plotly.graph_objects as go
 
     turn, rise = np.linspace(-np.pi, np.pi, 97), np.linspace(-np.pi / 2, np.pi / 2, 49)
@@ -67,7 +67,18 @@ def graticule(step: int = 30, colour: str = "#9aa1ad") -> list[Any]:
         colorscale=[[0, "#56b4e9"], [1, "#56b4e9"]],
         contours={axis: {"highlight": False} for axis in "xyz"},
     )
-    return [lines, ball]
+    px, py, pz = drawn([[0.0, -1.09, 0.0], [0.0, 1.09, 0.0]])
+    poles = go.Scatter3d(
+        x=px,
+        y=py,
+        z=pz,
+        mode="text",
+        text=["N", "S"],
+        textfont={"color": INK, "size": 13},
+        hoverinfo="skip",
+        showlegend=False,
+    )
+    return [lines, ball, poles]
 
 
 def globe(

@@ -145,7 +145,7 @@ def degree_axes(lon: str = "x", lat: str = "y") -> dict[str, Any]:
         "color": INK,
         "gridcolor": "rgba(128,128,128,0.25)",
         "constrain": "domain",
-        "tickfont": {"size": 11},
+        "tickfont": {"size": 12},
     }
     x, y = (name[0] + "axis" + name[1:] for name in (lon, lat))
     return {
@@ -153,14 +153,14 @@ def degree_axes(lon: str = "x", lat: str = "y") -> dict[str, Any]:
             **common,
             "range": [-180, 180],
             "tickvals": [-180, -90, 0, 90, 180],
-            "ticktext": ["180°", "90° W", "0°", "90° E", "180°"],
+            "ticktext": ["", "90° W", "0°", "90° E", ""],
             "anchor": lat,
         },
         y: {
             **common,
             "range": [-90, 90],
             "tickvals": [-90, -45, 0, 45, 90],
-            "ticktext": ["90° S", "45° S", "0°", "45° N", "90° N"],
+            "ticktext": ["", "45° S", "0°", "45° N", "90° N"],
             "anchor": lon,
             "scaleanchor": lon,
         },

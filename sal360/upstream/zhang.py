@@ -31,8 +31,8 @@ class CrownRow(NamedTuple):
             -1 at the centre, 1 at the rim) in the kernel, as ``grid_sample`` takes them with
             ``align_corners=True``. Entries beyond 1 lie outside the crown; rows of the image
             in which the code finds no longitude inside it hold -3, which is outside too.
-        area: what the row is divided by: a count of pixels, without the sine that would make
-            it an area.
+        area: what the row is divided by: the pixels of the panorama inside the crown, a real
+            number and no area, for want of the sine of latitude.
     """
 
     start: int
@@ -40,12 +40,14 @@ class CrownRow(NamedTuple):
     area: float
 
 
-def crown_grid(H: int, W: int, radius: float) -> list[CrownRow]:
+def crown_grid(H: int, W: int, radius: float, repaired: bool = False) -> list[CrownRow]:
     """The published sampling grids of a crown of ``radius`` on an ``H x W`` panorama.
 
     Args:
         H, W: size of the panorama.
         radius: of the crown, radians, in (0, pi].
+        repaired: take a cosine over 1 for no longitude at all, as it should be, not for all of
+            them: no row blows up. Nothing else is changed.
     Returns:
         One :class:`CrownRow` for each of the ``H`` rows.
     Raises:
@@ -53,10 +55,10 @@ def crown_grid(H: int, W: int, radius: float) -> list[CrownRow]:
     """
     H, W = positive_int(H, "H"), positive_int(W, "W")
     radius = in_range(radius, "radius", 0.0, math.nextafter(math.pi, 4), "radians")
-    return [_crown_row(t, H, W, radius) for t in range(H)]
+    return [_crown_row(t, H, W, radius, repaired) for t in range(H)]
 
 
-def _crown_row(t: int, H: int, W: int, radius: float) -> CrownRow:
+def _crown_row(t: int, H: int, W: int, radius: float, repaired: bool) -> CrownRow:
     # Which rows blow up hangs on the last digit, so the order of operations is theirs.
     centre = t / (H / math.pi)
     low, high = max(centre - radius, 0.0), min(centre + radius, math.pi)
@@ -64,7 +66,7 @@ def _crown_row(t: int, H: int, W: int, radius: float) -> CrownRow:
     if n < 1:
         raise ValueError(f"radius: {radius:g}, wanted at least one row, {math.pi / H:.3g}")
     thetas = torch.linspace(low, high, n, dtype=torch.float64).tolist()
-    halves = [_half_width(centre, theta, radius) for theta in thetas]
+    halves = [_half_width(centre, theta, radius, repaired) for theta in thetas]
     widest = 2 * max(halves)
     m = int(widest * W / (2 * math.pi))
     if m < 1:
@@ -76,7 +78,7 @@ def _crown_row(t: int, H: int, W: int, radius: float) -> CrownRow:
     return CrownRow(start, grid, sum(2 * half for half in halves) * W / (2 * math.pi))
 
 
-def _half_width(centre: float, theta: float, radius: float) -> float:
+def _half_width(centre: float, theta: float, radius: float, repaired: bool) -> float:
     """Half of the longitudes that the crown covers at one colatitude, as the code has it."""
     if abs(theta - centre) >= radius:
         return 0.0
@@ -87,6 +89,8 @@ def _half_width(centre: float, theta: float, radius: float) -> float:
     cosine = (math.cos(radius) - math.cos(centre) * math.cos(theta)) / (
         math.sin(centre) * math.sin(theta)
     )
+    if repaired and cosine > 1:
+        return 0.0
     # Just inside the rim rounding may leave a cosine just over 1: no longitude at all, taken
     # for all of them.
     return math.pi if abs(cosine) > 1 else math.acos(cosine)

@@ -164,6 +164,32 @@ def test_the_slider_of_the_direction_figure_moves_the_arrow(open_page, server):
     assert wrong == []
 
 
+SLIDERS = ["book/02-area", "book/03-resampling", "book/04-projections", "book/05-sampling-grids"]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", SLIDERS)
+def test_every_slider_moves_its_figure(open_page, server, name, size):
+    page, wrong = open_page(f"{server}/{name}.html", size)
+    moved = 0
+    for plot in page.query_selector_all(".js-plotly-plot"):
+        plot.scroll_into_view_if_needed()
+        plot.wait_for_selector("canvas, .main-svg", state="attached")
+        rail = plot.query_selector(".slider-rail-touch-rect")
+        if rail is None:
+            continue
+        shown = "e => e.querySelector('.slider-label').textContent + JSON.stringify(e.data[0])"
+        before, box = plot.evaluate(shown), rail.bounding_box()
+        assert box["width"] > 120, "a slider too short for a finger"
+        page.mouse.click(box["x"] + 0.93 * box["width"], box["y"] + box["height"] / 2)
+        page.wait_for_timeout(300)
+        label = plot.query_selector(".slider-label").bounding_box()
+        assert label["x"] >= 0 and label["x"] + label["width"] <= SIZES[size][0], "a label is cut"
+        assert plot.evaluate(shown) != before
+        moved += 1
+    assert moved and wrong == []
+
+
 def test_pages_read_from_disk_without_a_server(open_page):
     page, wrong = open_page((SITE / "book" / "01-directions.html").as_uri(), "desktop")
     page.wait_for_selector(".js-plotly-plot .main-svg, .js-plotly-plot canvas", state="attached")

@@ -135,7 +135,7 @@ class Reader:
         out = F.grid_sample(exact, grid, padding_mode="border", align_corners=False)
         if len(self.edge):
             few = exact.flatten(2)[:, :, self.table.pixels] * self.table.weights
-            out.flatten(2).index_copy_(2, self.edge, few.sum(-1))
+            out.view(*out.shape[:2], -1).index_copy_(2, self.edge, few.sum(-1))
         return out.to(image.dtype)
 
 

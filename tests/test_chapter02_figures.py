@@ -30,7 +30,7 @@ def test_the_area_figure_tells_both_shares():
     labels = [step.label for step in plot.figure.layout.sliders[0].steps]
     assert len(labels) == len(plot.figure.frames) == 9
     assert labels[5] == "beyond 30°: 66.7 % of pixels, 50.0 % of area"
-    assert labels[-1] == "0°: 100.0 % of pixels, 100.0 % of area"
+    assert labels[-1] == "beyond 0°: 100.0 % of pixels, 100.0 % of area"
     assert "4 x 8" in figures.area_figure(4, start=1).alt
 
 

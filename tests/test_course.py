@@ -111,7 +111,10 @@ WRONG = {
     "05.3": (lambda r, c, H, W: [(r, c)] * 8, "S: (4, 8) is 22.50 degrees"),
     "05.4": (lambda rows, W, r: [7, 18, 41], "missed [50, 56, 61, 73, 78, 79]"),
     "05.5": (lambda H, W: patterns.tangent_pattern(H, W, 3, 2), "turned in longitude"),
-    "03.1": (lambda row, col, H, W: (row % H, col % W), "(-1, 0) of 6 x 12: you gave (5, 0)"),
+    "03.1": (
+        lambda i, j, steps, H, W: ((i - steps) % H, j),
+        "from (0, 3), steps = 1, 6 x 12: you gave (5, 3), wanted (0, 9)",
+    ),
     "03.2": (
         lambda image, xyz: torch.nn.functional.grid_sample(
             image[None, None],
@@ -126,8 +129,8 @@ WRONG = {
     "03.3": (lambda sampler: (0.0, 0.0, False), "planted: down 0, right 0, wraps True"),
     "03.4": (lambda image, turns: rotate_erp(image, chain(reversed(turns))), "then a pitch"),
     "03.5": (
-        lambda image, k: image.reshape(len(image) // k, k, -1, k).mean((1, 3)),
-        "4 x 8, k = 2: it was",
+        lambda image, h, w: torch.nn.functional.adaptive_avg_pool2d(image[None], (h, w))[0],
+        "4 x 8 to 2 x 4: it was",
     ),
 }
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import math
+import operator
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
+from sal360 import resampling
 from sal360.course.checking import Case, ask, exercise
-from sal360.resampling import apply_table, erp_table_at, sample_erp
+from sal360.resampling import apply_table, downsample_erp, erp_table_at, sample_erp
 from sal360.sphere import (
     erp_directions,
     erp_pixel,
@@ -26,37 +29,82 @@ Sampler = Callable[[Tensor, Tensor], Tensor]
 
 _EDGES = ((180, 0), (-180, 0), (179.9, 30), (0, 90), (0, -90), (40, 89.9), (-130, 89.9), (77, -89))
 
+_ENGINES = ("erp_reader", "_linear", "_cubic", "_over_the_pole", "_spans")
+"""Every reader of the package goes through one of these, under whatever name it was imported."""
+
+_CALLS = 1000
+"""Torch calls that a reader of whole arrays may make; the solution makes about sixty."""
+
 
 def _random(H: int, W: int) -> Tensor:
     return torch.rand(H, W, generator=torch.Generator().manual_seed(H), dtype=torch.float64)
 
 
+def _refuse(*_: Any, **__: Any) -> Any:
+    raise RuntimeError("the package's readers are locked during this check: write your own")
+
+
+@contextmanager
+def _package_readers_locked() -> Iterator[None]:
+    """Within, every read and every shrinking by the package raises."""
+    kept = {name: getattr(resampling, name) for name in _ENGINES}
+    try:
+        for name in _ENGINES:
+            setattr(resampling, name, _refuse)
+        yield
+    finally:
+        for name, engine in kept.items():
+            setattr(resampling, name, engine)
+
+
+def _alone(answer: Callable[..., Any], *arguments: Any) -> Tensor:
+    """What the learner's function gives without the package's readers."""
+    with _package_readers_locked():
+        return torch.as_tensor(ask(answer, *arguments))
+
+
+class _Counted(TorchFunctionMode):
+    """Within, torch may be called only so many times."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.left = most
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.left -= 1
+        if self.left < 0:
+            raise RuntimeError("too many calls of torch: read all directions at once, not in turn")
+        return func(*args, **(kwargs or {}))
+
+
 @exercise("03.1")
-def name_inside(answer: Callable[..., Any]) -> Iterator[Case]:
-    """``(row, col, H, W) -> (row, col)`` of the pixel that a name outside the image means."""
-    H, W = 6, 12
-    inside = (0, 0), (3, 7), (5, 11)
-    seam = (2, 12), (2, -1), (5, 14), (0, -12)
-    north = (-1, 0), (-1, 4), (-1, 11), (-2, 3), (-6, 0)
-    south = (6, 0), (6, 9), (7, 2), (11, 5)
-    both = (-1, 12), (-1, -7), (6, -1), (8, 17)
-    for title, places in (
-        ("a name inside the image stays", inside),
-        ("columns go round at the seam", seam),
-        ("over the north pole: the mirrored row, half a turn away", north),
-        ("over the south pole: the mirrored row, half a turn away", south),
-        ("over a pole and over the seam at once", both),
+def walk_along_a_meridian(answer: Callable[..., Any]) -> Iterator[Case]:
+    """``(i, j, steps, H, W) -> (row, col)`` after so many steps up (down where negative)."""
+    for title, walks in (
+        ("steps between the poles change the row alone", ((3, 7, 2), (0, 0, -5), (2, 5, 0))),
+        ("one step over a pole: the same row, half a turn away", ((0, 3, 1), (5, 9, -1))),
+        ("several steps over a pole go on, down the other side", ((0, 3, 4), (4, 10, -4))),
+        ("over both poles", ((0, 3, 7), (2, 1, 9), (3, 8, -10), (1, 1, 11))),
+        ("once around, or many times", ((4, 2, 12), (0, 0, -12), (5, 11, 125), (1, 6, -1000))),
     ):
-        for (row, col), (h, w) in product(places, ((H, W), (H, 2 * W))):
-            got = tuple(int(v) for v in ask(answer, row, col, h, w))
-            beyond = not 0 <= row < h
-            line = -1 - row if row < 0 else 2 * h - 1 - row if row >= h else row
-            wanted = line, (col + (w // 2 if beyond else 0)) % w
-            yield Case(
-                title,
-                got == wanted,
-                f"({row}, {col}) of {h} x {w}: you gave {got}, wanted {wanted}",
-            )
+        for (i, j, steps), (H, W) in product(walks, ((6, 12), (6, 18), (7, 12))):
+            row, col = ask(answer, i, j, steps, H, W)
+            asked = f"from ({i}, {j}), steps = {steps}, {H} x {W}"
+            whole = all(_is_whole(v) for v in (row, col))
+            yield Case("whole numbers, fit for an index", whole,
+                       f"{asked}: you gave ({row}, {col})")  # fmt: skip
+            got = int(row), int(col)
+            around = (i - steps) % (2 * H)
+            wanted = (around, j) if around < H else (2 * H - 1 - around, (j + W // 2) % W)
+            yield Case(title, got == wanted, f"{asked}: you gave {got}, wanted {wanted}")
+
+
+def _is_whole(value: Any) -> bool:
+    try:
+        operator.index(value)
+    except TypeError:
+        return False
+    return True
 
 
 @exercise("03.2")
@@ -66,7 +114,7 @@ def bilinear_reader(answer: Callable[..., Any]) -> Iterator[Case]:
     edges = lonlat_to_xyz(*torch.deg2rad(torch.tensor(_EDGES, dtype=torch.float64)).T)
     for H, W in sizes:
         image, centres = _random(H, W), erp_directions(H, W).reshape(-1, 3)
-        got = torch.as_tensor(ask(answer, image.clone(), centres.clone()))
+        got = _alone(answer, image.clone(), centres.clone())
         size = f"{H} x {W}"
         yield Case("one value for each direction", got.shape == (H * W,),
                    f"{size}: shape {tuple(got.shape)}, wanted ({H * W},)")  # fmt: skip
@@ -79,9 +127,14 @@ def bilinear_reader(answer: Callable[..., Any]) -> Iterator[Case]:
             ("across the seam and over both poles, odd widths too", torch.cat((edges, scattered))),
         ):
             if len(xyz):
-                got = torch.as_tensor(ask(answer, image.clone(), xyz.clone()))
+                got = _alone(answer, image.clone(), xyz.clone())
                 wanted = sample_erp(image[None, None], xyz)[0, 0]
                 yield _closest(title, got, wanted, xyz, size)
+    image, many = _random(5, 9), sample_sphere(20_000, torch.Generator().manual_seed(0))
+    with _Counted(_CALLS):
+        got = _alone(answer, image.clone(), many.clone())
+    yield _closest("20,000 directions at once", got, sample_erp(image[None, None], many)[0, 0],
+                   many, "5 x 9")  # fmt: skip
 
 
 def _closest(title: str, got: Tensor, wanted: Tensor, xyz: Tensor, size: str) -> Case:
@@ -115,8 +168,16 @@ def faulty_sampler(down: float = 0.0, right: float = 0.0, wraps: bool = True) ->
     return read
 
 
-broken_sampler = faulty_sampler(down=0.5, wraps=False)
-"""The sampler of exercise 03.3: try yours on it before you look here."""
+def broken_sampler(image: Tensor, xyz: Tensor) -> Tensor:
+    """A bilinear sampler with two faults, for exercise 03.3: find them before you look here.
+
+    Args:
+        image: ``(H, W)`` floating.
+        xyz: ``(..., 3)`` float64 directions.
+    Returns:
+        ``(...)`` values read.
+    """
+    return faulty_sampler(down=0.5, wraps=False)(image, xyz)
 
 
 @exercise("03.3")
@@ -184,33 +245,30 @@ def turn_once(answer: Callable[..., Any]) -> Iterator[Case]:
 
 @exercise("03.5")
 def shrink(answer: Callable[..., Any]) -> Iterator[Case]:
-    """``(image (H, W), k) -> (H / k, W / k)``, means by area."""
-    for H, W, k in ((2, 4, 1), (4, 8, 2), (6, 12, 3), (32, 64, 4), (4, 4, 4)):
-        small = H // k, W // k
-        what = f"{H} x {W}, k = {k}"
-        flat = torch.as_tensor(ask(answer, torch.full((H, W), 2.0, dtype=torch.float64), k))
-        yield Case("a map of H / k rows and W / k columns",
-                   flat.shape == small,
-                   f"{what}: shape {tuple(flat.shape)}, wanted {small}")  # fmt: skip
-        worst = float((flat - 2).abs().max())
-        yield Case("a constant stays", worst < 1e-6, f"{what}, a map of 2: off by {worst:.2g}")
+    """``(image (H, W), h, w) -> (h, w)``, means by area, at any ratio."""
+    for H, W, h, w in (
+        (2, 4, 2, 4), (4, 8, 2, 4), (6, 12, 3, 3), (3, 6, 2, 4), (32, 64, 7, 15), (5, 9, 1, 1),
+    ):  # fmt: skip
+        what = f"{H} x {W} to {h} x {w}"
+        flat = _alone(answer, torch.full((H, W), 2.0, dtype=torch.float64), h, w)
+        yield Case("a map of h rows and w columns", flat.shape == (h, w),
+                   f"{what}: shape {tuple(flat.shape)}")  # fmt: skip
+        far = float(flat.flatten()[(flat - 2).abs().argmax()])
+        yield Case("a constant stays", abs(far - 2) < 1e-6, f"{what}: a map of 2 became {far:.3g}")
         image = _random(H, W)
-        got = torch.as_tensor(ask(answer, image.clone(), k)).to(torch.float64)
+        got = _alone(answer, image.clone(), h, w).to(torch.float64)
         before = float((image * pixel_area(H, W)[:, None]).sum())
-        after = float((got * pixel_area(*small)[:, None]).sum())
+        after = float((got * pixel_area(h, w)[:, None]).sum())
         yield Case(
             "the integral over the sphere is kept",
-            math.isclose(before, after, rel_tol=1e-6),
+            abs(after - before) < 1e-6 * before,
             f"{what}: it was {before:.6g} and is {after:.6g}",
         )
-        area = pixel_area(H, W)[:, None].expand(H, W)
-
-        def blocks(v: Tensor, k: int = k, small: tuple[int, int] = small) -> Tensor:
-            return v.reshape(small[0], k, small[1], k).sum((1, 3))
-
-        worst = float((got - blocks(image * area) / blocks(area)).abs().max())
+        wanted = downsample_erp(image[None, None], h, w)[0, 0]
+        i, j = divmod(int((got - wanted).abs().argmax()), w)
         yield Case(
-            "each new pixel is the mean over its own block, by area",
-            worst < 1e-6,
-            f"{what}: off by {worst:.2g}",
+            "each new pixel is the mean over its own cell, by area",
+            abs(float(got[i, j] - wanted[i, j])) < 1e-6,
+            f"{what}, pixel ({i}, {j}): you gave {float(got[i, j]):.6g}, "
+            f"wanted {float(wanted[i, j]):.6g}",
         )

@@ -5,7 +5,7 @@ and everything that moves does so without a kernel. Nothing here computes: it dr
 rest of the package gives it.
 """
 
-from sal360.figures.area import area_figure, convergence, points_figure
+from sal360.figures.area import area_figure, convergence, points_figure, weight_maps
 from sal360.figures.arrows import direction_figure
 from sal360.figures.clips import player
 from sal360.figures.footprint import crown_figure, footprint, row_curves
@@ -18,7 +18,14 @@ from sal360.figures.projections import (
     projection_comparator,
     tissot,
 )
-from sal360.figures.resampling import error_maps, response_curves, taps_figure
+from sal360.figures.resampling import (
+    drift,
+    error_maps,
+    order_plot,
+    profiles,
+    response_curves,
+    taps_figure,
+)
 from sal360.figures.show import Picture, Plot
 
 __all__ = [
@@ -30,18 +37,22 @@ __all__ = [
     "crown_figure",
     "cube_net",
     "direction_figure",
+    "drift",
     "error_maps",
     "footprint",
     "globe",
     "maps",
+    "order_plot",
     "panorama",
     "paths",
     "player",
     "points_figure",
+    "profiles",
     "projection_comparator",
     "response_curves",
     "row_curves",
     "taps_figure",
     "tissot",
     "views",
+    "weight_maps",
 ]

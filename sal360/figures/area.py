@@ -1,4 +1,4 @@
-"""What a row of pixels is worth: bands on the panorama and the sphere, points, error curves."""
+"""What a row of pixels is worth: bands on panorama and sphere, weights, points, error curves."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sal360.figures.show import CYCLE, INK, Picture, Plot, slider
+from sal360.figures.show import CYCLE, INK, Picture, Plot, degree_axes, slider
 from sal360.sphere import lonlat_to_xyz, pixel_area
 
 Curve = tuple[Sequence[float], Sequence[float]]
@@ -16,10 +16,11 @@ Curve = tuple[Sequence[float], Sequence[float]]
 _GREY, _LINE = "#c3cad3", "#6d7682"
 
 
-def area_figure(H: int = 18, start: int = 3) -> Plot:
+def area_figure(H: int = 18, start: int = 1) -> Plot:
     """The rows near the poles, marked on the panorama and on the sphere; a slider moves the edge.
 
-    The label compares their share of the pixels with their share of the area.
+    The sphere is seen from the equator, without perspective: both caps show, and their heights
+    are drawn to scale. The label compares their share of the pixels with their share of the area.
 
     Args:
         H: rows of the panorama, even; it has ``2 H`` columns. start: rows marked at each pole
@@ -56,7 +57,7 @@ def area_figure(H: int = 18, start: int = 3) -> Plot:
             x=_short(bx), y=_short(by), z=_short(bz), surfacecolor=_short(height), cmin=0, cmax=90,
             colorscale=colours if cut > 0 else [[0, CYCLE[4]], [1, CYCLE[4]]], showscale=False,
             hoverinfo="skip", contours={axis: {"highlight": False} for axis in "xyz"},
-            lighting={"ambient": 0.85, "diffuse": 0.3, "specular": 0.0},
+            lighting={"ambient": 0.95, "diffuse": 0.1, "specular": 0.0},
         )  # fmt: skip
 
     lons, lats = np.arange(-180, 181, 180 / H), np.linspace(-90, 90, H + 1)
@@ -75,101 +76,199 @@ def area_figure(H: int = 18, start: int = 3) -> Plot:
         for k in steps
         for rows, surface in [marked(k)]
     ]  # fmt: skip
-    ticks = {"showgrid": False, "zeroline": False, "fixedrange": True}
     figure.update_layout(
         showlegend=False,
-        scene={**_scene(0.88, (1.45, 0.63, 0.55)), "domain": {"x": [0, 1], "y": [0.41, 1]}},
-        xaxis={"range": [-180, 180], "tickvals": list(range(-180, 181, 90)), "domain": [0.1, 0.97],
-               "constrain": "domain", "title": {"text": "longitude (degrees)", "standoff": 4},
-               **ticks},
-        yaxis={"range": [-90, 90], "tickvals": list(range(-90, 91, 45)), "domain": [0, 0.38],
-               "scaleanchor": "x", "constrain": "domain",
-               "title": {"text": "latitude (degrees)", "standoff": 2}, **ticks},
-    )  # fmt: skip
-    slider(figure, [(f"beyond {named(k)}", str(k)) for k in steps], start - 1, 52)
+        scene={**_scene(1.0, (1.24, 0.54, 0.06)), "domain": {"x": [0, 1], "y": [0.47, 1]}},
+        **degree_axes(),
+    )
+    figure.update_xaxes(showgrid=False, fixedrange=True, domain=[0, 1])
+    figure.update_yaxes(showgrid=False, fixedrange=True, domain=[0, 0.45])
+    figure.layout.scene.camera.projection.type = "orthographic"
+    slider(figure, [(f"beyond {named(k)}", str(k)) for k in steps], start - 1)
     alt = (
         f"A panorama of {H} x {2 * H} pixels and the same pixels on a sphere. A slider marks the "
-        f"rows beyond a latitude, now {named(start)}"
+        f"rows beyond a latitude, north and south, now {named(start)}"
     )
-    return Plot(figure, alt, height=600)
+    return Plot(figure, alt, height=540)
 
 
-def points_figure(sets: Mapping[str, Any], start: int = 0) -> Plot:
-    """Sets of directions on a sphere seen from above; a slider goes from one set to the next.
+def points_figure(sets: Mapping[str, Any]) -> Picture:
+    """Sets of directions, each on a sphere of its own, seen without perspective from 50 degrees up.
 
     Args:
-        sets: name to ``(N, 3)`` unit vectors. start: the set shown when the page opens.
+        sets: name to ``(N, 3)`` unit vectors.
     """
-    import plotly.graph_objects as go
+    from matplotlib import pyplot
 
-    names = list(sets)
-    clouds = [np.asarray(sets[name], dtype=float) for name in names]
-
-    def cloud(k: int) -> Any:
-        x, y, z = (_short(v) for v in _drawn(clouds[k]))
-        return go.Scatter3d(
-            x=x, y=y, z=z, mode="markers", hoverinfo="skip",
-            marker={"size": 2.4, "color": CYCLE[0], "line": {"width": 0}},
-        )  # fmt: skip
-
-    turn, rise = np.linspace(-np.pi, np.pi, 49), np.linspace(-np.pi / 2, np.pi / 2, 25)
-    bx, by, bz = _drawn(lonlat_to_xyz(turn, rise[:, None]).numpy() * 0.985)
-    ball = go.Surface(
-        x=_short(bx), y=_short(by), z=_short(bz), surfacecolor=_short(0 * bx), showscale=False,
-        colorscale=[[0, "#dfe3e8"], [1, "#dfe3e8"]], hoverinfo="skip",
-        contours={axis: {"highlight": False} for axis in "xyz"},
-        lighting={"ambient": 0.9, "diffuse": 0.2, "specular": 0.0},
-    )  # fmt: skip
     lons, lats = np.arange(-180, 180, 30), np.arange(-60, 61, 30)
-    figure = go.Figure(data=[cloud(start), ball, _net(lons, lats)])
-    figure.frames = [go.Frame(data=[cloud(k)], name=str(k), traces=[0]) for k in range(len(names))]
-    figure.update_layout(
-        showlegend=False,
-        scene=_scene(1.05, (0.7, 0.5, 1.25)),
-    )
-    slider(figure, [(name, str(k)) for k, name in enumerate(names)], start, 8)
-    crowds = (f"{name}: {_near_poles(c):.0%}" for name, c in zip(names, clouds, strict=True))
-    alt = (
-        f"{len(clouds[0])} points on a sphere, drawn in {len(names)} ways. Share within 30 degrees "
-        f"of a pole, where 13.4 % of the area is: {'; '.join(crowds)}"
-    )
-    return Plot(figure, alt, height=460)
+    turn, rise = np.linspace(-np.pi, np.pi, 181), np.linspace(-np.pi / 2, np.pi / 2, 91)
+    net = [lonlat_to_xyz(np.radians(lon), rise).numpy() for lon in lons]
+    net += [lonlat_to_xyz(turn, np.radians(lat)).numpy() for lat in lats]
+    drawn = []
+    for name, points in sets.items():
+        cloud = np.asarray(points, dtype=float)
+        figure, axis = pyplot.subplots(figsize=(3.4, 3.7), layout="constrained")
+        axis.add_patch(pyplot.Circle((0, 0), 1, fc="none", ec=INK, lw=1))
+        for line in net:
+            x, y, depth = _seen(line)
+            axis.plot(np.where(depth > 0, x, np.nan), y, color=INK, lw=0.6, alpha=0.5)
+        x, y, depth = _seen(cloud)
+        axis.plot(x[depth > 0], y[depth > 0], ".", color=CYCLE[1], ms=4.5, mew=0)
+        axis.set(xlim=(-1.02, 1.02), ylim=(-1.02, 1.02), aspect="equal")
+        axis.set_axis_off()
+        axis.set_title(name, color=INK, fontsize=13)
+        alt = (
+            f"{len(cloud)} points on a sphere, {name}: {_near_poles(cloud):.0%} of them within "
+            f"30 degrees of a pole, where 13.4 % of the area is"
+        )
+        drawn.append((figure, alt))
+    return Picture(drawn, width=200)
+
+
+def weight_maps(weights: Mapping[str, Any], unit: str = "area of a pixel (msr)") -> Picture:
+    """Weights of the pixels as maps on one scale; the last panel is the colour bar of them all.
+
+    Args:
+        weights: title to ``(H, W)``. unit: what the colours mean.
+    """
+    from matplotlib import cm, colors, pyplot
+
+    arrays = {name: np.asarray(w, dtype=float) for name, w in weights.items()}
+    top = max(float(w.max()) for w in arrays.values())
+    drawn = []
+    for name, w in arrays.items():
+        figure, axis = pyplot.subplots(figsize=(4.2, 2.6), layout="constrained")
+        axis.imshow(w, extent=(-180, 180, -90, 90), vmin=0, vmax=top, cmap="viridis")
+        axis.set_title(name, color=INK, fontsize=13)
+        axis.set_xticks([-90, 0, 90], ["90\u00b0 W", "0\u00b0", "90\u00b0 E"])
+        axis.set_yticks([-45, 0, 45], ["45\u00b0 S", "0\u00b0", "45\u00b0 N"])
+        axis.tick_params(colors=INK, labelsize=12)
+        for spine in axis.spines.values():
+            spine.set_color(INK)
+        drawn.append((figure, f"Map of {name}: {_where_largest(w)}, up to {w.max():.2f} {unit}"))
+    figure, axis = pyplot.subplots(figsize=(4.2, 0.9), layout="constrained")
+    scale = cm.ScalarMappable(colors.Normalize(0, top), "viridis")
+    bar = figure.colorbar(scale, cax=axis, orientation="horizontal")
+    bar.set_label(unit, color=INK, fontsize=12)
+    bar.ax.tick_params(colors=INK, labelsize=12)
+    bar.outline.set_visible(False)
+    drawn.append((figure, f"Colour bar of the maps: 0 to {top:.2f} {unit}"))
+    return Picture(drawn)
 
 
 def convergence(
-    panels: Mapping[str, Mapping[str, Curve]], x: str = "rows H", y: str = "relative error"
+    panels: Mapping[str, Mapping[str, Curve]],
+    x: str = "rows H",
+    y: str = "relative error",
+    slopes: Sequence[float] = (),
 ) -> Picture:
     """Error against size, both logarithmic: a straight line is a power of the size.
 
+    A curve that is rounding only (all below 1e-13) is named and not drawn, and one that lies on
+    another says so.
+
     Args:
         panels: title to name to (sizes, errors); errors that are not positive are left out.
-        x, y: labels of the axes, with units.
+        x, y: labels of the axes, with units. slopes: thin lines to compare with, such as -2.
     """
     from matplotlib import pyplot
+    from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator
 
     names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
     drawn = []
     for title, curves in panels.items():
-        figure, axis = pyplot.subplots(figsize=(4.4, 3.7), layout="constrained")
-        told = []
+        figure, axis = pyplot.subplots(figsize=(4.2, 4.4), layout="constrained")
+        told, used = [], []
         for name, (sizes, errors) in curves.items():
             k = names.index(name)  # one look per name, in every panel
             size, error = np.asarray(sizes, float), np.asarray(errors, float)
+            used += [*size]
+            style = {"marker": "osD^v*"[k % 6], "ls": ("-", "--", ":", "-.")[k % 4], "ms": 6}
+            style["color"] = CYCLE[k % len(CYCLE)]
+            if error.max() < 1e-13:
+                below = 10.0 ** np.ceil(np.log10(error.max())) if error.max() > 0 else 0
+                label = f"{name}: {f'below {below:.0e}' if below else '0'}, not drawn"
+                axis.plot([], [], label=label, **{**style, "marker": "", "alpha": 0})
+                told.append(label)
+                continue
             size, error = size[error > 0], error[error > 0]
-            style = {"marker": "osD^v*"[k % 6], "ls": ("-", "--", ":", "-.")[k % 4], "ms": 5}
-            axis.loglog(size, error, color=CYCLE[k % len(CYCLE)], label=name, lw=2, **style)
-            told.append(f"{name} from {error[0]:.1e} at {size[0]:g} to {error[-1]:.1e} at "
+            other = _same(name, curves)
+            label = f"{name} (on {other})" if other else name
+            axis.loglog(size, error, label=label, lw=2, **style)
+            told.append(f"{label} from {error[0]:.1e} at {size[0]:g} to {error[-1]:.1e} at "
                         f"{size[-1]:g}")  # fmt: skip
-        axis.set_title(title, color=INK, fontsize=12)
-        axis.set_xlabel(x, color=INK, fontsize=11)
-        axis.set_ylabel(y, color=INK, fontsize=11)
-        axis.tick_params(colors=INK, which="both")
-        axis.grid(color=INK, alpha=0.25, lw=0.6)
+        _references(axis, slopes)
+        marks = sorted(set(used))
+        marks = marks[:: -(-len(marks) // 8)]
+        axis.set_xscale("log")
+        axis.xaxis.set_major_locator(FixedLocator(marks))
+        axis.set_xticklabels([f"{mark:g}" for mark in marks])
+        axis.xaxis.set_minor_locator(NullLocator())
+        low, high = axis.get_ylim()
+        wide = np.log10(high / low) > 1.5
+        axis.yaxis.set_major_locator(LogLocator(10, (1.0,) if wide else (1.0, 2.0, 5.0)))
+        axis.yaxis.set_minor_formatter(NullFormatter())
+        axis.set_title(title, color=INK, fontsize=14)
+        axis.set_xlabel(x, color=INK, fontsize=12)
+        axis.set_ylabel(y, color=INK, fontsize=12)
+        axis.tick_params(colors=INK, which="both", labelsize=11)
+        axis.grid(color=INK, alpha=0.18, lw=0.5)
         for spine in axis.spines.values():
             spine.set_color(INK)
-        axis.legend(frameon=False, labelcolor=INK, fontsize=10)
+        figure.legend(
+            loc="outside lower center", ncols=2, frameon=False, labelcolor=INK, fontsize=11,
+            columnspacing=1.2, handlelength=2.4,
+        )  # fmt: skip
         drawn.append((figure, f"Logarithmic plot of {y}, {title}: {'; '.join(told)}"))
     return Picture(drawn)
+
+
+def _references(axis: Any, slopes: Sequence[float]) -> None:
+    """Thin lines of given slopes that start together above the first point, named at their ends."""
+    if not slopes:
+        return
+    (left, right), (low, high) = axis.get_xlim(), axis.get_ylim()
+    start, reach = left * (right / left) ** 0.3, right / left
+    top = high * (high / low) ** 0.12
+    for slope in slopes:
+        far = start * reach**0.62  # ends where the label stands, or at the floor
+        far = min(far, start * (low / top) ** (1 / slope)) if slope < 0 else far
+        end = top * (far / start) ** slope
+        axis.plot([start, far], [top, end], color=INK, lw=0.9, ls=(0, (1, 1.5)))
+        axis.annotate(f"slope {slope:g}".replace("-", "\u2212"), (far, end), xytext=(2, 1),
+                      textcoords="offset points", color=INK, fontsize=10)  # fmt: skip
+    axis.set_xlim(left, right)
+
+
+def _same(name: str, curves: Mapping[str, Curve]) -> str:
+    """The earlier curve that this one lies on, within a per cent, if there is one."""
+    mine = np.asarray(curves[name][1], float)
+    for other, (_, errors) in curves.items():
+        if other == name:
+            return ""
+        theirs = np.asarray(errors, float)
+        if len(theirs) == len(mine) and bool((np.abs(theirs - mine) <= 0.01 * mine).all()):
+            return other
+    return ""
+
+
+def _where_largest(weight: np.ndarray) -> str:
+    rows, cols = weight.mean(1), weight.mean(0)
+    if np.ptp(cols) > np.ptp(rows):
+        lon = ((cols.argmax() + 0.5) / len(cols) - 0.5) * 360
+        return (
+            "largest in the middle columns" if abs(lon) < 10 else f"largest at longitude {lon:.0f}"
+        )
+    lat = abs((0.5 - (rows.argmax() + 0.5) / len(rows)) * 180)
+    at = "the equator" if lat < 10 else "the poles" if lat > 80 else f"latitude {lat:.0f}"
+    return f"largest at {at}"
+
+
+def _seen(xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Right, up and towards the eye, for an eye far away, 50 degrees above the horizon."""
+    x, y, z = _drawn(xyz)
+    tilt = np.radians(50)
+    return -y, z * np.cos(tilt) - x * np.sin(tilt), x * np.cos(tilt) + z * np.sin(tilt)
 
 
 def _drawn(xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

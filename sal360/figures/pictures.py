@@ -62,12 +62,13 @@ def maps(values: dict[str, Any], unit: str = "density (1/sr)", shared: bool = Tr
     return Picture(panels)
 
 
-def views(images: dict[str, Any], width: int = 180) -> Picture:
+def views(images: dict[str, Any], width: int = 180, alts: dict[str, str] | None = None) -> Picture:
     """Perspective views (or any pictures) side by side, with titles and without axes.
 
     Args:
         images: title to ``(H, W, 3)`` or ``(3, H, W)`` picture, uint8 or floating in [0, 1].
         width: smallest width of one on the page, pixels.
+        alts: title to what a picture shows, for those who do not see it.
     """
     panels = []
     for name, image in images.items():
@@ -76,7 +77,8 @@ def views(images: dict[str, Any], width: int = 180) -> Picture:
         axis.set_axis_off()
         axis.imshow(picture)
         axis.set_title(name, color=INK, fontsize=13)
-        panels.append((figure, f"View: {name}"))
+        alt = (alts or {}).get(name)
+        panels.append((figure, f"View: {name}" + (f", {alt}" if alt else "")))
     return Picture(panels, width)
 
 

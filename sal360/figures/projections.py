@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from sal360.cubemap import FACES, cube_pixel
-from sal360.figures.show import CYCLE, INK, Picture, Plot, slider
+from sal360.figures.show import CYCLE, INK, Picture, Plot, degree_axes, slider
 from sal360.sphere import (
     angle_between,
     geodesic_circle,
@@ -30,6 +30,7 @@ Points = NDArray[np.float64]
 
 _PLACE = {"F": (1, 1), "R": (2, 1), "B": (3, 1), "L": (0, 1), "U": (1, 0), "D": (1, 2)}
 _GAP = np.full((1, 2), np.nan)
+_BOX = {"boxstyle": "round,pad=0.15", "fc": "black", "ec": "none", "alpha": 0.55}
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,8 @@ def net_page(equiangular: bool = False) -> Page:
 
 def view_page(lon: float = 0.0, lat: float = 0.0, fov: float = 120.0) -> Page:
     """A square view; its direction and field of view in degrees."""
-    return Page(f"viewport, {fov:.0f}\u00b0", (-1, 1, -1, 1), "view", camera=(lon, lat, fov))
+    name = f"viewport, {fov:.0f}\u00b0, looking at ({lon:.0f}, {lat:.0f})"
+    return Page(name, (-1, 1, -1, 1), "view", camera=(lon, lat, fov))
 
 
 def cube_net(faces: Any, title: str = "", names: str = FACES) -> Picture:
@@ -164,10 +166,9 @@ def cube_net(faces: Any, title: str = "", names: str = FACES) -> Picture:
     axis.imshow(net, extent=(0, 4, 0, 3), interpolation="nearest")
     axis.set_axis_off()
     axis.set_title(title, color=INK, fontsize=13)
-    box = {"boxstyle": "round,pad=0.15", "fc": "black", "ec": "none", "alpha": 0.55}
     for face, name in zip(FACES, names, strict=True):
         left, top = _PLACE[face]
-        axis.text(left + 0.04, 2.96 - top, name, color="white", fontsize=13, bbox=box, va="top")
+        axis.text(left + 0.04, 2.96 - top, name, color="white", fontsize=13, bbox=_BOX, va="top")
         frame = pyplot.Rectangle((left, 2 - top), 1, 1, fill=False, ec=INK, lw=0.8)
         axis.add_patch(frame)
     middle = value[:, :, S // 2, S // 2]
@@ -181,26 +182,70 @@ def cube_net(faces: Any, title: str = "", names: str = FACES) -> Picture:
     return Picture([(figure, alt)], width=420)
 
 
-def close_ups(views: Mapping[str, Any], width: int = 220) -> Picture:
-    """Maps seen through viewports, on one colour scale (viridis), without axes.
+def close_ups(
+    views: Mapping[str, Any],
+    camera: tuple[float, float, float] | None = None,
+    low: float | None = None,
+    width: int = 190,
+) -> Picture:
+    """Maps seen through viewports, on one colour scale, without axes.
 
     Args:
-        views: title to ``(h, w)`` values. width: smallest width of one on the page, pixels.
+        views: title to ``(h, w)`` values.
+        camera: longitude, latitude and field of view of square views, degrees; white marks at
+            the border then point along the cube's edges, and each face has its letter.
+        low: if given, the values are errors: their sizes in cividis, logarithmic from here up.
+        width: smallest width of one on the page, pixels.
     """
     from matplotlib import pyplot
+    from matplotlib.colors import LogNorm, Normalize
 
     arrays = {name: torch.as_tensor(v).detach().cpu().numpy() for name, v in views.items()}
-    top = max(float(v.max()) for v in arrays.values())
+    top = max(float(np.abs(v).max()) for v in arrays.values())
+    scale = Normalize(0, top) if low is None else LogNorm(low, top)
     panels = []
     for name, value in arrays.items():
+        shown = value if low is None else np.maximum(np.abs(value), low)
         figure, axis = pyplot.subplots(figsize=(4, 4.4), layout="constrained")
-        axis.imshow(value, vmin=0, vmax=top, cmap="viridis")
+        drawn = axis.imshow(
+            shown, norm=scale, cmap="viridis" if low is None else "cividis", extent=(-1, 1, -1, 1)
+        )
         axis.set_axis_off()
-        axis.set_title(name, color=INK, fontsize=14)
-        step = max(float(np.abs(np.diff(value, axis=k)).max()) for k in (0, 1))
-        alt = f"View of {name}: peak {value.max():.3g}, largest step {step / value.max():.1%} of it"
+        if camera:
+            _mark_edges(axis, view_page(*camera))
+        if low is None:
+            step = max(float(np.abs(np.diff(value, axis=k)).max()) for k in (0, 1))
+            told = f"peak {value.max():.3g}, largest step {step / value.max():.1%} of it"
+            alt, title = f"View of {name}: {told}", name
+        else:
+            bar = figure.colorbar(drawn, ax=axis, orientation="horizontal", pad=0.02, shrink=0.9)
+            bar.set_label("absolute error", color=INK, fontsize=12)
+            bar.ax.tick_params(colors=INK, which="both", labelsize=12)
+            bar.outline.set_visible(False)
+            title = f"{name}: up to {shown.max():.1e}"
+            alt = f"View of the errors, {title}, on average {np.abs(value).mean():.1e}"
+        axis.set_title(title, color=INK, fontsize=14)
         panels.append((figure, alt))
     return Picture(panels, width)
+
+
+def _mark_edges(axis: Any, page: Page) -> None:
+    """Where the cube's edges leave a view, and the letter of each face that is seen."""
+    edges = _cube_edges(page)
+    outer = np.where(np.abs(edges).max(-1, keepdims=True) > 0.84, edges, np.nan)
+    axis.plot(*outer.T, color="white", lw=2.5)
+    axis.set_xlim(-1, 1)
+    axis.set_ylim(-1, 1)
+    across, up = np.meshgrid(np.linspace(-0.88, 0.88, 45), np.linspace(-0.88, 0.88, 45))
+    _, axes = next(page._planes())
+    reach = math.tan(math.radians(page.camera[2] / 2))
+    seen = np.stack((across * reach, -up * reach, np.ones_like(up)), -1)
+    owner = cube_pixel(torch.as_tensor(seen @ axes.T), 1)[0].numpy()
+    for face in np.unique(owner):
+        x, y = across[owner == face].mean(), up[owner == face].mean()
+        far = 0.82 / max(abs(x), abs(y), 1e-9)
+        axis.text(x * far, y * far, FACES[face], color="white", fontsize=15, ha="center",
+                  va="center", bbox=_BOX)  # fmt: skip
 
 
 def tissot(
@@ -239,6 +284,8 @@ def paths(
 ) -> Picture:
     """Paths on the sphere, drawn on the panorama, on the net and in a viewport.
 
+    Where the net is cut, both ends carry the same number, in the order of the path.
+
     Args:
         named: name to ``(n, 3)`` directions, dense enough for a curve.
         camera: longitude, latitude and field of view of the viewport, degrees.
@@ -248,13 +295,35 @@ def paths(
         figure, axis = _paper(page)
         for k, (name, xyz) in enumerate(named.items()):
             way = torch.as_tensor(xyz, dtype=torch.float64)
-            style = {"color": CYCLE[k % 6], "lw": 3, "ls": ("-", "--", ":", "-.")[k % 4]}
-            axis.plot(*page.line(way).T, label=name, **style)
+            colour, dashes = _WAYS[k % len(_WAYS)]
+            axis.plot(*page.line(way).T, label=name, color=colour, lw=3, ls=dashes)
+            if page.kind == "net":
+                _number_cuts(axis, page, way, colour)
         if page.kind == "panorama":
             axis.legend(frameon=False, labelcolor=INK, fontsize=10, loc="lower center", ncols=2)
         told = "; ".join(f"{name}, {_told(xyz)}" for name, xyz in named.items())
         panels.append((figure, f"Paths on the {page.name}: {told}"))
     return Picture(panels, width=280)
+
+
+_WAYS = ((CYCLE[1], "-"), (CYCLE[2], "--"), (CYCLE[3], "-."), (CYCLE[4], ":"))
+
+
+def _number_cuts(axis: Any, page: Page, way: torch.Tensor, colour: str) -> None:
+    owner = cube_pixel(way, 1)[0].numpy()
+    planes = dict(page._planes())
+    apart = 0
+    for k in np.flatnonzero(owner[1:] != owner[:-1]):
+        ends = []
+        for face, point in ((owner[k], way[k]), (owner[k + 1], way[k + 1])):
+            name = FACES[face]
+            ends.append(page._laid(page._flat(point.numpy()[None], planes[name]), name)[0])
+        if float(np.abs(ends[0] - ends[1]).max()) < 0.1:
+            continue  # neighbours on the net as well
+        apart += 1
+        for place in ends:
+            axis.text(*place, str(apart), color="white", fontsize=10, ha="center", va="center",
+                      zorder=5, bbox={"boxstyle": "circle,pad=0.2", "fc": colour, "ec": "none"})  # fmt: skip
 
 
 def projection_comparator(
@@ -273,9 +342,9 @@ def projection_comparator(
     pages = (panorama_page(), net_page(), view_page(*camera))
     stops = [(45.0, float(lat)) for lat in range(90, -1, -5)]
     stops += [(lon, 0.0) for lon in np.arange(52.5, 181, 7.5)]
-    start = stops.index((45.0, 35.0))
+    start = 0
     axes = [("x", "y"), ("x2", "y2"), ("x3", "y3")]
-    spots = [(0.53, 0.98), (0.32, 0.37), (0.84, 0.06)]  # of the labels, on the whole sheet
+    heights = (0.985, 0.68, 0.268)  # of the labels, on the whole sheet
 
     def drawn(k: int) -> list[Any]:
         lon, lat = stops[k]
@@ -291,9 +360,8 @@ def projection_comparator(
             )  # fmt: skip
         traces.append(
             go.Scatter(
-                x=[x for x, _ in spots], y=[y for _, y in spots], xaxis="x4", yaxis="y4",
-                text=[_label(page, centre, radius_deg) for page in pages], mode="text",
-                textposition=["middle center", "middle right", "middle center"],
+                x=[0.5] * 3, y=heights, xaxis="x4", yaxis="y4", mode="text",
+                text=[_label(page, centre, radius_deg) for page in pages],
                 textfont={"color": INK, "size": 12}, hoverinfo="skip",
             )
         )  # fmt: skip
@@ -326,20 +394,18 @@ def projection_comparator(
         (f"disc at longitude {lon:g}\u00b0, latitude {lat:g}\u00b0", str(k))
         for k, (lon, lat) in enumerate(stops)
     ]
-    domains = (([0.06, 0.96], [0.53, 0.95]), ([0, 0.61], [0, 0.43]), ([0.68, 1], [0.14, 0.43]))
-    layout: dict[str, Any] = {"showlegend": False}
-    for n, (page, (across, up)) in enumerate(zip(pages, domains, strict=True)):
-        suffix = "" if n == 0 else str(n + 1)
+    rows = ((0.735, 0.97), (0.3, 0.66), (0.0, 0.25))
+    layout: dict[str, Any] = {"showlegend": False, **degree_axes()}
+    for n, (page, up) in enumerate(zip(pages, rows, strict=True)):
+        x, y = (letter + "axis" + (str(n + 1) if n else "") for letter in "xy")
+        across, along = ("x" + str(n + 1), "y" + str(n + 1)) if n else ("x", "y")
         plain = {"showgrid": False, "zeroline": False, "fixedrange": True, "constrain": "domain",
                  "showticklabels": n == 0, "mirror": True, "showline": n != 1,
                  "linecolor": INK}  # fmt: skip
-        degrees = _degrees([-180, -90, 0, 90, 180]) if n == 0 else {}
-        layout["xaxis" + suffix] = {**plain, **degrees, "range": page.box[:2], "domain": across,
-                                    "anchor": "y" + suffix}  # fmt: skip
-        degrees = _degrees([-90, -45, 0, 45, 90]) if n == 0 else {}
-        layout["yaxis" + suffix] = {**plain, **degrees, "range": page.box[2:], "domain": up,
-                                    "anchor": "x" + suffix,
-                                    "scaleanchor": "x" + suffix}  # fmt: skip
+        layout[x] = {**layout.get(x, {}), **plain, "range": page.box[:2], "anchor": along,
+                     "domain": [0.1, 0.97]}  # fmt: skip
+        layout[y] = {**layout.get(y, {}), **plain, "range": page.box[2:], "anchor": across,
+                     "domain": up, "scaleanchor": across}  # fmt: skip
     for axis, other in ("xy", "yx"):
         layout[axis + "axis4"] = {"range": [0, 1], "domain": [0, 1], "visible": False,
                                   "fixedrange": True, "anchor": other + "4"}  # fmt: skip
@@ -347,26 +413,21 @@ def projection_comparator(
     slider(figure, steps, start, 18)
     lon, lat = stops[start]
     here = lonlat_to_xyz(math.radians(lon), math.radians(lat))
-    told = "; ".join(_label(page, here, radius_deg).replace("<br>", ", ") for page in pages)
+    told = "; ".join(_label(page, here, radius_deg) for page in pages)
     alt = (
         f"A disc of {radius_deg:g} degrees on a panorama, a cube's net and a viewport. A slider "
         f"moves it from the zenith to the equator and to the seam; at longitude {lon:g}, latitude "
         f"{lat:g} degrees: {told}"
     )
-    return Plot(figure, alt, height=640)
-
-
-def _degrees(values: list[int]) -> dict[str, Any]:
-    return {"tickvals": values, "ticktext": [f"{value}\u00b0" for value in values]}
+    return Plot(figure, alt, height=940)
 
 
 def _label(page: Page, centre: torch.Tensor, radius_deg: float) -> str:
     if page.kind == "view" and not page.disc(centre, math.radians(radius_deg)):
-        return f"{page.name}<br>outside"
-    area, ratio = page.stretch(centre)
-    tell = [f"{v:.2f}" if v < 100 else "\u221e" for v in (area, ratio)]
-    parts = (page.name, f"area \u00d7 {tell[0]}", f"shape {tell[1]} : 1")
-    return (", " if page.kind == "panorama" else "<br>").join(parts)
+        return f"{page.name}: outside"
+    area, ratio = (f"{v:.2f}" if v < 100 else "\u221e" for v in page.stretch(centre))
+    name = page.name.split(",")[0].split(" (")[0]
+    return f"{name}, at the disc's centre: area \u00d7 {area}, shape {ratio} : 1"
 
 
 def _told(xyz: Any) -> str:
@@ -485,7 +546,8 @@ def _paper(page: Page) -> tuple[Any, Any]:
         spine.set_visible(page.kind != "net")
     if page.kind == "net":
         for face, (x, y) in _PLACE.items():
-            axis.text(x + 0.06, 2.94 - y, face, color=INK, fontsize=12, va="top")
+            axis.text(x + 0.06, 2.94 - y, face, color="white", fontsize=11, va="top", bbox=_BOX,
+                      zorder=6)  # fmt: skip
     return figure, axis
 
 

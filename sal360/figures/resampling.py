@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from sal360.figures.pictures import _cpu, _degrees
-from sal360.figures.show import CYCLE, INK, Picture, Plot, slider
+from sal360.figures.pictures import _axes, _cpu, _rgb
+from sal360.figures.show import CYCLE, INK, Picture, Plot, degree_axes, slider
 from sal360.resampling import erp_table
-from sal360.sphere import lonlat_to_xyz, pixel_area
+from sal360.sphere import lonlat_to_xyz
 
 Curve = tuple[Sequence[float], Sequence[float]]
 """Places on the x axis and values of one method."""
@@ -22,12 +22,12 @@ def error_maps(
     low: float = 1e-4,
     high: float | None = None,
     signed: bool = False,
-    width: int = 300,
+    lats: tuple[float, float] = (-90, 90),
 ) -> Picture:
-    """Differences of panoramas, one colour scale for all, degrees on the axes.
+    """Differences of panoramas, two in a row, with one colour bar for all.
 
-    Each title carries the largest error, each alt text also the area-weighted mean and the
-    place of the largest.
+    Each title carries the largest error; the alt text also the area-weighted means and the
+    places of the largest.
 
     Args:
         errors: title to ``(H, W)`` differences, of any sign.
@@ -35,7 +35,7 @@ def error_maps(
         low: smaller errors have the darkest colour (ignored when signed).
         high: larger errors have the brightest colour; the largest of all unless given.
         signed: colours show the sign, linear and symmetric; else the size, logarithmic.
-        width: smallest width of one map on the page, pixels.
+        lats: latitudes (degrees) of the lower and upper edge, where only a strip is given.
     Raises:
         ValueError: nothing is off, so there is no scale.
     """
@@ -43,42 +43,95 @@ def error_maps(
     from matplotlib.colors import LogNorm, Normalize
 
     arrays = {name: np.asarray(_cpu(e), dtype=float) for name, e in errors.items()}
-    top = high or max(float(np.abs(e).max()) for e in arrays.values())
+    worst = max(float(np.abs(e).max()) for e in arrays.values())
+    top = high or worst
     if not top > 0:
         raise ValueError("errors: all zero, wanted at least one difference")
     bottom = min(low, top / 10)
     scale = Normalize(-top, top) if signed else LogNorm(bottom, top)
-    panels = []
-    for name, error in arrays.items():
+    rows = -(-len(arrays) // 2)
+    figure, axes = pyplot.subplots(
+        rows, 2, figsize=(6, 1.75 * rows + 0.85), layout="constrained",
+        sharex=True, sharey=True, squeeze=False,
+    )  # fmt: skip
+    told = []
+    for axis, (name, error) in zip(axes.flat, arrays.items(), strict=False):
         H, W = error.shape
         size = np.abs(error)
-        shown = error if signed else np.maximum(size, bottom)
-        beyond: dict[str, Any] = {}
-        if size.max() > top:
-            beyond["extend"] = "both" if signed else "max"
-        figure, axis = pyplot.subplots(figsize=(4.6, 2.3), layout="constrained")
         drawn = axis.imshow(
-            shown, extent=(-180, 180, -90, 90), norm=scale, cmap="RdBu_r" if signed else "cividis",
-            interpolation="nearest",
+            error if signed else np.maximum(size, bottom), extent=(-180, 180, *lats), norm=scale,
+            cmap="RdBu_r" if signed else "cividis", interpolation="nearest",
+            aspect="equal" if lats == (-90, 90) else "auto",
         )  # fmt: skip
-        _degrees(axis, f"{name}: up to {size.max():.2g}")
-        bar = figure.colorbar(drawn, ax=axis, shrink=0.78, pad=0.02, **beyond)
-        bar.set_label(unit, color=INK)
-        if not signed:
-            bar.set_ticks(_round_numbers(bottom, top))
-            bar.ax.yaxis.set_major_formatter("{x:g}")
-            bar.ax.minorticks_off()
-        bar.ax.tick_params(colors=INK, which="both")
-        bar.outline.set_visible(False)
-        area = pixel_area(H, W).numpy()
-        mean = float(area @ size.mean(1) / area.sum())
+        axis.set_title(f"{name}: up to {size.max():.2g}", color=INK, fontsize=13)
+        tall = (lats[1] - lats[0]) / H
+        middle = lats[1] - (np.arange(H) + 0.5) * tall
+        mean = float(np.cos(np.radians(middle)) @ size.mean(1) / np.cos(np.radians(middle)).sum())
         i, j = np.unravel_index(int(size.argmax()), size.shape)
-        lon, lat = ((j + 0.5) / W - 0.5) * 360, (0.5 - (i + 0.5) / H) * 180
-        panels.append(
-            (figure, f"Map of {unit}, {name}: largest {size.max():.2g} at longitude {lon:.0f}, "
-                     f"latitude {lat:.0f} degrees, area-weighted mean {mean:.2g}")
-        )  # fmt: skip
-    return Picture(panels, width)
+        told.append(f"{name}, largest {size.max():.2g} at {_east(((j + 0.5) / W - 0.5) * 360)}, "
+                    f"{_north(middle[i])}, area-weighted mean {mean:.2g}")  # fmt: skip
+    for axis in axes.flat[len(arrays) :]:
+        axis.set_visible(False)
+    for axis in axes.flat:
+        axis.set_xticks([-90, 0, 90], ["90\u00b0 W", "0\u00b0", "90\u00b0 E"])
+        lines = np.arange(*lats, 45 if lats[1] - lats[0] > 90 else 10)[1:]
+        axis.set_yticks(lines, [_north(lat) for lat in lines])
+        axis.tick_params(colors=INK, labelsize=12)
+        for spine in axis.spines.values():
+            spine.set_color(INK)
+    beyond: dict[str, Any] = {"extend": "both" if signed else "max"} if worst > top else {}
+    bar = figure.colorbar(drawn, ax=axes, location="bottom", aspect=40, pad=0.03, **beyond)
+    bar.set_label(unit if signed else f"{unit}, logarithmic", color=INK, fontsize=13)
+    if not signed:
+        bar.set_ticks(_round_numbers(bottom, top))
+        bar.ax.xaxis.set_major_formatter("{x:g}")
+        bar.ax.minorticks_off()
+    bar.ax.tick_params(colors=INK, which="both", labelsize=12)
+    bar.outline.set_visible(False)
+    return Picture([(figure, f"Maps of {unit}: {'; '.join(told)}")])
+
+
+def profiles(
+    panels: Mapping[str, Mapping[str, Curve]],
+    x: str,
+    y: str,
+    edge: float | None = None,
+    told: str = "largest",
+) -> Picture:
+    """Lines against a place, one panel beside the other; a vertical line marks an edge.
+
+    Args:
+        panels: title to name to (places, values). The first curve is drawn wide and pale, as
+            the one to compare with; a repeated name looks the same in every panel.
+        x, y: labels of the axes, with units.
+        edge: where the vertical line stands.
+        told: what the alt text calls the distance of each curve from the first.
+    """
+    from matplotlib import pyplot
+
+    names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
+    drawn = []
+    for title, curves in panels.items():
+        figure, axis = pyplot.subplots(figsize=(4.2, 3.4), layout="constrained")
+        _, first = next(iter(curves.values()))
+        far = []
+        for name, (place, value) in curves.items():
+            k = names.index(name)
+            style: dict[str, Any] = {"color": INK, "lw": 7, "alpha": 0.45}
+            if k:
+                dash = ("-", "--", "-.")[(k - 1) % 3]
+                style = {"color": CYCLE[(k - 1) % len(CYCLE)], "lw": 2.2, "ls": dash}
+            axis.plot(np.asarray(place, float), np.asarray(value, float), label=name, **style)
+            if k:
+                off = np.abs(np.asarray(value, float) - np.asarray(first, float)).max()
+                far.append(f"{name} up to {off:.2g} away")
+        if edge is not None:
+            axis.axvline(edge, color=INK, lw=1)
+        axis.set_title(title, color=INK, fontsize=14)
+        _label(axis, x, y)
+        axis.legend(frameon=False, labelcolor=INK, fontsize=12)
+        drawn.append((figure, f"Plot of {y} against {x}, {title}: {'; '.join(far)}"))
+    return Picture(drawn, 260)
 
 
 def response_curves(
@@ -109,25 +162,73 @@ def response_curves(
     right = axis.get_xlim()[1]
     axis.axvspan(edge, right, color=INK, alpha=0.13, lw=0)
     axis.set_xlim(right=right)
-    axis.text(edge + 0.02, 0.03, "aliases", color=INK, fontsize=11)
+    axis.text(edge + 0.02, 0.03, "aliases", color=INK, fontsize=13)
     axis.set_ylim(0, 1.08 * max(1.0, *(float(np.max(v)) for _, v in curves.values())))
-    axis.set_xlabel(x, color=INK, fontsize=11)
-    axis.set_ylabel(y, color=INK, fontsize=11)
-    axis.tick_params(colors=INK)
-    axis.grid(color=INK, alpha=0.25, lw=0.6)
-    for spine in axis.spines.values():
-        spine.set_color(INK)
-    axis.legend(frameon=False, labelcolor=INK, fontsize=10, loc="upper right",
+    _label(axis, x, y)
+    axis.legend(frameon=False, labelcolor=INK, fontsize=12, loc="upper right",
                 bbox_to_anchor=(1, 0.84))  # fmt: skip
     return Picture([(figure, f"Plot of {y} against {x}: {'; '.join(told)}")], width=400)
+
+
+def order_plot(curves: Mapping[str, Curve], x: str, y: str) -> Picture:
+    """Error against size, both logarithmic, a tick at every size: slopes are orders.
+
+    Args:
+        curves: name to (sizes, errors), the same sizes for all.
+        x, y: labels of the axes, with units.
+    """
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(5.6, 3.6), layout="constrained")
+    told = []
+    for k, (name, (sizes, errors)) in enumerate(curves.items()):
+        axis.loglog(sizes, errors, color=CYCLE[k % len(CYCLE)], ls=("-", "--", "-.")[k % 3],
+                    marker="osD"[k % 3], ms=5, lw=2.2, label=name)  # fmt: skip
+        axis.set_xticks(sizes, [f"{size:g}" for size in sizes])
+        told.append(f"{name} from {errors[0]:.1e} at {sizes[0]:g} to {errors[-1]:.1e} at "
+                    f"{sizes[-1]:g}")  # fmt: skip
+    axis.minorticks_off()
+    _label(axis, x, y)
+    axis.legend(frameon=False, labelcolor=INK, fontsize=12)
+    return Picture([(figure, f"Logarithmic plot of {y} against {x}: {'; '.join(told)}")], 400)
+
+
+def drift(
+    images: Mapping[str, Any], place: tuple[float, float], moves: Mapping[str, tuple[float, float]]
+) -> Picture:
+    """Panoramas with a ring at one place, and an arrow where its content has left it.
+
+    Args:
+        images: title to ``(B, 3, H, W)``, ``(3, H, W)`` or ``(H, W, 3)`` picture.
+        place: longitude and latitude of the ring, degrees.
+        moves: title to how far the content moved (longitude, latitude), degrees.
+    """
+    panels = []
+    for name, image in images.items():
+        figure, axis = _axes(4.0)
+        axis.imshow(_rgb(image), extent=(-180, 180, -90, 90))
+        axis.set_axis_off()
+        axis.set_title(name, color=INK, fontsize=17)
+        for colour, wide in (("black", 5.0), ("white", 2.4)):
+            axis.plot(*place, "o", mfc="none", mec=colour, mew=wide, ms=17)
+            if name in moves:
+                end = place[0] + moves[name][0], place[1] + moves[name][1]
+                arrow = {"arrowstyle": "-|>", "shrinkA": 9, "shrinkB": 0, "mutation_scale": 16}
+                axis.annotate("", end, place, arrowprops={**arrow, "color": colour, "lw": wide})
+        right, up = moves.get(name, (0.0, 0.0))
+        went = f"{right:.0f} degrees right and {-up:.0f} down of" if name in moves else "at"
+        panels.append((figure, f"Panorama {name}: what stood in the ring at {_east(place[0])}, "
+                               f"{_north(place[1])} is {went} it"))  # fmt: skip
+    return Picture(panels, 215)
 
 
 def taps_figure(H: int = 6, W: int = 12, step_deg: float = 5.0) -> Plot:
     """The pixels that a bilinear read takes, and their weights, on a walk over seam and pole.
 
     A slider moves the reading place across the seam, up a meridian, over the zenith and down
-    on the other side. Above, the pixels on the panorama; below, the same ones as someone sees
-    them who stands at the centre and looks straight up. Discs are as large as the weights.
+    on the other side. Above, the pixels on the panorama's upper half; below, the same ones as
+    someone sees them who stands at the centre and looks straight up. The area of a disc is its
+    weight, the cross is the place read, the dotted line the walk.
 
     Args:
         H, W: size of the panorama, pixels; both even. step_deg: of the walk.
@@ -178,7 +279,7 @@ def taps_figure(H: int = 6, W: int = 12, step_deg: float = 5.0) -> Plot:
         ]  # fmt: skip
 
     def named(k: int) -> str:
-        return f"reading at longitude {lon[k]:.0f}\u00b0, latitude {lat[k]:.0f}\u00b0"
+        return f"reading at {_east(lon[k])}, {_north(lat[k])}"
 
     # The path is cut where its longitude jumps, at the seam and at the pole.
     jump = np.flatnonzero(np.abs(np.diff(lon)) > 90) + 1
@@ -204,24 +305,22 @@ def taps_figure(H: int = 6, W: int = 12, step_deg: float = 5.0) -> Plot:
     figure.frames = [
         go.Frame(data=drawn(k), name=str(k), traces=list(range(5))) for k in range(len(walk))
     ]
-    ticks = {"showgrid": False, "zeroline": False, "fixedrange": True}
     bare = {"visible": False, "fixedrange": True}
-    labels = (("180\u00b0", 0, 1.1), ("90\u00b0", 1.15, 0), ("0\u00b0", 0, -1.1),
-              ("-90\u00b0", -1.2, 0))  # fmt: skip
+    labels = (("180\u00b0", 0, 1.1), ("90\u00b0 E", 1.2, 0), ("0\u00b0", 0, -1.1),
+              ("90\u00b0 W", -1.22, 0))  # fmt: skip
+    axes = degree_axes()
+    axes["xaxis"].update(showgrid=False, fixedrange=True, domain=[0.12, 0.99], constrain="range")
+    axes["yaxis"].update(showgrid=False, fixedrange=True, domain=[0.74, 1], range=[0, 90],
+                         scaleanchor=None, constrain="range")  # fmt: skip
     figure.update_layout(
+        **axes,
         showlegend=False,
-        xaxis={"range": [-180, 180], "tickvals": list(range(-180, 181, 90)), "domain": [0.1, 0.97],
-               "constrain": "domain", "title": {"text": "longitude (degrees)", "standoff": 4},
-               **ticks},
-        yaxis={"range": [-90, 90], "tickvals": list(range(-90, 91, 45)), "domain": [0.64, 1],
-               "scaleanchor": "x", "constrain": "domain",
-               "title": {"text": "latitude (degrees)", "standoff": 2}, **ticks},
         xaxis2={"range": [-1.3 * seen, 1.3 * seen], "domain": [0, 1], "constrain": "domain",
                 "anchor": "y2", **bare},
-        yaxis2={"range": [-1.17 * seen, 1.17 * seen], "domain": [0, 0.45], "scaleanchor": "x2",
+        yaxis2={"range": [-1.2 * seen, 1.2 * seen], "domain": [0, 0.55], "scaleanchor": "x2",
                 "constrain": "domain", "anchor": "x2", **bare},
         xaxis3={"range": [-1, 1], "domain": [0, 1], "anchor": "y3", **bare},
-        yaxis3={"range": [-1, 1], "domain": [0.46, 0.54], "anchor": "x3", **bare},
+        yaxis3={"range": [-1, 1], "domain": [0.57, 0.65], "anchor": "x3", **bare},
         annotations=[
             {"text": text, "x": x * seen, "y": y * seen, "xref": "x2", "yref": "y2",
              "showarrow": False, "font": {"color": INK, "size": 12}}
@@ -231,14 +330,31 @@ def taps_figure(H: int = 6, W: int = 12, step_deg: float = 5.0) -> Plot:
     slider(figure, [(named(k), str(k)) for k in range(len(walk))], start, 4)
     now = "; ".join(f"row {i}, column {j}: {w:.2f}" for i, j, w in taps[start])
     alt = (
-        f"The pixels of a {H} x {W} panorama that one read takes, on the panorama and looking up "
-        f"at the zenith. A slider moves the place over the seam and the pole; now {named(start)} "
-        f"takes {now}"
+        f"The pixels of a {H} x {W} panorama that one read takes, on its upper half and looking "
+        "up at the zenith; the area of a disc is its weight. A slider moves the place over the "
+        f"seam and the pole; now {named(start)} takes {now}"
     )
-    return Plot(figure, alt, height=660)
+    return Plot(figure, alt, height=640)
 
 
 _DARK, _LIGHT = "#2f4b7c", "#5f7fb3"
+
+
+def _east(lon: float) -> str:
+    return f"{abs(lon):.0f}\u00b0" + (" E" if round(lon) > 0 else " W" if round(lon) < 0 else "")
+
+
+def _north(lat: float) -> str:
+    return f"{abs(lat):.0f}\u00b0" + (" N" if round(lat) > 0 else " S" if round(lat) < 0 else "")
+
+
+def _label(axis: Any, x: str, y: str) -> None:
+    axis.set_xlabel(x, color=INK, fontsize=13)
+    axis.set_ylabel(y, color=INK, fontsize=13)
+    axis.tick_params(colors=INK, which="both", labelsize=12)
+    axis.grid(color=INK, alpha=0.25, lw=0.6)
+    for spine in axis.spines.values():
+        spine.set_color(INK)
 
 
 def _round_numbers(low: float, high: float) -> list[float]:

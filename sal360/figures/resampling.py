@@ -96,7 +96,6 @@ def profiles(
     x: str,
     y: str,
     edge: float | None = None,
-    told: str = "largest",
 ) -> Picture:
     """Lines against a place, one panel beside the other; a vertical line marks an edge.
 
@@ -105,7 +104,6 @@ def profiles(
             the one to compare with; a repeated name looks the same in every panel.
         x, y: labels of the axes, with units.
         edge: where the vertical line stands.
-        told: what the alt text calls the distance of each curve from the first.
     """
     from matplotlib import pyplot
 
@@ -217,8 +215,10 @@ def drift(
                 axis.annotate("", end, place, arrowprops={**arrow, "color": colour, "lw": wide})
         right, up = moves.get(name, (0.0, 0.0))
         went = f"{right:.0f} degrees right and {-up:.0f} down of" if name in moves else "at"
-        panels.append((figure, f"Panorama {name}: what stood in the ring at {_east(place[0])}, "
-                               f"{_north(place[1])} is {went} it"))  # fmt: skip
+        black = float((np.asarray(_rgb(image), float).max(-1) < 0.05).mean())
+        told = f"Panorama {name}: what stood in the ring at {_east(place[0])}, {_north(place[1])} "
+        told += f"is {went} it" + (f"; {black:.0%} of the picture is black" * (black > 0.005))
+        panels.append((figure, told))
     return Picture(panels, 215)
 
 

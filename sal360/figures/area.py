@@ -19,8 +19,8 @@ _GREY, _LINE = "#c3cad3", "#6d7682"
 def area_figure(H: int = 18, start: int = 1) -> Plot:
     """The rows near the poles, marked on the panorama and on the sphere; a slider moves the edge.
 
-    The sphere is seen from the equator, without perspective: both caps show, and their heights
-    are drawn to scale. The label compares their share of the pixels with their share of the area.
+    The sphere is drawn twice, from above and from below, so that both caps show. The label
+    compares their share of the pixels with their share of the area.
 
     Args:
         H: rows of the panorama, even; it has ``2 H`` columns. start: rows marked at each pole
@@ -45,19 +45,19 @@ def area_figure(H: int = 18, start: int = 1) -> Plot:
             x=x, y=y, fill="toself", mode="lines", line={"width": 0}, fillcolor=CYCLE[4],
             hoverinfo="skip", opacity=0.75,
         )  # fmt: skip
-        return [rows, ball(edge[k] / 90)]
+        return [rows, ball(edge[k] / 90, "scene"), ball(edge[k] / 90, "scene2")]
 
-    turn, rise = np.linspace(-np.pi, np.pi, 73), np.linspace(-np.pi / 2, np.pi / 2, 4 * H + 1)
+    turn, rise = np.linspace(-np.pi, np.pi, 49), np.linspace(-np.pi / 2, np.pi / 2, 4 * H + 1)
     bx, by, bz = _drawn(lonlat_to_xyz(turn, rise[:, None]).numpy() * 0.99)
     height = np.broadcast_to(np.degrees(np.abs(rise))[:, None], bx.shape)
 
-    def ball(cut: float) -> Any:
+    def ball(cut: float, scene: str) -> Any:
         colours = [[0, _GREY], [cut, _GREY], [cut, CYCLE[4]], [1, CYCLE[4]]]
         return go.Surface(
             x=_short(bx), y=_short(by), z=_short(bz), surfacecolor=_short(height), cmin=0, cmax=90,
             colorscale=colours if cut > 0 else [[0, CYCLE[4]], [1, CYCLE[4]]], showscale=False,
             hoverinfo="skip", contours={axis: {"highlight": False} for axis in "xyz"},
-            lighting={"ambient": 0.95, "diffuse": 0.1, "specular": 0.0},
+            lighting={"ambient": 0.95, "diffuse": 0.1, "specular": 0.0}, scene=scene,
         )  # fmt: skip
 
     lons, lats = np.arange(-180, 181, 180 / H), np.linspace(-90, 90, H + 1)
@@ -68,28 +68,42 @@ def area_figure(H: int = 18, start: int = 1) -> Plot:
         x=_short(flat[:, 0]), y=_short(flat[:, 1]), mode="lines", hoverinfo="skip",
         line={"color": _LINE, "width": 0.7},
     )  # fmt: skip
-    figure = go.Figure(data=[*marked(start), pixels, _net(lons[:-1], lats[1:-1])])
+    nets = [
+        _net(lons[:-1], lats[1:-1], edge[1]).update(scene=scene) for scene in ("scene", "scene2")
+    ]
+    figure = go.Figure(data=[*marked(start), pixels, *nets])
     steps = range(1, H // 2 + 1)
     figure.frames = [
-        go.Frame(data=[rows, {"type": "surface", "colorscale": surface.colorscale}],
-                 name=str(k), traces=[0, 1])
+        go.Frame(data=[rows, *({"type": "surface", "colorscale": cap.colorscale, "scene": cap.scene}
+                               for cap in caps)], name=str(k), traces=[0, 1, 2])
         for k in steps
-        for rows, surface in [marked(k)]
+        for rows, *caps in [marked(k)]
     ]  # fmt: skip
+    title = {
+        "showarrow": False,
+        "xref": "paper",
+        "yref": "paper",
+        "y": 1.0,
+        "xanchor": "center",
+        "yanchor": "bottom",
+    }
     figure.update_layout(
         showlegend=False,
-        scene={**_scene(1.0, (1.24, 0.54, 0.06)), "domain": {"x": [0, 1], "y": [0.47, 1]}},
+        scene={**_scene(0.95, (1.05, 0.42, 1.2)), "domain": {"x": [0, 0.5], "y": [0.52, 1]}},
+        scene2={**_scene(0.95, (1.05, 0.42, -1.2)), "domain": {"x": [0.5, 1], "y": [0.52, 1]}},
+        annotations=[{"text": f"from {where}", "x": x, **title}
+                     for where, x in (("above", 0.25), ("below", 0.75))],
         **degree_axes(),
-    )
+    )  # fmt: skip
     figure.update_xaxes(showgrid=False, fixedrange=True, domain=[0, 1])
-    figure.update_yaxes(showgrid=False, fixedrange=True, domain=[0, 0.45])
-    figure.layout.scene.camera.projection.type = "orthographic"
+    figure.update_yaxes(showgrid=False, fixedrange=True, domain=[0, 0.5])
     slider(figure, [(f"beyond {named(k)}", str(k)) for k in steps], start - 1)
     alt = (
-        f"A panorama of {H} x {2 * H} pixels and the same pixels on a sphere. A slider marks the "
+        f"A panorama of {H} x {2 * H} pixels, and the same pixels on a sphere seen from above and "
+        f"from below. A slider marks the "
         f"rows beyond a latitude, north and south, now {named(start)}"
     )
-    return Plot(figure, alt, height=540)
+    return Plot(figure, alt, height=500)
 
 
 def points_figure(sets: Mapping[str, Any]) -> Picture:
@@ -183,19 +197,24 @@ def convergence(
             k = names.index(name)  # one look per name, in every panel
             size, error = np.asarray(sizes, float), np.asarray(errors, float)
             used += [*size]
-            style = {"marker": "osD^v*"[k % 6], "ls": ("-", "--", ":", "-.")[k % 4], "ms": 6}
+            style: dict[str, Any] = {
+                "marker": "osD^v*"[k % 6],
+                "ls": ("-", "--", ":", "-.")[k % 4],
+                "ms": 6,
+            }
             style["color"] = CYCLE[k % len(CYCLE)]
             if error.max() < 1e-13:
                 below = 10.0 ** np.ceil(np.log10(error.max())) if error.max() > 0 else 0
-                label = f"{name}: {f'below {below:.0e}' if below else '0'}, not drawn"
+                label = f"{name}, not drawn:\n{f'below {below:.0e}' if below else '0'}"
                 axis.plot([], [], label=label, **{**style, "marker": "", "alpha": 0})
-                told.append(label)
+                told.append(label.replace("\n", " "))
                 continue
             size, error = size[error > 0], error[error > 0]
             other = _same(name, curves)
-            label = f"{name} (on {other})" if other else name
+            label = f"{name}, on\n{other}" if other else name
             axis.loglog(size, error, label=label, lw=2, **style)
-            told.append(f"{label} from {error[0]:.1e} at {size[0]:g} to {error[-1]:.1e} at "
+            place = f"{name}, on {other}," if other else name
+            told.append(f"{place} from {error[0]:.1e} at {size[0]:g} to {error[-1]:.1e} at "
                         f"{size[-1]:g}")  # fmt: skip
         _references(axis, slopes)
         marks = sorted(set(used))
@@ -224,20 +243,16 @@ def convergence(
 
 
 def _references(axis: Any, slopes: Sequence[float]) -> None:
-    """Thin lines of given slopes that start together above the first point, named at their ends."""
-    if not slopes:
-        return
+    """Thin lines of given slopes that leave one point at the lower left, named at their ends."""
     (left, right), (low, high) = axis.get_xlim(), axis.get_ylim()
-    start, reach = left * (right / left) ** 0.3, right / left
-    top = high * (high / low) ** 0.12
+    start, far = (left * (right / left) ** place for place in (0.05, 0.3))
+    top = low * (high / low) ** 0.4
     for slope in slopes:
-        far = start * reach**0.62  # ends where the label stands, or at the floor
-        far = min(far, start * (low / top) ** (1 / slope)) if slope < 0 else far
         end = top * (far / start) ** slope
-        axis.plot([start, far], [top, end], color=INK, lw=0.9, ls=(0, (1, 1.5)))
-        axis.annotate(f"slope {slope:g}".replace("-", "\u2212"), (far, end), xytext=(2, 1),
+        axis.plot([start, far], [top, end], color=INK, lw=0.9)
+        axis.annotate(f"slope {slope:g}".replace("-", "\u2212"), (far, end), xytext=(3, -4),
                       textcoords="offset points", color=INK, fontsize=10)  # fmt: skip
-    axis.set_xlim(left, right)
+    axis.set(xlim=(left, right), ylim=(low, high))
 
 
 def _same(name: str, curves: Mapping[str, Curve]) -> str:
@@ -279,11 +294,11 @@ def _short(values: np.ndarray) -> np.ndarray:
     return np.asarray(values, np.float32)  # half the bytes on the page
 
 
-def _net(lons: np.ndarray, lats: np.ndarray) -> Any:
-    """Meridians and parallels (degrees) as one trace of lines on the unit sphere."""
+def _net(lons: np.ndarray, lats: np.ndarray, reach: float) -> Any:
+    """Meridians (up to latitudes +-reach) and parallels, degrees: one trace on the unit sphere."""
     import plotly.graph_objects as go
 
-    turn, rise = np.linspace(-np.pi, np.pi, 73), np.linspace(-np.pi / 2, np.pi / 2, 37)
+    turn, rise = np.linspace(-np.pi, np.pi, 73), np.radians(reach) * np.linspace(-1, 1, 37)
     lines = [lonlat_to_xyz(np.radians(lon), rise).numpy() for lon in lons]
     lines += [lonlat_to_xyz(turn, np.radians(lat)).numpy() for lat in lats]
     gap = np.full((1, 3), np.nan)

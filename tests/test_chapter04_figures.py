@@ -8,7 +8,11 @@ import pytest
 import torch
 
 from sal360 import figures
+from sal360.course import check
+from sal360.course.chapter04 import labelled_room
+from sal360.cubemap import cube_pixel
 from sal360.figures.projections import net_page, panorama_page, view_page
+from sal360.figures.show import CYCLE
 from sal360.projections import erp_to_cube
 from sal360.sphere import lonlat_to_xyz, sample_sphere, slerp
 
@@ -32,7 +36,11 @@ def test_the_comparator_needs_no_network_and_comes_out_the_same():
     assert len(html) < 1_000_000
     steps = plot.figure.layout.sliders[0].steps
     assert len(steps) == len(plot.figure.frames) == 37
-    assert "cube, area × 5.15, shape 1.73 : 1" in plot.alt  # a corner, 3 sqrt 3 and sqrt 3
+    assert "cube: area × 1.00, shape 1.00 : 1" in plot.alt  # it starts on the zenith
+    corner = next(
+        f for f, s in zip(plot.figure.frames, steps, strict=True) if ", latitude 35" in s.label
+    )
+    assert "cube: area × 5.15, shape 1.73 : 1" in corner.data[-1].text[1]  # 3 sqrt 3 and sqrt 3
     told = plot.figure.frames[-1].data[-1].text  # at the seam, behind the viewer
     assert "outside" in told[2] and "area × 1.00" in told[0]
 
@@ -91,3 +99,42 @@ def test_tissot_paths_and_close_ups_read_out_their_data():
     assert "arc, 117 degrees long over the faces LUR" in alt
     step = torch.tensor([[0.0, 1.0], [0.0, 4.0]])
     assert "peak 4, largest step 100.0% of it" in figures.close_ups({"s": step}).panels[0][0]
+    errors = {"e": torch.tensor([[1e-3, -2e-2], [0.0, 1e-4]])}
+    picture = figures.close_ups(errors, camera=(45, 35, 30), low=1e-5)
+    assert "e: up to 2.0e-02, on average 5.3e-03" in picture.panels[0][0]
+    assert picture.panels == figures.close_ups(errors, camera=(45, 35, 30), low=1e-5).panels
+
+
+def test_the_room_is_the_same_twice_and_its_walls_are_where_the_letters_say():
+    room = labelled_room(64)
+    assert room.shape == (1, 3, 64, 128) and torch.equal(room, labelled_room(64))
+    faces = erp_to_cube(room, 32)[0]
+    for face, colour in zip(faces, CYCLE, strict=True):
+        wanted = torch.tensor([int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)])
+        near = (face.flatten(1).T - wanted).abs().amax(-1) < 0.1
+        assert near.float().mean() > 0.3
+    square = faces[:, :, 7:9, 23:25].amin((1, 2, 3))  # upper right, white on every wall
+    assert (square > 0.8).all()
+
+
+def test_a_path_that_clips_a_corner_needs_more_than_thirty_samples():
+    def crossings(count):
+        def sampled(a, b):
+            t = torch.linspace(0, 1, count, dtype=torch.float64)
+            return len(cube_pixel(slerp(a, b, t), 1)[0].unique_consecutive()) - 1
+
+        return check("04.3", sampled)
+
+    assert not any(crossings(count) for count in (20, 30, 31, 40, 60))
+    assert crossings(1001)
+
+
+def test_the_message_for_a_face_says_what_is_left_to_do():
+    def only_sorted(faces):
+        return faces[:, [2, 4, 0, 3, 5, 1]]
+
+    assert "face F is off" in repr(check("04.5", only_sorted))
+    assert "it still has to be mirrored" in repr(check("04.5", only_sorted))
+    assert "do not round" in repr(
+        check("04.4", lambda fov, W: round(math.tan(fov / 2) * W / math.pi))
+    )

@@ -322,8 +322,9 @@ def _number_cuts(axis: Any, page: Page, way: torch.Tensor, colour: str) -> None:
             continue  # neighbours on the net as well
         apart += 1
         for place in ends:
-            axis.text(*place, str(apart), color="white", fontsize=10, ha="center", va="center",
-                      zorder=5, bbox={"boxstyle": "circle,pad=0.2", "fc": colour, "ec": "none"})  # fmt: skip
+            box = {"boxstyle": "circle,pad=0.2", "fc": colour, "ec": "none"}
+            axis.text(*place, str(apart), color="white", fontsize=10, bbox=box, zorder=5,
+                      ha="center", va="center")  # fmt: skip
 
 
 def projection_comparator(
@@ -383,15 +384,15 @@ def projection_comparator(
                            line={"color": colour, "width": width})
             )  # fmt: skip
     letters = go.Scatter(
-        x=[_PLACE[f][0] + 0.12 for f in FACES], y=[2.86 - _PLACE[f][1] for f in FACES],
+        x=[_PLACE[f][0] + 0.36 for f in FACES], y=[2.64 - _PLACE[f][1] for f in FACES],
         text=list(FACES), xaxis="x2", yaxis="y2", mode="text", hoverinfo="skip",
-        textfont={"color": INK, "size": 14},
+        textfont={"color": INK, "size": 12},
     )  # fmt: skip
     figure = go.Figure(data=[*still, letters, *drawn(start)])
     moving = list(range(len(still) + 1, len(still) + 5))
     figure.frames = [go.Frame(data=drawn(k), name=str(k), traces=moving) for k in range(len(stops))]
     steps = [
-        (f"disc at longitude {lon:g}\u00b0, latitude {lat:g}\u00b0", str(k))
+        (f"numbers at the disc's centre, longitude {lon:g}\u00b0, latitude {lat:g}\u00b0", str(k))
         for k, (lon, lat) in enumerate(stops)
     ]
     rows = ((0.735, 0.97), (0.3, 0.66), (0.0, 0.25))
@@ -426,8 +427,7 @@ def _label(page: Page, centre: torch.Tensor, radius_deg: float) -> str:
     if page.kind == "view" and not page.disc(centre, math.radians(radius_deg)):
         return f"{page.name}: outside"
     area, ratio = (f"{v:.2f}" if v < 100 else "\u221e" for v in page.stretch(centre))
-    name = page.name.split(",")[0].split(" (")[0]
-    return f"{name}, at the disc's centre: area \u00d7 {area}, shape {ratio} : 1"
+    return f"{page.name}: area \u00d7 {area}, shape {ratio} : 1"
 
 
 def _told(xyz: Any) -> str:
@@ -546,8 +546,8 @@ def _paper(page: Page) -> tuple[Any, Any]:
         spine.set_visible(page.kind != "net")
     if page.kind == "net":
         for face, (x, y) in _PLACE.items():
-            axis.text(x + 0.06, 2.94 - y, face, color="white", fontsize=11, va="top", bbox=_BOX,
-                      zorder=6)  # fmt: skip
+            axis.text(x + 0.36, 2.64 - y, face, color=INK, fontsize=10, weight="bold",
+                      ha="center", va="center", zorder=6)  # fmt: skip
     return figure, axis
 
 

@@ -23,7 +23,7 @@ def as_float64(value: ArrayLike, name: str, last: int | None = None) -> Tensor:
     Raises:
         TypeError: not numbers. ValueError: NaN or infinite, or a wrong last axis.
     """
-    tensor = _as_tensor(value, name).to(torch.float64)
+    tensor = as_tensor(value, name).to(torch.float64)
     if last is not None and (tensor.ndim == 0 or tensor.shape[-1] != last):
         raise ValueError(f"{name}: shape {tuple(tensor.shape)}, wanted (..., {last})")
     if tensor.numel() and not all(bool(v.isfinite()) for v in tensor.detach().aminmax()):
@@ -41,9 +41,11 @@ def as_directions(xyz: ArrayLike, name: str = "xyz") -> Tensor:
 
 def as_image(image: ArrayLike, name: str = "image") -> Tensor:
     """``(B, C, H, W)`` floating tensor with no empty axis."""
-    tensor = _as_tensor(image, name)
+    tensor = as_tensor(image, name)
     if tensor.ndim != 4 or 0 in tensor.shape:
-        raise ValueError(f"{name}: shape {tuple(tensor.shape)}, wanted (B, C, H, W), none 0")
+        hint = f"; try {name}[None]" if tensor.ndim == 3 else ""
+        shape = tuple(tensor.shape)
+        raise ValueError(f"{name}: shape {shape}, wanted (B, C, H, W), each at least 1{hint}")
     if not tensor.is_floating_point():
         raise TypeError(f"{name}: dtype {tensor.dtype}, wanted floating (divide bytes by 255)")
     return tensor
@@ -58,29 +60,66 @@ def positive_int(value: Any, name: str) -> int:
     return int(value)
 
 
-def in_range(value: Any, name: str, low: float, high: float, unit: str = "") -> float:
-    """``value`` as a float strictly between ``low`` and ``high``."""
-    number = float(value)
-    if not (math.isfinite(number) and low < number < high):
+def in_range(
+    value: Any, name: str, low: float, high: float, unit: str = "", closed: bool = False
+) -> float:
+    """``value`` as a float above ``low`` and below ``high`` (or equal to it, if ``closed``)."""
+    number = as_number(value, name)
+    inside = low < number < high or (closed and number == high)
+    if not (math.isfinite(number) and inside):
+        top = f"at most {high:g}" if closed else f"below {high:g}"
         unit = f" {unit}" if unit else ""
-        raise ValueError(f"{name}: {number:g}, wanted between {low:g} and {high:g}{unit}")
+        hint = " (is it in degrees?)" if unit == " radians" and number > high else ""
+        raise ValueError(f"{name}: {number:g}, wanted above {low:g} and {top}{unit}{hint}")
     return number
+
+
+def as_number(value: Any, name: str) -> float:
+    """``value`` as a float."""
+    try:
+        if isinstance(value, (bool, str, bytes)):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{name}: {value!r}, wanted one number") from error
 
 
 def non_negative(value: Any, name: str) -> float:
     """``value`` as a finite float of at least 0."""
-    number = float(value)
+    number = as_number(value, name)
     if not (math.isfinite(number) and number >= 0):
         raise ValueError(f"{name}: {number:g}, wanted a finite number of at least 0")
     return number
 
 
-def _as_tensor(value: ArrayLike, name: str) -> Tensor:
+def broadcast(**named: Tensor) -> tuple[Tensor, ...]:
+    """Tensors at their common shape, or a line that names them."""
+    try:
+        return tuple(torch.broadcast_tensors(*named.values()))
+    except RuntimeError as error:
+        shapes = " and ".join(str(tuple(t.shape)) for t in named.values())
+        names = ", ".join(named)
+        raise ValueError(f"{names}: shapes {shapes}, wanted shapes that broadcast") from error
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """An array as torch takes it: strides forward, this machine's byte order, writable."""
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        array = array.astype(np.float64)
+    elif not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if any(stride < 0 for stride in array.strides) or not array.flags.writeable:
+        array = array.copy()
+    return array
+
+
+def as_tensor(value: ArrayLike, name: str) -> Tensor:
+    """``value`` as a tensor of real numbers; numpy arrays of any kind of stride are accepted."""
     if isinstance(value, Tensor):
         tensor = value
     else:
         try:
-            tensor = torch.as_tensor(np.asarray(value))
+            tensor = torch.as_tensor(_plain(np.asarray(value)))
         except (TypeError, ValueError, RuntimeError) as error:
             raise TypeError(f"{name}: {type(value).__name__}, wanted numbers") from error
     if tensor.is_complex() or tensor.dtype == torch.bool:

@@ -61,8 +61,8 @@ def cube_pixel(xyz: ArrayLike, S: int) -> tuple[Tensor, Tensor, Tensor]:
     frames = _FRAMES.to(xyz.device)
     depth, face = (xyz @ frames[:, :, 2].T).max(dim=-1)
     on_face = torch.einsum("...w,...wc->...c", xyz, frames[face])
-    half = 0.5 * S / depth
-    return face, on_face[..., 1] * half + (S - 1) / 2, on_face[..., 0] * half + (S - 1) / 2
+    place = on_face[..., :2] / depth[..., None] * (0.5 * S) + (S - 1) / 2
+    return face, place[..., 1], place[..., 0]
 
 
 def cube_table(xyz: ArrayLike, S: int) -> SamplingTable:
@@ -76,7 +76,8 @@ def cube_table(xyz: ArrayLike, S: int) -> SamplingTable:
     Args:
         xyz: ``(..., 3)`` directions. S: texels along an edge.
     Returns:
-        A table of K = 12 into the ``6 * S * S`` texels; most weights are 0.
+        A table of K = 12 into the ``6 * S * S`` texels; most weights are 0. It reads faces laid
+        one below another, ``faces.transpose(1, 2).reshape(B, C, 6 * S, S)``.
     """
     xyz = as_directions(xyz).reshape(-1, 3)
     face, row, col = cube_pixel(xyz, S)

@@ -55,6 +55,9 @@ class Pattern:
         for name, value in (("lat", self.lat), ("lon", self.lon)):
             if value.shape != (rows, K):
                 raise ValueError(f"{name}: shape {tuple(value.shape)}, wanted {(rows, K)}")
+            top = math.pi if name == "lon" else math.pi / 2
+            if not bool((value.abs() <= top + 1e-9).all()):  # NaN fails too
+                raise ValueError(f"{name}: holds values beyond +-{top:.4g}, wanted radians within")
 
     def __repr__(self) -> str:
         return f"<Pattern {self.name} on {self.H} x {self.W}, stride {self.stride}>"
@@ -68,7 +71,7 @@ class Pattern:
         """Where the kernel in one output pixel looks: ``(*shape, 3)`` float64 unit vectors.
 
         Args:
-            row: output row. col: output column, which may lie between pixels.
+            row: output row; -1 is the last one. col: output column, which may lie between pixels.
         """
         centre = ((col * self.stride + 0.5) / self.W - 0.5) * 2 * math.pi
         xyz = lonlat_to_xyz(self.lon[self._row(row)] + centre, self.lat[self._row(row)])
@@ -87,11 +90,16 @@ class Pattern:
     def shifted(self, lon: ArrayLike) -> Pattern:
         """The same kernel looking ``lon`` radians further to the right (one value or one a row)."""
         turn = as_float64(lon, "lon").to(self.lon.device)
+        if turn.ndim > 1 or (turn.ndim == 1 and len(turn) != len(self.lon)):
+            wanted = f"one number or {len(self.lon)}, one a row"
+            raise ValueError(f"lon: shape {tuple(turn.shape)}, wanted {wanted}")
         turn = turn[:, None] if turn.ndim == 1 else turn
         return replace(self, lon=_wrapped(self.lon + turn))
 
     def separation(self, other: Pattern) -> Tensor:
         """Angle between the taps of two patterns of one size and shape: ``(H', K)`` radians."""
+        if not isinstance(other, Pattern):
+            raise TypeError(f"other: {type(other).__name__}, wanted a Pattern")
         mine = (self.H, self.W, self.shape, self.stride)
         theirs = (other.H, other.W, other.shape, other.stride)
         if mine != theirs:
@@ -166,7 +174,9 @@ class Pattern:
                 str(about["name"]), H, W, shape, as_float64(lat, "lat"), as_float64(lon, "lon"),
                 stride,
             )  # fmt: skip
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        except FileNotFoundError:
+            raise
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: not a sal360 pattern ({error})") from error
 
     def _row(self, row: Any) -> int:
@@ -203,10 +213,10 @@ def tangent_pattern(
     """
     H, W, stride = positive_int(H, "H"), positive_int(W, "W"), positive_int(stride, "stride")
     dilation = positive_int(dilation, "dilation")
-    pair = (kernel_size, kernel_size) if isinstance(kernel_size, int) else tuple(kernel_size)
-    if len(pair) != 2 or any(positive_int(k, "kernel_size") % 2 == 0 for k in pair):
+    single = not isinstance(kernel_size, (tuple, list))
+    kh, kw = _as_pair((kernel_size, kernel_size) if single else kernel_size)
+    if kh % 2 == 0 or kw % 2 == 0:
         raise ValueError(f"kernel_size: {kernel_size}, wanted an odd number or two of them")
-    kh, kw = pair
     steps = (kh // 2) * dilation * math.pi / H, (kw // 2) * dilation * 2 * math.pi / W
     if max(steps) >= math.pi / 2:
         raise ValueError(
@@ -238,11 +248,12 @@ def crown_pattern(
         stride: every how many pixels a kernel stands.
     Returns:
         A pattern of shape ``(Kt, Kp)``: tap ``(v, u)`` lies at distance
-        ``radius v / (Kt - 1)``, bearing south for ``u = 0``, then east, north and west.
+        ``radius v / (Kt - 1)``, bearing south for ``u = 0``, then east, north and west. With
+        ``Kt = 1`` there is only the centre.
     """
     H, W, stride = positive_int(H, "H"), positive_int(W, "W"), positive_int(stride, "stride")
-    Kt, Kp = (positive_int(k, "kernel_size") for k in kernel_size)
-    radius = in_range(radius, "radius", 0.0, math.nextafter(math.pi, 4), "radians")
+    Kt, Kp = _as_pair(kernel_size)
+    radius = in_range(radius, "radius", 0.0, math.pi, "radians", closed=True)
     away = (torch.arange(Kt, dtype=torch.float64) * (radius / max(Kt - 1, 1)))[:, None]
     bearing = torch.arange(Kp, dtype=torch.float64) * (2 * math.pi / Kp)
     name = f"crown {Kt} x {Kp}, radius {math.degrees(radius):.3g} degrees"
@@ -262,8 +273,8 @@ def ring_pattern(H: int, W: int, radius: float | None = None, stride: int = 1) -
         stride: every how many pixels a kernel stands.
     """
     H, W, stride = positive_int(H, "H"), positive_int(W, "W"), positive_int(stride, "stride")
-    full = math.nextafter(math.pi, 4)
-    radius = in_range(math.pi / H if radius is None else radius, "radius", 0.0, full, "radians")
+    radius = math.pi / H if radius is None else radius
+    radius = in_range(radius, "radius", 0.0, math.pi, "radians", closed=True)
     # South is 0 and east a quarter turn: the slots, in reading order, name their bearings.
     eighths = torch.tensor([5, 4, 3, 6, 0, 2, 7, 0, 1], dtype=torch.float64)
     away = torch.full((9,), radius, dtype=torch.float64)
@@ -271,6 +282,13 @@ def ring_pattern(H: int, W: int, radius: float | None = None, stride: int = 1) -
     taps = _around(away, eighths * (math.pi / 4))
     name = f"ring, radius {math.degrees(radius):.3g} degrees"
     return _carried(name, H, W, (3, 3), stride, taps)
+
+
+def _as_pair(kernel_size: Any) -> tuple[int, int]:
+    if not isinstance(kernel_size, (tuple, list)) or len(kernel_size) != 2:
+        raise ValueError(f"kernel_size: {kernel_size!r}, wanted two whole numbers")
+    first, second = (positive_int(k, "kernel_size") for k in kernel_size)
+    return first, second
 
 
 def _around(away: Tensor, bearing: Tensor) -> Tensor:

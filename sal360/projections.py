@@ -1,19 +1,30 @@
 """Pictures of a panorama: every projection is a set of directions, looked up in the ERP image.
 
 A cube face, a viewport and a rotated panorama differ only in the directions of their pixels;
-:mod:`sal360.resampling` reads them. What depends on sizes alone is prepared once per size,
-dtype and device and kept (:func:`clear_tables` lets it go). Derived in chapter 04.
+:mod:`sal360.resampling` reads them. For bilinear reads, what depends on sizes alone is prepared
+once per size, dtype and device and kept (:func:`clear_tables` lets it go); nearest and bicubic
+are worked out each time. Derived in chapter 04.
 """
 
 from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from sal360._check import ArrayLike, as_directions, as_float64, as_image, in_range, positive_int
+from sal360._check import (
+    ArrayLike,
+    as_directions,
+    as_float64,
+    as_image,
+    as_number,
+    as_tensor,
+    in_range,
+    positive_int,
+)
 from sal360.cubemap import FACES, cube_directions, cube_pixel, cube_table
 from sal360.resampling import (
     Mode,
@@ -105,7 +116,7 @@ def cube_to_erp(faces: ArrayLike, H: int, W: int | None = None) -> Tensor:
 
 
 def viewport_directions(
-    yaw: float, pitch: float, fov: float, size: tuple[int, int], roll: float = 0.0
+    yaw: ArrayLike, pitch: ArrayLike, fov: float, size: tuple[int, int], roll: ArrayLike = 0.0
 ) -> Tensor:
     """World direction of each pixel centre of a pinhole camera inside the sphere. Chapter 04.
 
@@ -119,9 +130,7 @@ def viewport_directions(
         ValueError: a field of view of 180 degrees or more, an empty size.
     """
     fov = in_range(fov, "fov", 0.0, math.pi, "radians")
-    if len(size) != 2:
-        raise ValueError(f"size: {size!r}, wanted (h, w)")
-    h, w = positive_int(size[0], "size[0]"), positive_int(size[1], "size[1]")
+    h, w = _as_size(size)
     step = 2 * math.tan(fov / 2) / w
     y = (torch.arange(h, dtype=torch.float64) - (h - 1) / 2) * step
     x = (torch.arange(w, dtype=torch.float64) - (w - 1) / 2) * step
@@ -131,18 +140,19 @@ def viewport_directions(
 
 def erp_to_viewport(
     image: ArrayLike,
-    yaw: float,
-    pitch: float,
+    yaw: ArrayLike,
+    pitch: ArrayLike,
     fov: float,
     size: tuple[int, int] = (240, 320),
-    roll: float = 0.0,
+    roll: ArrayLike = 0.0,
     mode: Mode = "bilinear",
 ) -> Tensor:
     """The picture a viewer sees: a gnomonic (perspective) view of a panorama. Chapter 04.
 
     Args:
         image: ``(B, C, H, W)`` panorama.
-        yaw, pitch, roll: direction of the gaze and tilt of the head, radians.
+        yaw, pitch, roll: direction of the gaze and tilt of the head, radians. A tensor that asks
+            for a gradient gets one.
         fov: horizontal field of view, radians, strictly between 0 and pi.
         size: ``(h, w)`` of the view.
         mode: as for :func:`sample_erp`.
@@ -151,11 +161,13 @@ def erp_to_viewport(
     """
     image = as_image(image)
     H, W = image.shape[-2:]
-    if len(size) != 2:
-        raise ValueError(f"size: {size!r}, wanted (h, w)")
-    camera = (float(yaw), float(pitch), float(fov), (size[0], size[1]), float(roll))
-    if mode != "bilinear":
-        return sample_erp(image, viewport_directions(*camera), mode)
+    size = _as_size(size)
+    gaze = [isinstance(v, Tensor) and v.requires_grad for v in (yaw, pitch, roll)]
+    if mode != "bilinear" or any(gaze):
+        return sample_erp(image, viewport_directions(yaw, pitch, fov, size, roll), mode)
+    turned = {"yaw": yaw, "pitch": pitch, "fov": fov, "roll": roll}
+    turn, nod, width, tilt = (as_number(value, name) for name, value in turned.items())
+    camera = (turn, nod, width, size, tilt)
     return _viewport_reader(camera, H, W, computing_dtype(image), image.device)(image)
 
 
@@ -175,7 +187,11 @@ def rotate_erp(image: ArrayLike, R: ArrayLike, mode: Mode = "bilinear") -> Tenso
     R = as_float64(R, "R").to(image.device)
     identity = torch.eye(3, dtype=R.dtype, device=R.device)
     if R.shape != (3, 3) or not torch.allclose(R @ R.T, identity, atol=1e-6) or torch.det(R) < 0:
-        raise ValueError("R: not a rotation, wanted (3, 3), orthogonal, determinant 1")
+        found = f"shape {tuple(R.shape)}"
+        if R.shape == (3, 3):
+            off = float((R @ R.T - identity).abs().max())
+            found = f"determinant {float(torch.det(R)):.3g}, R R^T off by {off:.1g}"
+        raise ValueError(f"R: {found}, wanted a rotation: (3, 3), orthogonal, determinant 1")
     directions = erp_directions(image.shape[-2], image.shape[-1]).to(R.device)
     return sample_erp(image, directions @ R, mode)  # row vectors: d @ R is R.T d
 
@@ -227,10 +243,17 @@ def _on(reader: Reader, device: torch.device) -> Reader:
 
 
 def _as_faces(faces: ArrayLike) -> Tensor:
-    tensor = faces if isinstance(faces, Tensor) else torch.as_tensor(faces)
-    if tensor.ndim != 5 or tensor.shape[1] != 6 or tensor.shape[-1] != tensor.shape[-2]:
-        raise ValueError(f"faces: shape {tuple(tensor.shape)}, wanted (B, 6, C, S, S)")
+    tensor = as_tensor(faces, "faces")
+    square = tensor.ndim == 5 and tensor.shape[1] == 6 and tensor.shape[-1] == tensor.shape[-2]
+    if not square or 0 in tensor.shape:
+        raise ValueError(f"faces: shape {tuple(tensor.shape)}, wanted (B, 6, C, S, S), none 0")
     return as_image(tensor.flatten(0, 1), "faces").unflatten(0, tensor.shape[:2])
+
+
+def _as_size(size: Any) -> tuple[int, int]:
+    if not isinstance(size, (tuple, list)) or len(size) != 2:
+        raise ValueError(f"size: {size!r}, wanted (h, w)")
+    return positive_int(size[0], "size[0]"), positive_int(size[1], "size[1]")
 
 
 def _stacked(faces: Tensor) -> Tensor:

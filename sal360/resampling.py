@@ -7,6 +7,8 @@ every rule here.
 
 Most directions do not meet an edge. A :class:`Reader` gives those to torch's ``grid_sample``,
 which streams, and only the few at the seam and the poles to a table.
+
+NaN and infinite pixels are not looked for: they spread to whatever reads them.
 """
 
 from __future__ import annotations
@@ -106,8 +108,20 @@ def _cubic(place: Tensor) -> list[tuple[Tensor, Tensor]]:
 
 
 def apply_table(image: Tensor, table: SamplingTable) -> Tensor:
-    """Read ``(B, C, H, W)`` by a table of N rows: ``(B, C, N)``, differentiable in the image."""
-    B, C = image.shape[:2]
+    """Read a picture by a table.
+
+    Args:
+        image: ``(B, C, H, W)`` floating, of the size that the table was made for.
+        table: of N rows.
+    Returns:
+        ``(B, C, N)``, differentiable in the image and in the weights.
+    Raises:
+        ValueError: the table names pixels that the image does not have.
+    """
+    image = as_image(image)
+    B, C, H, W = image.shape
+    if table.pixels.numel() and int(table.pixels.max()) >= H * W:
+        raise ValueError(f"table: names pixel {int(table.pixels.max())}, image has {H} x {W}")
     values = image.reshape(B * C, -1).t().contiguous()
     pixels, weights = table.pixels.to(image.device), table.weights.to(image)
     read = F.embedding_bag(pixels, values, mode="sum", per_sample_weights=weights)
@@ -164,7 +178,8 @@ def sample_erp(image: ArrayLike, xyz: ArrayLike, mode: Mode = "bilinear") -> Ten
 
     Args:
         image: ``(B, C, H, W)`` floating; any size.
-        xyz: ``(..., 3)`` directions, shared by the batch.
+        xyz: ``(..., 3)`` directions, shared by the batch. Where they ask for a gradient, bilinear
+            and bicubic reads give it (it jumps at every pixel's centre line).
         mode: ``"bilinear"``, ``"nearest"`` or ``"bicubic"``. Bilinear places are rounded to the
             image's dtype: in float32 by at most ``W / 2**24`` pixels.
     Returns:
@@ -177,7 +192,8 @@ def sample_erp(image: ArrayLike, xyz: ArrayLike, mode: Mode = "bilinear") -> Ten
     shape, (H, W) = directions.shape[:-1], image.shape[-2:]
     if directions.numel() == 0:
         return image.new_zeros(*image.shape[:2], *shape)
-    if mode == "bilinear":
+    wanted = torch.is_grad_enabled() and directions.requires_grad
+    if mode == "bilinear" and not wanted:
         plane = directions if directions.ndim == 3 else directions.reshape(1, -1, 3)
         reader = erp_reader(plane, H, W, computing_dtype(image))
         return reader(image).reshape(*image.shape[:2], *shape)
@@ -216,8 +232,8 @@ def downsample_erp(
 
     Args:
         image: ``(B, C, H0, W0)`` floating.
-        H, W: new size, at most the old one; ``W`` is ``2 H`` unless given. Ratios need not be
-            whole.
+        H, W: new size, at most the old one; ``W`` keeps the image's proportions unless given.
+            Ratios need not be whole.
         filter: ``"area"`` or ``"lanczos"``.
     Returns:
         ``(B, C, H, W)``.
@@ -226,8 +242,8 @@ def downsample_erp(
     """
     image = as_image(image)
     H = positive_int(H, "H")
-    W = 2 * H if W is None else positive_int(W, "W")
     H0, W0 = image.shape[-2:]
+    W = max(1, round(W0 * H / H0)) if W is None else positive_int(W, "W")
     for name, new, old in (("H", H, H0), ("W", W, W0)):
         if new > old:
             raise ValueError(f"{name}: {new}, wanted at most the image's {old}")

@@ -16,14 +16,22 @@ import math
 import torch
 from torch import Tensor
 
-from sal360._check import ArrayLike, as_directions, as_float64, non_negative, positive_int
+from sal360._check import (
+    ArrayLike,
+    as_directions,
+    as_float64,
+    broadcast,
+    non_negative,
+    positive_int,
+)
 
 
 def lonlat_to_xyz(lon: ArrayLike, lat: ArrayLike) -> Tensor:
     """Unit vectors of longitudes and latitudes. Derived in chapter 01.
 
     Args:
-        lon, lat: radians, any shapes that broadcast together.
+        lon, lat: radians, any shapes that broadcast together. A latitude beyond pi/2 goes on
+            over the pole.
     Returns:
         ``(..., 3)`` float64.
     Raises:
@@ -32,7 +40,7 @@ def lonlat_to_xyz(lon: ArrayLike, lat: ArrayLike) -> Tensor:
     >>> lonlat_to_xyz(0.0, 0.0).tolist()   # the centre of the panorama is straight ahead
     [0.0, -0.0, 1.0]
     """
-    lon, lat = torch.broadcast_tensors(as_float64(lon, "lon"), as_float64(lat, "lat"))
+    lon, lat = broadcast(lon=as_float64(lon, "lon"), lat=as_float64(lat, "lat"))
     ring = torch.cos(lat)
     return torch.stack((ring * torch.sin(lon), -torch.sin(lat), ring * torch.cos(lon)), dim=-1)
 
@@ -41,7 +49,8 @@ def xyz_to_lonlat(xyz: ArrayLike) -> tuple[Tensor, Tensor]:
     """Longitude in [-pi, pi] and latitude in [-pi/2, pi/2] of directions of any length.
 
     Latitude is ``atan2(-y, hypot(x, z))``: the textbook ``asin(-y)`` loses half its digits
-    near the poles. At a pole every longitude is right; 0 (or pi) is returned.
+    near the poles. At a pole every longitude is right; 0 (or pi) is returned, and there is no
+    gradient (it is NaN).
 
     Args:
         xyz: ``(..., 3)``, not zero; the length does not matter.
@@ -87,6 +96,20 @@ def erp_pixel(xyz: ArrayLike, H: int, W: int) -> tuple[Tensor, Tensor]:
     return (0.5 - lat / math.pi) * H - 0.5, (lon / (2 * math.pi) + 0.5) * W - 0.5
 
 
+def erp_index(xyz: ArrayLike, H: int, W: int) -> tuple[Tensor, Tensor]:
+    """Row and column of the pixel that a direction falls in: whole numbers inside the image.
+
+    Args:
+        xyz: ``(..., 3)`` directions, the poles and both names of the seam included.
+        H, W: image size in pixels.
+    Returns:
+        ``row, col`` of shape ``(...)``, int64, in [0, H) and [0, W).
+    """
+    row, col = erp_pixel(xyz, H, W)
+    col = torch.remainder(torch.floor(col + 0.5), W)
+    return torch.floor(row + 0.5).clamp(0, H - 1).long(), col.long()
+
+
 def pixel_area(H: int, W: int) -> Tensor:
     """Solid angle of one equirectangular pixel in each row, exact. Derived in chapter 02.
 
@@ -115,8 +138,8 @@ def rotation_matrix(yaw: ArrayLike, pitch: ArrayLike = 0.0, roll: ArrayLike = 0.
     Returns:
         ``(..., 3, 3)`` float64, orthogonal with determinant 1.
     """
-    yaw, pitch, roll = torch.broadcast_tensors(
-        as_float64(yaw, "yaw"), as_float64(pitch, "pitch"), as_float64(roll, "roll")
+    yaw, pitch, roll = broadcast(
+        yaw=as_float64(yaw, "yaw"), pitch=as_float64(pitch, "pitch"), roll=as_float64(roll, "roll")
     )
     (cy, sy), (cp, sp), (cr, sr) = ((torch.cos(a), torch.sin(a)) for a in (yaw, pitch, roll))
     zero, one = torch.zeros_like(yaw), torch.ones_like(yaw)
@@ -141,7 +164,7 @@ def angle_between(a: ArrayLike, b: ArrayLike) -> Tensor:
     Returns:
         ``(...)`` float64 in [0, pi].
     """
-    a, b = torch.broadcast_tensors(as_directions(a, "a"), as_directions(b, "b"))
+    a, b = broadcast(a=as_directions(a, "a"), b=as_directions(b, "b"))
     cross = torch.linalg.vector_norm(torch.linalg.cross(a, b), dim=-1)
     return torch.atan2(cross, (a * b).sum(-1))
 
@@ -158,7 +181,7 @@ def bearing(a: ArrayLike, b: ArrayLike) -> Tensor:
     Returns:
         ``(...)`` float64 in [-pi, pi]; 0 where ``b`` is ``a`` or lies opposite.
     """
-    a, b = as_directions(a, "a"), as_directions(b, "b")
+    a, b = broadcast(a=as_directions(a, "a"), b=as_directions(b, "b"))
     seen = (rotation_matrix(*xyz_to_lonlat(a)).transpose(-1, -2) @ b[..., None])[..., 0]
     x, y, z = seen.unbind(-1)
     here = torch.hypot(x, y) < 1e-15 * z.abs()
@@ -177,9 +200,8 @@ def slerp(a: ArrayLike, b: ArrayLike, t: ArrayLike) -> Tensor:
     Raises:
         ValueError: ``b`` lies opposite to ``a``: every great circle through ``a`` leads there.
     """
-    a, b = _unit(as_directions(a, "a")), _unit(as_directions(b, "b"))
-    t = as_float64(t, "t").to(a.device)
-    angle = angle_between(a, b)
+    a, b = broadcast(a=_unit(as_directions(a, "a")), b=_unit(as_directions(b, "b")))
+    t, angle = broadcast(t=as_float64(t, "t").to(a.device), b=angle_between(a, b))
     if bool((angle > math.pi - 1e-9).any()):
         raise ValueError("b: opposite to a, wanted directions with one shortest arc between them")
     side = b - (a * b).sum(-1, keepdim=True) * a  # the part of b across a
@@ -194,7 +216,8 @@ def geodesic_circle(centre: ArrayLike, radius: ArrayLike, n: int = 96) -> Tensor
 
     Args:
         centre: ``(..., 3)`` direction.
-        radius: radians, shape that broadcasts with ``centre.shape[:-1]``; pi/2 is a great circle.
+        radius: radians in [0, pi], shape that broadcasts with ``centre.shape[:-1]``; pi/2 is a
+            great circle.
         n: points, evenly spaced, the first due north of the centre (of a pole: at longitude 0
             seen from the north one, pi seen from the south one), then on to the east.
     Returns:
@@ -202,6 +225,10 @@ def geodesic_circle(centre: ArrayLike, radius: ArrayLike, n: int = 96) -> Tensor
     """
     centre = _unit(as_directions(centre, "centre"))
     radius = as_float64(radius, "radius").to(centre.device)
+    if radius.numel() and not 0 <= radius.min() <= radius.max() <= math.pi + 1e-12:
+        low, high = radius.min(), radius.max()
+        raise ValueError(f"radius: from {low:g} to {high:g}, wanted 0 to pi radians")
+    radius, _ = broadcast(radius=radius, centre=centre[..., 0])
     n = positive_int(n, "n")
     frame = rotation_matrix(*xyz_to_lonlat(centre))
     bearing = torch.arange(n, dtype=torch.float64, device=centre.device) * (2 * math.pi / n)
@@ -228,7 +255,11 @@ def great_circle(a: ArrayLike, b: ArrayLike, n: int = 96) -> Tensor:
     Raises:
         ValueError: ``a`` and ``b`` on one line, through which many great circles pass.
     """
-    a, b = _unit(as_directions(a, "a")), _unit(as_directions(b, "b"))
+    a, b = as_directions(a, "a"), as_directions(b, "b")
+    for name, end in (("a", a), ("b", b)):
+        if end.shape != (3,):
+            raise ValueError(f"{name}: shape {tuple(end.shape)}, wanted (3,)")
+    a, b = _unit(a), _unit(b)
     side = b - (a * b).sum() * a
     if float(torch.linalg.vector_norm(side)) < 1e-12:
         raise ValueError("b: on one line with a, wanted two directions that span a plane")
@@ -266,7 +297,7 @@ def sample_sphere(n: int, generator: torch.Generator | None = None) -> Tensor:
         ``(n, 3)`` float64 unit vectors, on the generator's device.
     """
     n = positive_int(n, "n")
-    device = generator.device if generator is not None else torch.device("cpu")
+    device = _device(generator, torch.device("cpu"))
     u = torch.rand(2, n, dtype=torch.float64, generator=generator, device=device)
     up, lon = 2 * u[0] - 1, (2 * u[1] - 1) * math.pi
     ring = torch.sqrt((1 - up) * (1 + up))
@@ -295,7 +326,7 @@ def sample_von_mises_fisher(
     if mean.shape != (3,):
         raise ValueError(f"mean: shape {tuple(mean.shape)}, wanted (3,)")
     n = positive_int(n, "n")
-    device = generator.device if generator is not None else mean.device
+    device = _device(generator, mean.device)
     u = torch.rand(2, n, dtype=torch.float64, generator=generator, device=device)
     # 1 - cos(distance): its distribution is a truncated exponential on [0, 2].
     drop = 2 * u[0] if kappa == 0 else -torch.log1p(u[0] * math.expm1(-2 * kappa)) / kappa
@@ -314,15 +345,26 @@ def von_mises_fisher(xyz: ArrayLike, mean: ArrayLike, kappa: float) -> Tensor:
     Args:
         xyz: ``(..., 3)`` directions. mean: ``(3,)`` direction. kappa: concentration, at least 0.
     Returns:
-        ``(...)`` float64; its integral over the sphere is 1.
+        ``(...)`` float64; its integral over the sphere is 1. Read at pixel centres it is only
+        as good as the pixels are small: the scatter ``1 / sqrt(kappa)`` should span a few.
     """
     kappa = non_negative(kappa, "kappa")
     xyz, mean = _unit(as_directions(xyz)), _unit(as_directions(mean, "mean"))
+    if mean.shape != (3,):
+        raise ValueError(f"mean: shape {tuple(mean.shape)}, wanted (3,)")
     if kappa == 0:
         return torch.full(xyz.shape[:-1], 1 / (4 * math.pi), dtype=xyz.dtype, device=xyz.device)
     scale = kappa / (-2 * math.pi * math.expm1(-2 * kappa))
     # cos d - 1 = -|x - m|^2 / 2 keeps its digits where the density is concentrated.
     return scale * torch.exp(-kappa * 0.5 * ((xyz - mean.to(xyz.device)) ** 2).sum(-1))
+
+
+def _device(generator: torch.Generator | None, fallback: torch.device) -> torch.device:
+    if generator is None:
+        return fallback
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator: {type(generator).__name__}, wanted a torch.Generator")
+    return generator.device
 
 
 def _unit(xyz: Tensor) -> Tensor:

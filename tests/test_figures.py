@@ -168,3 +168,37 @@ def test_row_curves_name_their_range():
 def _attributes(html):
     """What a page would load: plotly's own texts name addresses that nothing asks."""
     return " ".join(re.findall(r'(?:src|href)="[^"]*"', html))
+
+
+def test_figures_are_saved_from_a_script(tmp_path):
+    picture = figures.views({"a": np.zeros((4, 4, 3)), "b": np.ones((4, 4, 3))})
+    files = picture.save(tmp_path / "two.png")
+    assert [f.name for f in files] == ["two-1.png", "two-2.png"]
+    assert all(f.read_bytes().startswith(b"\x89PNG") for f in files) and picture.alt
+    plot = figures.footprint(patterns.ring_pattern(8, 16), steps=3)
+    page = plot.save(tmp_path / "ring.html").read_text("utf-8")
+    assert "Plotly.newPlot" in page
+    assert not re.search(r"<(script|link)[^>]+(src|href)=", page), "asks the network"
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda: figures.panorama(np.full((4, 8, 3), 255.0)), "image"),
+        (lambda: figures.panorama(np.full((4, 8, 3), np.nan)), "image"),
+        (lambda: figures.panorama(np.zeros((2, 4, 8, 3))), "image"),
+        (lambda: figures.cube_net(torch.zeros(2, 6, 3, 4, 4)), "faces"),
+        (lambda: figures.cube_net(torch.full((6, 3, 4, 4), 200.0)), "faces"),
+        (lambda: figures.error_maps({"a": np.full((4, 8), np.nan)}), "errors"),
+        (lambda: figures.footprint({}), "patterns"),
+        (
+            lambda: figures.footprint(
+                {"a": patterns.ring_pattern(8, 16), "b": patterns.ring_pattern(4, 8)}
+            ),
+            "patterns",
+        ),
+    ],
+)
+def test_pictures_that_would_be_blank_or_wrong_are_refused(call, named):
+    with pytest.raises(ValueError, match=f"^{named}: "):
+        call()

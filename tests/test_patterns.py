@@ -79,6 +79,8 @@ def test_files_of_another_kind_are_refused_with_their_path(tmp_path):
     for path in (broken, other):
         with pytest.raises(ValueError, match=f"{path.name}: not a sal360 pattern"):
             patterns.Pattern.load(path)
+    with pytest.raises(ValueError, match="not a sal360 pattern"):
+        patterns.Pattern.load(tmp_path)
     with pytest.raises(FileNotFoundError):
         patterns.Pattern.load(tmp_path / "none")
 
@@ -194,6 +196,21 @@ def test_a_ring_has_eight_equal_distances_in_the_slots_of_a_kernel():
         (lambda: patterns.ring_pattern(8, 16).shifted(math.nan), "lon"),
         (lambda: patterns.ring_pattern(8, 16).separation(patterns.ring_pattern(8, 8)), "other"),
         (lambda: patterns.Pattern("x", 2, 2, (1, 2), torch.zeros(2, 2), torch.zeros(2, 3)), "lon"),
+        (
+            lambda: patterns.Pattern(
+                "x", 1, 2, (1,), torch.full((1, 1), math.nan), torch.zeros(1, 1)
+            ),
+            "lat",
+        ),
+        (
+            lambda: patterns.Pattern("x", 1, 2, (1,), torch.zeros(1, 1), torch.full((1, 1), 9.0)),
+            "lon",
+        ),
+        (lambda: patterns.tangent_pattern(8, 16, 3.0), "kernel_size"),
+        (lambda: patterns.crown_pattern(8, 16, 3, 0.1), "kernel_size"),
+        (lambda: patterns.ring_pattern(8, 16, "big"), "radius"),
+        (lambda: patterns.ring_pattern(8, 16).separation(None), "other"),
+        (lambda: patterns.ring_pattern(8, 16).shifted(torch.zeros(7)), "lon"),
         (lambda: upstream.ring_table(1, 4), "H"),
         (lambda: upstream.ring_table(4, 4, "H1"), "lattice"),
         (lambda: upstream.crown_grid(16, 32, 0.0), "radius"),

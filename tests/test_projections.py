@@ -157,3 +157,53 @@ def test_the_labelled_panorama_is_where_it_says(real):
 def test_bad_input_names_the_argument(call, named):
     with pytest.raises((ValueError, TypeError), match=f"^{named}: "):
         call()
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_directions_get_a_gradient_where_they_ask_for_one(mode):
+    image = torch.rand(1, 2, 9, 16, dtype=torch.float64)
+    d = torch.nn.functional.normalize(torch.randn(6, 3, dtype=torch.float64), dim=-1)
+    assert torch.autograd.gradcheck(
+        lambda v: projections.sample_erp(image, v, mode), (d.requires_grad_(),), eps=1e-7
+    )
+    plain = projections.sample_erp(image, d.detach(), mode)
+    assert torch.allclose(plain, projections.sample_erp(image, d, mode), atol=1e-12)
+
+
+def test_a_camera_can_be_learned():
+    image = picture(64, 128, torch.float64)
+    wanted = projections.erp_to_viewport(image, 0.5, 0.2, 1.2, (9, 12))
+    gaze = torch.tensor([0.4, 0.1], dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.Adam([gaze], lr=0.02)
+    for _ in range(80):
+        view = projections.erp_to_viewport(image, gaze[0], gaze[1], 1.2, (9, 12))
+        loss = (view - wanted).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert (gaze - torch.tensor([0.5, 0.2])).abs().max() < 0.01
+
+
+def test_the_kept_view_does_not_let_bad_input_pass():
+    image = torch.rand(1, 1, 4, 8)
+    projections.erp_to_viewport(image, 0, 0, 1.0, (4, 4))
+    with pytest.raises(TypeError, match=r"^size\[0\]: "):
+        projections.erp_to_viewport(image, 0, 0, 1.0, (4.0, 4.0))
+    with pytest.raises(TypeError, match="^fov: True"):
+        projections.erp_to_viewport(image, 0, 0, True, (4, 4))
+    with pytest.raises(ValueError, match=r"is it in degrees\?"):
+        projections.erp_to_viewport(image, 0, 0, 90, (4, 4))
+    with pytest.raises(ValueError, match=r"^R: shape \(4, 4\)"):
+        projections.rotate_erp(image, torch.eye(4))
+
+
+def test_a_mirrored_numpy_image_is_read():
+    array = torch.rand(1, 3, 6, 12).numpy()
+    got = projections.erp_to_cube(array[:, ::-1], 4)
+    assert torch.equal(got, projections.erp_to_cube(array[:, ::-1].copy(), 4))
+
+
+def test_a_table_of_another_size_is_refused():
+    table = projections.erp_table(torch.randn(20, 3), 32, 64)
+    with pytest.raises(ValueError, match="^table: "):
+        projections.apply_table(torch.rand(1, 1, 4, 8), table)

@@ -164,6 +164,11 @@ def test_the_same_size_is_the_same_picture():
     assert torch.allclose(projections.downsample_erp(image, 9, 14, "lanczos"), image, atol=1e-9)
 
 
+def test_the_width_keeps_the_proportions():
+    assert projections.downsample_erp(torch.rand(1, 1, 64, 100), 32).shape[-2:] == (32, 50)
+    assert projections.downsample_erp(torch.rand(1, 1, 64, 3), 8).shape[-2:] == (8, 1)
+
+
 @pytest.mark.parametrize(
     ("call", "named"),
     [

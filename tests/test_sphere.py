@@ -256,3 +256,48 @@ def test_von_mises_fisher_samples_follow_its_density(kappa):
 def test_bad_input_to_arcs_and_samples_names_the_argument(call, named):
     with pytest.raises((ValueError, TypeError), match=f"^{named}: "):
         call()
+
+
+@given(sizes, st.integers(0, 100))
+def test_every_direction_has_a_pixel(size, seed):
+    H, W = size
+    poles_and_seam = torch.tensor([[0.0, 1, 0], [0, -1, 0], [0.0, 0, -1], [-0.0, 0, -1]]).double()
+    d = torch.cat((unit(seed, 20), poles_and_seam))
+    row, col = sphere.erp_index(d, H, W)
+    assert row.dtype == col.dtype == torch.int64
+    assert row.min() >= 0 and row.max() < H and col.min() >= 0 and col.max() < W
+    real_row, real_col = sphere.erp_pixel(d, H, W)
+    assert (row - real_row).abs().max() <= 0.5 + 1e-9
+    off = torch.remainder(col - real_col + W / 2, W) - W / 2
+    assert off.abs().max() <= 0.5 + 1e-9
+
+
+def test_numpy_comes_in_any_layout():
+    wanted = sphere.lonlat_to_xyz([0.3, 0.2, 0.1], 0.0)
+    for array in (
+        np.array([0.1, 0.2, 0.3])[::-1],
+        np.array([0.3, 0.2, 0.1], ">f8"),
+        np.array([0.3, 0.2, 0.1], np.longdouble),
+        np.broadcast_to(np.array([0.3, 0.2, 0.1]), (2, 3))[0],
+    ):
+        assert torch.allclose(sphere.lonlat_to_xyz(array, 0.0), wanted, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda: sphere.angle_between(torch.rand(7, 3), torch.rand(5, 3)), "a, b"),
+        (lambda: sphere.slerp(torch.rand(2, 3), [0, 1, 0], torch.rand(3)), "t, b"),
+        (lambda: sphere.lonlat_to_xyz(torch.rand(2), torch.rand(3)), "lon, lat"),
+        (lambda: sphere.rotation_matrix(torch.rand(2), torch.rand(3)), "yaw, pitch, roll"),
+        (lambda: sphere.geodesic_circle([1, 0, 0], -0.1), "radius"),
+        (lambda: sphere.geodesic_circle([1, 0, 0], 4.0), "radius"),
+        (lambda: sphere.great_circle(torch.rand(2, 3), [1, 0, 0]), "a"),
+        (lambda: sphere.sample_sphere(3, np.random.default_rng(0)), "generator"),
+        (lambda: sphere.von_mises_fisher([0, 0, 1], [0, 0, 1], "5"), "kappa"),
+        (lambda: sphere.von_mises_fisher([0, 0, 1], [[0, 0, 1]], 5), "mean"),
+    ],
+)
+def test_shapes_and_kinds_that_do_not_fit_are_named(call, named):
+    with pytest.raises((ValueError, TypeError), match=f"^{named}: "):
+        call()

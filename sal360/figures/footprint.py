@@ -27,6 +27,11 @@ def footprint(patterns: Pattern | dict[str, Pattern], steps: int = 13, height: i
     import plotly.graph_objects as go
 
     named = patterns if isinstance(patterns, dict) else {patterns.name: patterns}
+    sizes = {(p.H, p.W, p.stride) for p in named.values()}
+    if len(sizes) != 1:
+        raise ValueError(f"patterns: (H, W, stride) {sorted(sizes)}, wanted one for all")
+    if steps < 2:
+        raise ValueError(f"steps: {steps}, wanted at least 2")
     first = next(iter(named.values()))
     rows = np.unique(np.linspace(0, first.lat.shape[0] - 1, steps).round().astype(int))
     middle = (first.W // 2) // first.stride

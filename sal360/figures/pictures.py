@@ -106,7 +106,14 @@ def _cpu(value: Any) -> Any:
 def _rgb(image: Any) -> np.ndarray:
     """Anything picture-like to ``(H, W, 3)`` in what ``imshow`` takes."""
     value = torch.as_tensor(_cpu(image))
-    value = value[0] if value.ndim == 4 else value
-    if value.shape[0] == 3 and value.shape[-1] != 3:
+    value = value[0] if value.ndim == 4 and len(value) == 1 else value
+    if value.ndim == 3 and value.shape[0] == 3 and value.shape[-1] != 3:
         value = value.permute(1, 2, 0)
-    return np.asarray(value.clamp(0, 1) if value.is_floating_point() else value)
+    if value.ndim != 3 or value.shape[-1] not in (3, 4):
+        raise ValueError(f"image: shape {tuple(value.shape)}, wanted (H, W, 3) or (3, H, W)")
+    if not value.is_floating_point():
+        return np.asarray(value)
+    low, high = (float(v) for v in value.aminmax())
+    if not (np.isfinite(low) and np.isfinite(high) and high < 2):  # 2: an overshoot is clipped
+        raise ValueError(f"image: values {low:g} to {high:g}, wanted [0, 1], or uint8")
+    return np.asarray(value.clamp(0, 1))

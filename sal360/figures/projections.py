@@ -144,14 +144,19 @@ def cube_net(faces: Any, title: str = "", names: str = FACES) -> Picture:
     """Six faces as one net, each upright as stored, with their letters.
 
     Args:
-        faces: ``(6, C, S, S)`` or ``(1, 6, C, S, S)``, C = 3 in [0, 1], or 1 (viridis from its
-            smallest to its largest value).
+        faces: ``(6, C, S, S)`` or ``(1, 6, C, S, S)``, C = 3 in [0, 1] or uint8, or C = 1
+            (viridis from its smallest to its largest value).
         title: of the picture. names: letters written into the faces.
     """
     from matplotlib import colormaps, pyplot
 
-    value = torch.as_tensor(faces).detach().cpu().to(torch.float64)
-    value = value[0] if value.ndim == 5 else value
+    value = torch.as_tensor(faces).detach().cpu()
+    value = value[0] if value.ndim == 5 and len(value) == 1 else value
+    if value.ndim != 4 or len(value) != 6 or value.shape[1] not in (1, 3):
+        raise ValueError(f"faces: shape {tuple(value.shape)}, wanted (6, 1 or 3, S, S)")
+    value = value.double() / (1 if value.is_floating_point() else 255)
+    if value.shape[1] == 3 and not float(value.max()) < 2:
+        raise ValueError(f"faces: values up to {float(value.max()):g}, wanted [0, 1], or uint8")
     S = value.shape[-1]
     net = np.zeros((3 * S, 4 * S, 4))
     low, high = float(value.min()), float(value.max())

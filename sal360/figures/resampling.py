@@ -37,12 +37,14 @@ def error_maps(
         signed: colours show the sign, linear and symmetric; else the size, logarithmic.
         lats: latitudes (degrees) of the lower and upper edge, where only a strip is given.
     Raises:
-        ValueError: nothing is off, so there is no scale.
+        ValueError: nothing is off, so there is no scale; or maps that are not finite.
     """
     from matplotlib import pyplot
     from matplotlib.colors import LogNorm, Normalize
 
     arrays = {name: np.asarray(_cpu(e), dtype=float) for name, e in errors.items()}
+    if not arrays or not all(np.isfinite(e).all() for e in arrays.values()):
+        raise ValueError("errors: none, or with NaN or infinite values, wanted finite maps")
     worst = max(float(np.abs(e).max()) for e in arrays.values())
     top = high or worst
     if not top > 0:

@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import os
+from pathlib import Path
 from typing import Any
 
 INK = "#757b85"
@@ -37,6 +38,26 @@ class Picture:
             pyplot.close(figure)
             self.panels.append((alt, buffer.getvalue()))
 
+    @property
+    def alt(self) -> str:
+        """What the panels show, in words."""
+        return "; ".join(alt for alt, _ in self.panels)
+
+    def save(self, path: str | Path) -> list[Path]:
+        """Write the panels as PNG files: ``name.png``, or ``name-1.png`` and so on.
+
+        Returns:
+            The files written.
+        """
+        stem = Path(path).with_suffix("")
+        many = len(self.panels) > 1
+        written = []
+        for k, (_, png) in enumerate(self.panels, 1):
+            target = stem.with_name(f"{stem.name}-{k}.png" if many else f"{stem.name}.png")
+            target.write_bytes(png)
+            written.append(target)
+        return written
+
     def _repr_html_(self) -> str:
         images = "".join(
             f'<img alt="{html.escape(alt, quote=True)}" '
@@ -49,7 +70,7 @@ class Picture:
         return f'<figure class="sal360" style="{style}">{images}</figure>'
 
     def __repr__(self) -> str:
-        return "<Picture: " + "; ".join(alt for alt, _ in self.panels) + ">"
+        return f"<Picture: {self.alt}>"
 
 
 class Plot:
@@ -95,6 +116,14 @@ class Plot:
         )
         label = html.escape(self.alt, quote=True)
         return f'<figure class="sal360" role="img" aria-label="{label}">{body}</figure>'
+
+    def save(self, path: str | Path) -> Path:
+        """Write one HTML page that holds the plot and plotly's script, and asks no network."""
+        title = html.escape(self.alt)
+        script = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        body = self.figure.to_html(full_html=False, include_plotlyjs=True, include_mathjax=False)
+        Path(path).write_text(f"<!doctype html>{script}<title>{title}</title>{body}", "utf-8")
+        return Path(path)
 
     def __repr__(self) -> str:
         return f"<Plot: {self.alt}>"

@@ -91,8 +91,8 @@ def sphere_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride:
     """SST-Sal's spherical convolution with its half-pixel shift and its zero edges.
 
     A constant image of ones and an averaging kernel give .25 in the top left corner and .5
-    along the top and left edges. For a convolution without these faults use
-    :mod:`sal360.nn` (chapter 07).
+    along the top and left edges. A pattern without these faults is
+    :func:`sal360.patterns.tangent_pattern` (chapter 05).
 
     Args:
         x: ``(B, I, H, W)`` floating. weight: ``(O, I, 3, 3)``, row 0 looks up. bias: ``(O,)``.

@@ -54,7 +54,7 @@ def crown_grid(H: int, W: int, radius: float, repaired: bool = False) -> list[Cr
         ValueError: a radius under which some row's kernel is empty (about two rows).
     """
     H, W = positive_int(H, "H"), positive_int(W, "W")
-    radius = in_range(radius, "radius", 0.0, math.nextafter(math.pi, 4), "radians")
+    radius = in_range(radius, "radius", 0.0, math.pi, "radians", closed=True)
     return [_crown_row(t, H, W, radius, repaired) for t in range(H)]
 
 

@@ -54,9 +54,7 @@ def _measured_on(record: dict[str, Any]) -> str:
 
 
 def _times(times: dict[str, Any], base: str) -> str:
-    rows = [
-        [name, f"{1000 * t['median_s']:.1f}", f"{t['ratio']:.2f}"] for name, t in times.items()
-    ]
+    rows = [[name, f"{1000 * t['median_s']:.1f}", f"{t['ratio']:.2f}"] for name, t in times.items()]
     return _table(["", "ms", f"ratio to {base}"], rows)
 
 

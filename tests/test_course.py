@@ -108,11 +108,11 @@ WRONG = {
     "04.5": (lambda faces: faces, "in the place of F stands B"),
     "05.1": (
         lambda k, d, H, W: (k // 2) * d * 180 / H * math.sqrt(2),
-        "k 9, dilation 4",
+        "k 3, dilation 4",
     ),
     "05.2": (lambda lat, r, Kt, Kp: np.zeros((Kt, Kp, 3)), "lengths from 0.000"),
     "05.3": (lambda r, c, H, W: [(r, c)] * 8, "S: (4, 8) is 22.50 degrees"),
-    "05.4": (lambda rows, W, r: [7, 18, 41], "missed [50, 56, 61, 73, 78, 79]"),
+    "05.4": (lambda c, t, r: math.pi if c > 2 or c < 0.5 else 0.0, "wanted 0.3"),
     "05.5": (lambda H, W: patterns.tangent_pattern(H, W, 3, 2), "turned in longitude"),
     "03.1": (
         lambda i, j, steps, H, W: ((i - steps) % H, j),

@@ -14,18 +14,18 @@ from sal360.course.checking import Case, ask, exercise
 from sal360.patterns import Pattern, tangent_pattern
 from sal360.sphere import (
     angle_between,
+    bearing,
     erp_directions,
     geodesic_circle,
     lonlat_to_xyz,
     rotation_matrix,
 )
-from sal360.upstream import CrownRow, crown_grid
 
 
 @exercise("05.1")
 def reach(answer: Callable[..., Any]) -> Iterator[Case]:
     """``(k, d, H, W) -> degrees`` of a tangent kernel's corner."""
-    for k, d, H, W in ((9, 4, 64, 128), (1, 1, 8, 16), (3, 1, 64, 128), (5, 3, 64, 128),
+    for k, d, H, W in ((1, 1, 8, 16), (3, 4, 64, 128), (3, 1, 64, 128), (5, 3, 64, 128),
                        (3, 1, 240, 320), (7, 2, 64, 64)):  # fmt: skip
         got = float(ask(answer, k, d, H, W))
         pattern = tangent_pattern(H, W, k, d)
@@ -38,6 +38,14 @@ def reach(answer: Callable[..., Any]) -> Iterator[Case]:
             abs(got - wanted) < 1e-4,
             f"k {k}, dilation {d}, {H} x {W}: you gave {got:.4f}, wanted {wanted:.4f}{hint}",
         )
+
+
+def _compass(lat: float, tap: torch.Tensor) -> str:
+    if not float(tap.norm()) > 0:
+        return "nowhere"
+    turn = math.degrees(bearing(lonlat_to_xyz(0.0, lat), tap)) % 360
+    names = ("north", "north-east", "east", "south-east", "south", "south-west", "west")
+    return (*names, "north-west")[round(turn / 45) % 8]
 
 
 @exercise("05.2")
@@ -64,8 +72,8 @@ def crown(answer: Callable[..., Any]) -> Iterator[Case]:
         yield Case(
             "circle v lies radius v / (Kt - 1) from the centre",
             bool(torch.allclose(away, wanted, atol=1e-6)),
-            f"{where}: tap ({v}, {u}) is {math.degrees(away[v, u]):.2f} degrees away, "
-            f"wanted {math.degrees(wanted[v, u]):.2f}",
+            f"{where}: tap ({v}, {u}) is {math.degrees(away[v, u]):.2f} degrees from longitude 0, "
+            f"latitude {lat_deg}, wanted {math.degrees(wanted[v, u]):.2f}",
         )
         east, north = lonlat_to_xyz(math.pi / 2, 0.0), lonlat_to_xyz(0.0, lat + math.pi / 2)
         wanted_south = -torch.sign((taps[1] @ north)[0]) > 0
@@ -73,7 +81,7 @@ def crown(answer: Callable[..., Any]) -> Iterator[Case]:
         yield Case(
             "u = 0 is south",
             bool(wanted_south and abs(float(taps[1, 0] @ east)) < 1e-6),
-            f"{where}: tap (1, 0) is not due south of the centre",
+            f"{where}: tap (1, 0) is {_compass(lat, taps[1, 0])} of the centre (y points down)",
         )
         yield Case(
             "then east",
@@ -120,35 +128,45 @@ def ring(answer: Callable[..., Any]) -> Iterator[Case]:
                 )
 
 
-def _tampered(H: int, W: int, radius: float, widened: tuple[int, ...]) -> list[CrownRow]:
-    """Repaired grids in which some rows were made as wide as the panorama on purpose."""
-    rows = crown_grid(H, W, radius, repaired=True)
-    for t in widened:
-        rows[t] = CrownRow(rows[t].start, torch.zeros(2, W, 2), 1.0)
-    return rows
-
-
 @exercise("05.4")
-def rows_that_go_wrong(answer: Callable[..., Any]) -> Iterator[Case]:
-    """``(rows, W, radius) -> numbers`` of those without a pole that are a panorama wide."""
-    for H, part, widened in (
-        (128, 32, None), (64, 16, ()), (64, 16, (5, 30, 59)), (128, 16, None), (32, 4, (9, 23)),
-        (16, 1, ()),
+def half_width(answer: Callable[..., Any]) -> Iterator[Case]:
+    """``(centre, theta, radius) -> radians`` of longitude inside the crown."""
+
+    def where(centre: float, theta: float, radius: float) -> str:
+        c, t, r = (math.degrees(v) for v in (centre, theta, radius))
+        return f"centre {c:.2f}, line {t:.2f}, radius {r:.2f} degrees"
+
+    half = math.pi / 2
+    for centre, theta, radius in (
+        (half, half, 0.3), (half, half + 0.2, 0.3), (half, half + 0.4, 0.3), (1.0, 0.9, 0.25),
+        (0.2, 0.1, 0.5), (0.2, 0.5, 0.5), (math.pi - 0.2, math.pi - 0.1, 0.5), (0.0, 0.3, 0.5),
+        (0.0, 0.6, 0.5), (0.2, 0.0, 0.5), (math.pi, math.pi - 0.2, 0.5), (half, 1.2, math.pi),
     ):  # fmt: skip
-        W, radius = 2 * H, math.pi / part
-        first, last = math.ceil(H / part + 1e-9), math.floor(H - H / part - 1e-9)
-        if widened is None:
-            rows, what = crown_grid(H, W, radius), "as published"
+        got = float(ask(answer, centre, theta, radius))
+        if abs(theta - centre) >= radius:
+            kind, wanted = "nothing outside the crown", 0.0
+        elif min(theta + centre, 2 * math.pi - theta - centre) <= radius:
+            kind, wanted = "the whole circle where it lies inside", math.pi
         else:
-            rows, what = _tampered(H, W, radius, widened), f"rows {widened} widened"
-        wanted = [t for t in range(first, last + 1) if rows[t].grid.shape[1] == W]
-        got = sorted(int(t) for t in ask(answer, rows, W, radius))
-        missed, extra = sorted({*wanted} - {*got}), sorted({*got} - {*wanted})
+            kind = "the longitude at which the line leaves the crown"
+            far = math.cos(radius) - math.cos(centre) * math.cos(theta)
+            wanted = math.acos(far / (math.sin(centre) * math.sin(theta)))
         yield Case(
-            "exactly the rows that blow up",
-            got == wanted,
-            f"{H} x {W}, pi/{part}, {what}: missed {missed}, and {extra} are innocent",
+            kind,
+            abs(got - wanted) < 1e-6,
+            f"{where(centre, theta, radius)}: you gave {got:.4f}, wanted {wanted:.4f}",
         )
+    for H, part in ((128, 32), (128, 16), (240, 60), (256, 64)):
+        radius = math.pi / part
+        for t in range(H // part + 1, H - H // part):
+            for centre in (t / (H / math.pi), t * math.pi / H):
+                for theta in (centre - radius, centre + radius):
+                    got = float(ask(answer, centre, theta, radius))
+                    yield Case(
+                        "a line that touches the rim gets a sliver at most",
+                        0 <= got < 1e-3,
+                        f"row {t} of {H}, {where(centre, theta, radius)}: you gave {got:.4f}",
+                    )
 
 
 def mystery_pattern(H: int, W: int) -> Pattern:

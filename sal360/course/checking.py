@@ -118,4 +118,6 @@ def _short(value: Any) -> str:
     shape = getattr(value, "shape", None)
     if shape is not None and tuple(shape) != ():
         return f"a tensor of shape {tuple(shape)}"
-    return f"{value:.6g}" if isinstance(value, float) else repr(value)
+    if isinstance(value, (list, tuple)) and len(repr(value)) > 60:
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"{value:.6g}" if isinstance(value, float) else repr(value)[:200]

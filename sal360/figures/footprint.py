@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sal360.figures.globe import drawn, graticule, scene
+from sal360.figures.globe import drawn, facing, graticule, scene
 from sal360.figures.show import CYCLE, INK, Picture, Plot, degree_axes, slider
 from sal360.patterns import Pattern
 from sal360.sphere import angle_between, bearing, erp_directions, lonlat_to_xyz, xyz_to_lonlat
@@ -43,21 +43,32 @@ def footprint(patterns: Pattern | dict[str, Pattern], steps: int = 13, height: i
             traces += _tap_traces(xyz.numpy(), name, n, pattern)
         return traces
 
+    def latitude(row: int) -> float:
+        return (0.5 - (row * first.stride + 0.5) / first.H) * 180
+
     def label(row: int) -> str:
-        lat = (0.5 - (row * first.stride + 0.5) / first.H) * 180
+        lat = latitude(row)
         return f"kernel at latitude {lat:+.0f} degrees (row {row * first.stride})"
 
     start = len(rows) // 5  # towards the pole, where kernels differ
     moving = taps(int(rows[start]))
     figure = go.Figure([*moving, *graticule()])
     figure.frames = [
-        go.Frame(data=taps(int(row)), name=str(row), traces=list(range(len(moving))))
+        go.Frame(
+            data=taps(int(row)),
+            name=str(row),
+            traces=list(range(len(moving))),
+            layout={"scene": {"camera": {"eye": facing(latitude(int(row)))}}},
+        )
         for row in rows
     ]
     axes = degree_axes()
     axes["yaxis"]["domain"] = [0.04, 0.4]
     figure.update_layout(
-        scene={**scene(), "domain": {"x": [0, 1], "y": [0.48, 1]}},
+        scene={
+            **scene(facing(latitude(int(rows[start])))),
+            "domain": {"x": [0, 1], "y": [0.48, 1]},
+        },
         **axes,
         showlegend=len(named) > 1,
         legend={"orientation": "h", "y": 0.46, "x": 0.5, "xanchor": "center"},
@@ -160,11 +171,19 @@ def crown_figure(H: int = 36, W: int = 72, radius: float = math.pi / 4, steps: i
 
     start = len(lats) // 4
     figure = go.Figure([*panels(lats[start]), *graticule()])
-    figure.frames = [go.Frame(data=panels(at), name=f"{at:.1f}", traces=[0, 1, 2]) for at in lats]
+    figure.frames = [
+        go.Frame(
+            data=panels(at),
+            name=f"{at:.1f}",
+            traces=[0, 1, 2],
+            layout={"scene": {"camera": {"eye": facing(at)}}},
+        )
+        for at in lats
+    ]
     upper, lower = degree_axes(), degree_axes("x2", "y2")
     upper["yaxis"]["domain"], lower["yaxis2"]["domain"] = [0.4, 0.6], [0.07, 0.27]
     figure.update_layout(
-        scene={**scene(), "domain": {"x": [0, 1], "y": [0.64, 1]}},
+        scene={**scene(facing(lats[start])), "domain": {"x": [0, 1], "y": [0.64, 1]}},
         **upper,
         **lower,
         showlegend=False,
@@ -242,21 +261,23 @@ def row_curves(
     """
     from matplotlib import pyplot
 
-    figure, axis = pyplot.subplots(figsize=(5.6, 3.1), layout="constrained")
+    figure, axis = pyplot.subplots(figsize=(4.8, 3.0), layout="constrained")
     arrays = {name: np.asarray(values, float) for name, values in curves.items()}
     if reference is not None:
         axis.axhline(reference, color=INK, lw=0.8)
-    for n, (name, v) in enumerate(arrays.items()):
-        axis.plot(np.arange(len(v)), v, color=CYCLE[n], ls=("-", "--", ":")[n % 3], label=name)
+    for n, (name, v) in enumerate(arrays.items()):  # the later ones lie below, wide and pale
+        axis.plot(np.arange(len(v)), v, color=CYCLE[n], label=name, zorder=3 - n,
+                  lw=1.5 + 3 * n, alpha=1 - 0.5 * (n > 0))  # fmt: skip
     first = next(iter(arrays.values()))
     rows = np.asarray(marks, int)
     axis.plot(rows, first[rows], "o", ms=4.5, color=CYCLE[0])
-    near = np.diff(rows, prepend=-99, append=10**6) < 0.05 * len(first)
-    for k, row in enumerate(rows):  # neighbours' numbers step aside
-        place = (5 * (int(near[k]) - int(near[k + 1])), -15)
-        axis.annotate(str(row), (row, first[row]), place, textcoords="offset points", ha="center",
-                      color=INK, fontsize=9)  # fmt: skip
-    axis.set_ylim(-0.18 if len(rows) else 0, None)
+    for group in (
+        np.split(rows, np.flatnonzero(np.diff(rows) > 0.06 * len(first)) + 1) if len(rows) else []
+    ):
+        middle, low = group.mean(), first[group].min()
+        axis.annotate(", ".join(map(str, group)), (middle, low), (0, -16), fontsize=11,
+                      textcoords="offset points", ha="center", color=INK)  # fmt: skip
+    axis.set_ylim(-0.2 if len(rows) else 0, None)
     axis.set_xlabel("image row (0 at the north pole)", color=INK)
     axis.set_ylabel(ylabel, color=INK)
     axis.set_title(title, color=INK, fontsize=11)

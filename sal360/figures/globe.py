@@ -11,7 +11,7 @@ from sal360.figures.show import CYCLE, INK, Plot
 from sal360.projections import sample_erp
 from sal360.sphere import lonlat_to_xyz
 
-NEAR = {"x": -1.4, "y": 0.0, "z": 0.35}
+NEAR = {"x": -1.5, "y": 0.0, "z": 0.35}
 """Plotly camera behind the viewer at the centre: right is right, and one looks through the ball."""
 
 
@@ -32,6 +32,12 @@ def scene(eye: dict[str, float] | None = None) -> dict[str, Any]:
         "camera": {"eye": eye or NEAR},
         "dragmode": "orbit",
     }
+
+
+def facing(lat_deg: float) -> dict[str, float]:
+    """Plotly camera behind the viewer, from which the front half's ``lat_deg`` faces one."""
+    x, y, z = drawn(lonlat_to_xyz(0.0, np.radians(0.75 * lat_deg)).numpy() * -1.42)
+    return {"x": float(x), "y": float(y), "z": float(z)}
 
 
 def curve3d(xyz: Any, colour: str, name: str, width: float = 5.0) -> Any:

@@ -271,13 +271,12 @@ def row_curves(
     first = next(iter(arrays.values()))
     rows = np.asarray(marks, int)
     axis.plot(rows, first[rows], "o", ms=4.5, color=CYCLE[0])
-    for group in (
-        np.split(rows, np.flatnonzero(np.diff(rows) > 0.06 * len(first)) + 1) if len(rows) else []
-    ):
+    groups = np.split(rows, np.flatnonzero(np.diff(rows) > 2) + 1) if len(rows) else []
+    for group in groups:  # neighbours share a label
         middle, low = group.mean(), first[group].min()
-        axis.annotate(", ".join(map(str, group)), (middle, low), (0, -16), fontsize=11,
+        axis.annotate(", ".join(map(str, group)), (middle, low), (0, -8), rotation=90, va="top",
                       textcoords="offset points", ha="center", color=INK)  # fmt: skip
-    axis.set_ylim(-0.2 if len(rows) else 0, None)
+    axis.set_ylim(-0.32 if len(rows) else 0, None)
     axis.set_xlabel("image row (0 at the north pole)", color=INK)
     axis.set_ylabel(ylabel, color=INK)
     axis.set_title(title, color=INK, fontsize=11)

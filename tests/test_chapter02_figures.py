@@ -73,12 +73,16 @@ def test_a_convergence_plot_reads_out_its_ends_and_what_it_does_not_draw():
     }
     panels = {"one": curves, "two": {"some": curves["some"]}}
     picture = figures.convergence(panels, slopes=(-1, -2))
-    (first, png), (second, _) = picture.panels
+    (first, png), (second, _), (legend, _) = picture.panels
+    assert legend == "Legend of the plots: second, twin, some"
     assert "second from 1.0e-02 at 8 to 6.0e-04 at 32" in first
     assert "twin, on second," in first
     assert "rounding, not drawn: below 1e-14" in first and "none, not drawn: 0" in first
     assert "some from 1.0e-03 at 8 to 1.0e-03 at 8" in second
     assert png == figures.convergence(panels, slopes=(-1, -2)).panels[0][1]
+    assert "grid-column:1/-1" in picture._repr_html_()
+    odd = figures.convergence({**panels, "three": panels["two"]})
+    assert len(odd.panels) == 4 and "grid-column" not in odd._repr_html_(), "in the free place"
 
 
 def test_the_exercises_name_the_usual_mistakes():

@@ -19,16 +19,32 @@ def test_error_maps_tell_the_worst_place_and_the_mean_by_area():
     error = np.zeros((4, 8))
     error[0] = -0.5  # the top row is a seventh of the sphere
     picture = figures.error_maps({"a": error, "b": error / 10}, unit="metres", low=1e-3)
-    ((alt, png),) = picture.panels
-    assert "Maps of metres: a, largest 0.5 at 158\u00b0 W, 68\u00b0 N, area-weighted" in alt
-    assert "area-weighted mean 0.073; b, largest 0.05 " in alt
+    (first, png), (second, _), (bar, _) = picture.panels
+    assert "Map of metres, a: largest 0.5 at 158\u00b0 W, 68\u00b0 N, area-weighted" in first
+    assert "area-weighted mean 0.073" in first and "b: largest 0.05 " in second
+    assert bar == "Colour bar of the maps: 0.001 to 0.5 metres"
     assert png == figures.error_maps({"a": error, "b": error / 10}, "metres", 1e-3).panels[0][1]
-    assert png != figures.error_maps({"a": error}, "metres", 1e-3, high=0.1).panels[0][1]
+    assert (
+        picture.panels[-1][1]
+        != figures.error_maps({"a": error}, "metres", 1e-3, high=0.1).panels[-1][1]
+    )
     assert png != figures.error_maps({"a": error}, "metres", signed=True).panels[0][1]
     polar = figures.error_maps({"a": error}, lats=(60, 90)).panels[0][0]
     assert "86\u00b0 N" in polar
     with pytest.raises(ValueError, match="^errors: "):
         figures.error_maps({"a": 0 * error})
+
+
+def test_the_colour_bar_stands_below_all_maps_and_has_arrows_where_errors_are_beyond():
+    error = np.linspace(0, 1, 32).reshape(4, 8)
+    inside, beyond = (
+        figures.error_maps({"a": np.maximum(error, low)}, low=0.05, high=high)
+        for low, high in ((0.05, 1.0), (0.0, 0.5))
+    )
+    assert inside.panels[-1][1] != beyond.panels[-1][1]
+    html = beyond._repr_html_()
+    assert html.count("<img") == 2 and html.count("grid-column:1/-1") == 1
+    assert html.index("grid-column:1/-1") > html.rindex("<img")
 
 
 def test_a_response_reads_out_what_aliases():

@@ -16,6 +16,31 @@ Curve = tuple[Sequence[float], Sequence[float]]
 _GREY, _LINE = "#c3cad3", "#6d7682"
 
 
+class Keyed(Picture):
+    """Panels side by side, the last one being the key to all, no wider than it has to be.
+
+    Args:
+        widest: largest width of the last panel on the page, pixels.
+        across: the last panel stands centred below all others; else in the next free place.
+    """
+
+    def __init__(
+        self,
+        panels: list[tuple[Any, str]],
+        width: int = 300,
+        widest: int = 400,
+        across: bool = True,
+    ) -> None:
+        super().__init__(panels, width)
+        place = "grid-column:1/-1;justify-self:center" if across else "place-self:center"
+        self._place = f"max-width:{widest}px;{place}"
+
+    def _repr_html_(self) -> str:
+        plain = 'style="width:100%;height:auto"'
+        before, _, after = super()._repr_html_().rpartition(plain)
+        return f'{before}{plain[:-1]};{self._place}"{after}'
+
+
 def area_figure(H: int = 18, start: int = 1) -> Plot:
     """The rows near the poles, marked on the panorama and on the sphere; a slider moves the edge.
 
@@ -89,14 +114,16 @@ def area_figure(H: int = 18, start: int = 1) -> Plot:
     }
     figure.update_layout(
         showlegend=False,
-        scene={**_scene(0.95, (1.05, 0.42, 1.2)), "domain": {"x": [0, 0.5], "y": [0.52, 1]}},
-        scene2={**_scene(0.95, (1.05, 0.42, -1.2)), "domain": {"x": [0.5, 1], "y": [0.52, 1]}},
+        scene={**_scene(0.85, (1.05, 0.42, 1.2)), "domain": {"x": [0, 0.5], "y": [0.52, 1]}},
+        scene2={**_scene(0.85, (1.05, 0.42, -1.2)), "domain": {"x": [0.5, 1], "y": [0.52, 1]}},
         annotations=[{"text": f"from {where}", "x": x, **title}
                      for where, x in (("above", 0.25), ("below", 0.75))],
         **degree_axes(),
     )  # fmt: skip
-    figure.update_xaxes(showgrid=False, fixedrange=True, domain=[0, 1])
-    figure.update_yaxes(showgrid=False, fixedrange=True, domain=[0, 0.5])
+    figure.update_xaxes(showgrid=False, fixedrange=True, domain=[0.12, 0.96])
+    figure.update_yaxes(showgrid=False, fixedrange=True, domain=[0, 0.46])
+    for axes in (figure.update_xaxes, figure.update_yaxes):  # labels clear of the frame
+        axes(ticks="outside", ticklen=6, tickcolor="rgba(0,0,0,0)")
     slider(figure, [(f"beyond {named(k)}", str(k)) for k in steps], start - 1)
     alt = (
         f"A panorama of {H} x {2 * H} pixels, and the same pixels on a sphere seen from above and "
@@ -121,7 +148,7 @@ def points_figure(sets: Mapping[str, Any]) -> Picture:
     drawn = []
     for name, points in sets.items():
         cloud = np.asarray(points, dtype=float)
-        figure, axis = pyplot.subplots(figsize=(3.4, 3.7), layout="constrained")
+        figure, axis = pyplot.subplots(figsize=(3.2, 3.5), layout="constrained")
         axis.add_patch(pyplot.Circle((0, 0), 1, fc="none", ec=INK, lw=1))
         for line in net:
             x, y, depth = _seen(line)
@@ -140,7 +167,7 @@ def points_figure(sets: Mapping[str, Any]) -> Picture:
 
 
 def weight_maps(weights: Mapping[str, Any], unit: str = "area of a pixel (msr)") -> Picture:
-    """Weights of the pixels as maps on one scale; the last panel is the colour bar of them all.
+    """Weights of the pixels as maps on one scale; the last panel, below, is their colour bar.
 
     Args:
         weights: title to ``(H, W)``. unit: what the colours mean.
@@ -151,23 +178,23 @@ def weight_maps(weights: Mapping[str, Any], unit: str = "area of a pixel (msr)")
     top = max(float(w.max()) for w in arrays.values())
     drawn = []
     for name, w in arrays.items():
-        figure, axis = pyplot.subplots(figsize=(4.2, 2.6), layout="constrained")
+        figure, axis = pyplot.subplots(figsize=(3.2, 2.0), layout="constrained")
         axis.imshow(w, extent=(-180, 180, -90, 90), vmin=0, vmax=top, cmap="viridis")
-        axis.set_title(name, color=INK, fontsize=13)
+        axis.set_title(name, color=INK, fontsize=12)
         axis.set_xticks([-90, 0, 90], ["90\u00b0 W", "0\u00b0", "90\u00b0 E"])
         axis.set_yticks([-45, 0, 45], ["45\u00b0 S", "0\u00b0", "45\u00b0 N"])
-        axis.tick_params(colors=INK, labelsize=12)
+        axis.tick_params(colors=INK, labelsize=11)
         for spine in axis.spines.values():
             spine.set_color(INK)
         drawn.append((figure, f"Map of {name}: {_where_largest(w)}, up to {w.max():.2f} {unit}"))
-    figure, axis = pyplot.subplots(figsize=(4.2, 0.9), layout="constrained")
+    figure, axis = pyplot.subplots(figsize=(4.6, 0.85), layout="constrained")
     scale = cm.ScalarMappable(colors.Normalize(0, top), "viridis")
     bar = figure.colorbar(scale, cax=axis, orientation="horizontal")
-    bar.set_label(unit, color=INK, fontsize=12)
-    bar.ax.tick_params(colors=INK, labelsize=12)
+    bar.set_label(unit, color=INK, fontsize=11)
+    bar.ax.tick_params(colors=INK, labelsize=11)
     bar.outline.set_visible(False)
     drawn.append((figure, f"Colour bar of the maps: 0 to {top:.2f} {unit}"))
-    return Picture(drawn)
+    return Keyed(drawn, 220)
 
 
 def convergence(
@@ -179,7 +206,7 @@ def convergence(
     """Error against size, both logarithmic: a straight line is a power of the size.
 
     A curve that is rounding only (all below 1e-13) is named and not drawn, and one that lies on
-    another says so.
+    another says so, at the bottom of its panel. One legend serves all panels.
 
     Args:
         panels: title to name to (sizes, errors); errors that are not positive are left out.
@@ -189,69 +216,77 @@ def convergence(
     from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator
 
     names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
+    styles: dict[str, dict[str, Any]] = {
+        name: {"color": CYCLE[k % len(CYCLE)], "marker": "osD^v*"[k % 6], "ms": 6, "lw": 2,
+               "ls": ("-", "--", ":", "-.")[k % 4]}
+        for k, name in enumerate(names)
+    }  # fmt: skip
     drawn = []
     for title, curves in panels.items():
-        figure, axis = pyplot.subplots(figsize=(4.2, 4.4), layout="constrained")
-        told, used = [], []
+        figure, axis = pyplot.subplots(figsize=(4.2, 3.6), layout="constrained")
+        told, notes, used = [], [], []
         for name, (sizes, errors) in curves.items():
-            k = names.index(name)  # one look per name, in every panel
             size, error = np.asarray(sizes, float), np.asarray(errors, float)
             used += [*size]
-            style: dict[str, Any] = {
-                "marker": "osD^v*"[k % 6],
-                "ls": ("-", "--", ":", "-.")[k % 4],
-                "ms": 6,
-            }
-            style["color"] = CYCLE[k % len(CYCLE)]
             if error.max() < 1e-13:
                 below = 10.0 ** np.ceil(np.log10(error.max())) if error.max() > 0 else 0
-                label = f"{name}, not drawn:\n{f'below {below:.0e}' if below else '0'}"
-                axis.plot([], [], label=label, **{**style, "marker": "", "alpha": 0})
-                told.append(label.replace("\n", " "))
+                limit = f"below {below:.0e}" if below else "0"
+                notes.append(f"{name}: {limit}, not drawn")
+                told.append(f"{name}, not drawn: {limit}")
                 continue
             size, error = size[error > 0], error[error > 0]
             other = _same(name, curves)
-            label = f"{name}, on\n{other}" if other else name
-            axis.loglog(size, error, label=label, lw=2, **style)
+            axis.loglog(size, error, **styles[name])
+            notes += [f"{name}: the same as {other}"] if other else []
             place = f"{name}, on {other}," if other else name
             told.append(f"{place} from {error[0]:.1e} at {size[0]:g} to {error[-1]:.1e} at "
                         f"{size[-1]:g}")  # fmt: skip
         _references(axis, slopes)
         marks = sorted(set(used))
-        marks = marks[:: -(-len(marks) // 8)]
+        every = -(-len(marks) // 5)  # labels that do not touch, the last size among them
+        told_of = set(marks[::-1][::every])
         axis.set_xscale("log")
         axis.xaxis.set_major_locator(FixedLocator(marks))
-        axis.set_xticklabels([f"{mark:g}" for mark in marks])
+        axis.set_xticklabels([f"{mark:g}" if mark in told_of else "" for mark in marks])
         axis.xaxis.set_minor_locator(NullLocator())
         low, high = axis.get_ylim()
         wide = np.log10(high / low) > 1.5
         axis.yaxis.set_major_locator(LogLocator(10, (1.0,) if wide else (1.0, 2.0, 5.0)))
         axis.yaxis.set_minor_formatter(NullFormatter())
-        axis.set_title(title, color=INK, fontsize=14)
+        axis.set_ylim(low * (low / high) ** (0.1 * len(notes)), high)  # room for the notes
+        axis.text(0.03, 0.03, "\n".join(notes), color=INK, fontsize=11, transform=axis.transAxes)
+        axis.set_title(title, color=INK, fontsize=13)
         axis.set_xlabel(x, color=INK, fontsize=12)
         axis.set_ylabel(y, color=INK, fontsize=12)
         axis.tick_params(colors=INK, which="both", labelsize=11)
         axis.grid(color=INK, alpha=0.18, lw=0.5)
         for spine in axis.spines.values():
             spine.set_color(INK)
-        figure.legend(
-            loc="outside lower center", ncols=2, frameon=False, labelcolor=INK, fontsize=11,
-            columnspacing=1.2, handlelength=2.4,
-        )  # fmt: skip
         drawn.append((figure, f"Logarithmic plot of {y}, {title}: {'; '.join(told)}"))
-    return Picture(drawn)
+    beside = len(panels) % 2 == 1  # two in a row leave a free place
+    shown = [name for name in names if any(name in c and max(c[name][1]) >= 1e-13
+                                           for c in panels.values())]  # fmt: skip
+    columns = 1 if beside else min(len(shown), 3)
+    lines = -(-len(shown) // max(columns, 1))
+    figure = pyplot.figure(figsize=(3.2 if beside else 4.2, 0.15 + 0.3 * max(lines, 1)))
+    figure.legend(
+        [pyplot.Line2D([], [], **styles[name]) for name in shown], shown, loc="center",
+        ncols=max(columns, 1), frameon=False, labelcolor=INK, fontsize=12, handlelength=2.6,
+    )  # fmt: skip
+    drawn.append((figure, f"Legend of the plots: {', '.join(shown)}"))
+    return Keyed(drawn, widest=280 if beside else 366, across=not beside)
 
 
 def _references(axis: Any, slopes: Sequence[float]) -> None:
     """Thin lines of given slopes that leave one point at the lower left, named at their ends."""
     (left, right), (low, high) = axis.get_xlim(), axis.get_ylim()
     start, far = (left * (right / left) ** place for place in (0.05, 0.3))
-    top = low * (high / low) ** 0.4
+    top = low * (high / low) ** 0.3
     for slope in slopes:
         end = top * (far / start) ** slope
         axis.plot([start, far], [top, end], color=INK, lw=0.9)
         axis.annotate(f"slope {slope:g}".replace("-", "\u2212"), (far, end), xytext=(3, -4),
-                      textcoords="offset points", color=INK, fontsize=10)  # fmt: skip
+                      textcoords="offset points", color=INK, fontsize=11)  # fmt: skip
     axis.set(xlim=(left, right), ylim=(low, high))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from sal360.figures.area import Keyed
 from sal360.figures.pictures import _axes, _cpu, _rgb
 from sal360.figures.show import CYCLE, INK, Picture, Plot, degree_axes, slider
 from sal360.resampling import erp_table
@@ -24,10 +25,10 @@ def error_maps(
     signed: bool = False,
     lats: tuple[float, float] = (-90, 90),
 ) -> Picture:
-    """Differences of panoramas, two in a row, with one colour bar for all.
+    """Differences of panoramas, a panel each; the last panel, below, is the colour bar of all.
 
-    Each title carries the largest error; the alt text also the area-weighted means and the
-    places of the largest.
+    Each title carries the largest error, and an arrow points at it where colours show sizes; the
+    alt text tells its place and the area-weighted mean.
 
     Args:
         errors: title to ``(H, W)`` differences, of any sign.
@@ -39,7 +40,7 @@ def error_maps(
     Raises:
         ValueError: nothing is off, so there is no scale; or maps that are not finite.
     """
-    from matplotlib import pyplot
+    from matplotlib import cm, pyplot
     from matplotlib.colors import LogNorm, Normalize
 
     arrays = {name: np.asarray(_cpu(e), dtype=float) for name, e in errors.items()}
@@ -51,46 +52,48 @@ def error_maps(
         raise ValueError("errors: all zero, wanted at least one difference")
     bottom = min(low, top / 10)
     scale = Normalize(-top, top) if signed else LogNorm(bottom, top)
-    rows = -(-len(arrays) // 2)
-    figure, axes = pyplot.subplots(
-        rows, 2, figsize=(6, 1.75 * rows + 0.85), layout="constrained",
-        sharex=True, sharey=True, squeeze=False,
-    )  # fmt: skip
-    told = []
-    for axis, (name, error) in zip(axes.flat, arrays.items(), strict=False):
+    colours, tall = "RdBu_r" if signed else "cividis", lats[1] - lats[0]
+    panels = []
+    for name, error in arrays.items():
         H, W = error.shape
         size = np.abs(error)
-        drawn = axis.imshow(
+        figure, axis = pyplot.subplots(
+            figsize=(4.4, 2.4 if lats == (-90, 90) else 1.9), layout="constrained"
+        )
+        axis.imshow(
             error if signed else np.maximum(size, bottom), extent=(-180, 180, *lats), norm=scale,
-            cmap="RdBu_r" if signed else "cividis", interpolation="nearest",
-            aspect="equal" if lats == (-90, 90) else "auto",
+            cmap=colours, interpolation="nearest", aspect="equal" if tall == 180 else "auto",
         )  # fmt: skip
         axis.set_title(f"{name}: up to {size.max():.2g}", color=INK, fontsize=13)
-        tall = (lats[1] - lats[0]) / H
-        middle = lats[1] - (np.arange(H) + 0.5) * tall
+        axis.set_xticks([-90, 0, 90], ["90\u00b0 W", "0\u00b0", "90\u00b0 E"])
+        lines = np.arange(*lats, 45 if tall > 90 else 10)[1:]
+        axis.set_yticks(lines, [_north(lat) for lat in lines])
+        axis.tick_params(colors=INK, labelsize=11)
+        axis.spines[:].set_visible(False)  # errors at the edges stay in sight
+        middle = lats[1] - (np.arange(H) + 0.5) * tall / H
         mean = float(np.cos(np.radians(middle)) @ size.mean(1) / np.cos(np.radians(middle)).sum())
         i, j = np.unravel_index(int(size.argmax()), size.shape)
-        told.append(f"{name}, largest {size.max():.2g} at {_east(((j + 0.5) / W - 0.5) * 360)}, "
-                    f"{_north(middle[i])}, area-weighted mean {mean:.2g}")  # fmt: skip
-    for axis in axes.flat[len(arrays) :]:
-        axis.set_visible(False)
-    for axis in axes.flat:
-        axis.set_xticks([-90, 0, 90], ["90\u00b0 W", "0\u00b0", "90\u00b0 E"])
-        lines = np.arange(*lats, 45 if lats[1] - lats[0] > 90 else 10)[1:]
-        axis.set_yticks(lines, [_north(lat) for lat in lines])
-        axis.tick_params(colors=INK, labelsize=12)
-        for spine in axis.spines.values():
-            spine.set_color(INK)
-    beyond: dict[str, Any] = {"extend": "both" if signed else "max"} if worst > top else {}
-    bar = figure.colorbar(drawn, ax=axes, location="bottom", aspect=40, pad=0.03, **beyond)
-    bar.set_label(unit if signed else f"{unit}, logarithmic", color=INK, fontsize=13)
+        lon, lat = ((j + 0.5) / W - 0.5) * 360, middle[i]
+        if not signed and size.max() > bottom:
+            _arrow(axis, (lon, lat), (lon * 0.99, lat * 0.99), 34)
+        panels.append((figure, f"Map of {unit}, {name}: largest {size.max():.2g} at {_east(lon)}, "
+                               f"{_north(lat)}, area-weighted mean {mean:.2g}"))  # fmt: skip
+    over, under = worst > top, min(float(np.abs(e).min()) for e in arrays.values()) < bottom
+    beyond = ("neither", "min", "max", "both")[2 * over + (over if signed else under)]
+    figure, axis = pyplot.subplots(figsize=(4.8, 0.85), layout="constrained")
+    bar = figure.colorbar(
+        cm.ScalarMappable(scale, colours), cax=axis, orientation="horizontal", extend=beyond
+    )
+    bar.set_label(unit if signed else f"{unit}, logarithmic", color=INK, fontsize=11)
     if not signed:
         bar.set_ticks(_round_numbers(bottom, top))
-        bar.ax.xaxis.set_major_formatter("{x:g}")
+        bar.ax.xaxis.set_major_formatter("{x:.2g}")
         bar.ax.minorticks_off()
-    bar.ax.tick_params(colors=INK, which="both", labelsize=12)
+    bar.ax.tick_params(colors=INK, which="both", labelsize=11)
     bar.outline.set_visible(False)
-    return Picture([(figure, f"Maps of {unit}: {'; '.join(told)}")])
+    ends = f"{-top if signed else bottom:.2g} to {top:.2g}"
+    panels.append((figure, f"Colour bar of the maps: {ends} {unit}"))
+    return Keyed(panels, widest=420)
 
 
 def profiles(
@@ -112,7 +115,7 @@ def profiles(
     names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
     drawn = []
     for title, curves in panels.items():
-        figure, axis = pyplot.subplots(figsize=(4.2, 3.4), layout="constrained")
+        figure, axis = pyplot.subplots(figsize=(4.2, 3.7), layout="constrained")
         _, first = next(iter(curves.values()))
         far = []
         for name, (place, value) in curves.items():
@@ -127,11 +130,11 @@ def profiles(
                 far.append(f"{name} up to {off:.2g} away")
         if edge is not None:
             axis.axvline(edge, color=INK, lw=1)
-        axis.set_title(title, color=INK, fontsize=14)
+        axis.set_title(title, color=INK, fontsize=13)
         _label(axis, x, y)
-        axis.legend(frameon=False, labelcolor=INK, fontsize=12)
+        _legend_below(figure)
         drawn.append((figure, f"Plot of {y} against {x}, {title}: {'; '.join(far)}"))
-    return Picture(drawn, 260)
+    return Picture(drawn)
 
 
 def response_curves(
@@ -149,7 +152,7 @@ def response_curves(
     """
     from matplotlib import pyplot
 
-    figure, axis = pyplot.subplots(figsize=(5.6, 3.6), layout="constrained")
+    figure, axis = pyplot.subplots(figsize=(4.8, 3.6), layout="constrained")
     told = []
     for k, (name, curve) in enumerate(curves.items()):
         place, value = (np.asarray(v, float) for v in curve)
@@ -162,12 +165,13 @@ def response_curves(
     right = axis.get_xlim()[1]
     axis.axvspan(edge, right, color=INK, alpha=0.13, lw=0)
     axis.set_xlim(right=right)
-    axis.text(edge + 0.02, 0.03, "aliases", color=INK, fontsize=13)
-    axis.set_ylim(0, 1.08 * max(1.0, *(float(np.max(v)) for _, v in curves.values())))
+    box = {"boxstyle": "round,pad=0.25", "fc": _BADGE, "ec": "none"}
+    axis.text((edge + right) / 2, 0.93, "aliases", color="white", fontsize=11, ha="center",
+              va="center", transform=axis.get_xaxis_transform(), bbox=box)  # fmt: skip
+    axis.set_ylim(0, 1.25 * max(1.0, *(float(np.max(v)) for _, v in curves.values())))
     _label(axis, x, y)
-    axis.legend(frameon=False, labelcolor=INK, fontsize=12, loc="upper right",
-                bbox_to_anchor=(1, 0.84))  # fmt: skip
-    return Picture([(figure, f"Plot of {y} against {x}: {'; '.join(told)}")], width=400)
+    _legend_below(figure)
+    return Keyed([(figure, f"Plot of {y} against {x}: {'; '.join(told)}")], widest=460)
 
 
 def order_plot(curves: Mapping[str, Curve], x: str, y: str) -> Picture:
@@ -179,7 +183,7 @@ def order_plot(curves: Mapping[str, Curve], x: str, y: str) -> Picture:
     """
     from matplotlib import pyplot
 
-    figure, axis = pyplot.subplots(figsize=(5.6, 3.6), layout="constrained")
+    figure, axis = pyplot.subplots(figsize=(4.8, 3.6), layout="constrained")
     told = []
     for k, (name, (sizes, errors)) in enumerate(curves.items()):
         axis.loglog(sizes, errors, color=CYCLE[k % len(CYCLE)], ls=("-", "--", "-.")[k % 3],
@@ -190,7 +194,7 @@ def order_plot(curves: Mapping[str, Curve], x: str, y: str) -> Picture:
     axis.minorticks_off()
     _label(axis, x, y)
     axis.legend(frameon=False, labelcolor=INK, fontsize=12)
-    return Picture([(figure, f"Logarithmic plot of {y} against {x}: {'; '.join(told)}")], 400)
+    return Keyed([(figure, f"Logarithmic plot of {y} against {x}: {'; '.join(told)}")], widest=460)
 
 
 def drift(
@@ -208,20 +212,19 @@ def drift(
         figure, axis = _axes(4.0)
         axis.imshow(_rgb(image), extent=(-180, 180, -90, 90))
         axis.set_axis_off()
-        axis.set_title(name, color=INK, fontsize=17)
-        for colour, wide in (("black", 5.0), ("white", 2.4)):
+        axis.set_title(name, color=INK, fontsize=13)
+        for colour, wide in ((_EDGE, 5.5), (CYCLE[4], 3.0)):
             axis.plot(*place, "o", mfc="none", mec=colour, mew=wide, ms=17)
-            if name in moves:
-                end = place[0] + moves[name][0], place[1] + moves[name][1]
-                arrow = {"arrowstyle": "-|>", "shrinkA": 9, "shrinkB": 0, "mutation_scale": 16}
-                axis.annotate("", end, place, arrowprops={**arrow, "color": colour, "lw": wide})
+        if name in moves:
+            end = place[0] + moves[name][0], place[1] + moves[name][1]
+            _arrow(axis, end, place)
         right, up = moves.get(name, (0.0, 0.0))
         went = f"{right:.0f} degrees right and {-up:.0f} down of" if name in moves else "at"
         black = float((np.asarray(_rgb(image), float).max(-1) < 0.05).mean())
         told = f"Panorama {name}: what stood in the ring at {_east(place[0])}, {_north(place[1])} "
         told += f"is {went} it" + (f"; {black:.0%} of the picture is black" * (black > 0.005))
         panels.append((figure, told))
-    return Picture(panels, 215)
+    return Picture(panels)
 
 
 def taps_figure(H: int = 6, W: int = 12, step_deg: float = 5.0) -> Plot:
@@ -312,6 +315,9 @@ def taps_figure(H: int = 6, W: int = 12, step_deg: float = 5.0) -> Plot:
               ("90\u00b0 W", -1.22, 0))  # fmt: skip
     axes = degree_axes()
     axes["xaxis"].update(showgrid=False, fixedrange=True, domain=[0.12, 0.99], constrain="range")
+    clear = {"ticks": "outside", "ticklen": 6, "tickcolor": "rgba(0,0,0,0)"}
+    axes["xaxis"].update(clear)
+    axes["yaxis"].update(clear)
     axes["yaxis"].update(showgrid=False, fixedrange=True, domain=[0.74, 1], range=[0, 90],
                          scaleanchor=None, constrain="range")  # fmt: skip
     figure.update_layout(
@@ -340,6 +346,7 @@ def taps_figure(H: int = 6, W: int = 12, step_deg: float = 5.0) -> Plot:
 
 
 _DARK, _LIGHT = "#2f4b7c", "#5f7fb3"
+_EDGE, _BADGE = "#1b1b1b", "#50555e"
 
 
 def _east(lon: float) -> str:
@@ -350,20 +357,46 @@ def _north(lat: float) -> str:
     return f"{abs(lat):.0f}\u00b0" + (" N" if round(lat) > 0 else " S" if round(lat) < 0 else "")
 
 
+def _arrow(
+    axis: Any, end: tuple[float, float], start: tuple[float, float], tail: float = 0
+) -> None:
+    """A thick orange arrow with a dark outline, in data units.
+
+    Args:
+        tail: its length in points, from the side of ``start``; all the way from there if zero.
+    """
+    where: dict[str, Any] = {"xytext": start, "textcoords": "data"}
+    if tail:
+        back = np.array(start) - end
+        x, y = back / max(float(np.hypot(*back)), 1e-9) * tail
+        where = {"xytext": (x, y), "textcoords": "offset points"}
+    style = "simple,head_length=0.8,head_width=0.8,tail_width=0.3"
+    look = {"arrowstyle": style, "mutation_scale": 17, "fc": CYCLE[4], "ec": _EDGE, "lw": 1.2,
+            "shrinkA": 0 if tail else 10, "shrinkB": 5 if tail else 0}  # fmt: skip
+    axis.annotate("", end, **where, arrowprops=look, annotation_clip=False)
+
+
+def _legend_below(figure: Any) -> None:
+    figure.legend(
+        loc="outside lower center", ncols=3, frameon=False, labelcolor=INK, fontsize=12,
+        columnspacing=1.2, handlelength=2.0,
+    )  # fmt: skip
+
+
 def _label(axis: Any, x: str, y: str) -> None:
-    axis.set_xlabel(x, color=INK, fontsize=13)
-    axis.set_ylabel(y, color=INK, fontsize=13)
-    axis.tick_params(colors=INK, which="both", labelsize=12)
+    axis.set_xlabel(x, color=INK, fontsize=12)
+    axis.set_ylabel(y, color=INK, fontsize=12)
+    axis.tick_params(colors=INK, which="both", labelsize=11)
     axis.grid(color=INK, alpha=0.25, lw=0.6)
     for spine in axis.spines.values():
         spine.set_color(INK)
 
 
 def _round_numbers(low: float, high: float) -> list[float]:
-    """1, 2, 5 times powers of ten between two numbers, or only the powers if they are many."""
+    """Both ends, and between them 1, 2, 5 times powers of ten, or only the powers if many."""
     powers = [10.0**k for k in range(int(np.floor(np.log10(low))), int(np.log10(high)) + 2)]
-    inner = [k * p for p in powers for k in (1, 2, 5) if low * 0.999 <= k * p <= high * 1.001]
-    return inner if len(inner) <= 6 else [p for p in powers if p in inner]
+    inner = [k * p for p in powers for k in (1, 2, 5) if low * 1.5 < k * p < high / 1.5]
+    return [low, *(inner if len(inner) <= 4 else [p for p in powers if p in inner]), high]
 
 
 def _looking_up(lon: np.ndarray, lat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -40,9 +40,12 @@ def test_the_comparator_needs_no_network_and_comes_out_the_same():
     corner = next(
         f for f, s in zip(plot.figure.frames, steps, strict=True) if ", latitude 35" in s.label
     )
-    assert "cube: area × 5.15, shape 1.73 : 1" in corner.data[-1].text[1]  # 3 sqrt 3 and sqrt 3
+    assert corner.data[-1].text[1] == "cube<br>area × 5.15, shape 1.73"  # 3 sqrt 3 and sqrt 3
     told = plot.figure.frames[-1].data[-1].text  # at the seam, behind the viewer
     assert "outside" in told[2] and "area × 1.00" in told[0]
+    assert all(len(line) <= 26 for f in plot.figure.frames for text in f.data[-1].text
+               for line in text.split("<br>"))  # what a phone has room for  # fmt: skip
+    assert plot.figure.layout.sliders[0].yanchor == "top" and plot.figure.layout.height <= 760
 
 
 def test_a_disc_keeps_its_area_wherever_it_is_cut():

@@ -30,7 +30,8 @@ Points = NDArray[np.float64]
 
 _PLACE = {"F": (1, 1), "R": (2, 1), "B": (3, 1), "L": (0, 1), "U": (1, 0), "D": (1, 2)}
 _GAP = np.full((1, 2), np.nan)
-_BOX = {"boxstyle": "round,pad=0.15", "fc": "black", "ec": "none", "alpha": 0.55}
+_SHADE = "#2f343b"
+_BOX = {"boxstyle": "round,pad=0.15", "fc": _SHADE, "ec": "none", "alpha": 0.9}
 
 
 @dataclass(frozen=True)
@@ -169,11 +170,12 @@ def cube_net(faces: Any, title: str = "", names: str = FACES) -> Picture:
             part[..., :3], part[..., 3] = texels.permute(1, 2, 0).clamp(0, 1).numpy(), 1.0
     figure, axis = pyplot.subplots(figsize=(6.4, 4.8 + 0.3 * bool(title)), layout="constrained")
     axis.imshow(net, extent=(0, 4, 0, 3), interpolation="nearest")
+    axis.set(xlim=(-0.02, 4.02), ylim=(-0.02, 3.02))  # whole lines around the outer faces
     axis.set_axis_off()
     axis.set_title(title, color=INK, fontsize=13)
     for face, name in zip(FACES, names, strict=True):
         left, top = _PLACE[face]
-        axis.text(left + 0.04, 2.96 - top, name, color="white", fontsize=13, bbox=_BOX, va="top")
+        axis.text(left + 0.06, 2.94 - top, name, color="white", fontsize=20, bbox=_BOX, va="top")
         frame = pyplot.Rectangle((left, 2 - top), 1, 1, fill=False, ec=INK, lw=0.8)
         axis.add_patch(frame)
     middle = value[:, :, S // 2, S // 2]
@@ -211,7 +213,8 @@ def close_ups(
     panels = []
     for name, value in arrays.items():
         shown = value if low is None else np.maximum(np.abs(value), low)
-        figure, axis = pyplot.subplots(figsize=(4, 4.4), layout="constrained")
+        tall = 4.4 if low is None else 5.1  # room for a colour bar
+        figure, axis = pyplot.subplots(figsize=(4, tall), layout="constrained")
         drawn = axis.imshow(
             shown, norm=scale, cmap="viridis" if low is None else "cividis", extent=(-1, 1, -1, 1)
         )
@@ -223,7 +226,7 @@ def close_ups(
             told = f"peak {value.max():.3g}, largest step {step / value.max():.1%} of it"
             alt, title = f"View of {name}: {told}", name
         else:
-            bar = figure.colorbar(drawn, ax=axis, orientation="horizontal", pad=0.02, shrink=0.9)
+            bar = figure.colorbar(drawn, ax=axis, orientation="horizontal", pad=0.05, shrink=0.9)
             bar.set_label("absolute error", color=INK, fontsize=12)
             bar.ax.tick_params(colors=INK, which="both", labelsize=12)
             bar.outline.set_visible(False)
@@ -241,16 +244,36 @@ def _mark_edges(axis: Any, page: Page) -> None:
     axis.plot(*outer.T, color="white", lw=2.5)
     axis.set_xlim(-1, 1)
     axis.set_ylim(-1, 1)
-    across, up = np.meshgrid(np.linspace(-0.88, 0.88, 45), np.linspace(-0.88, 0.88, 45))
+    for face, x, y in _faces_seen(page):
+        axis.text(x, y, face, color="white", fontsize=15, ha="center", va="center", bbox=_BOX)
+
+
+def _faces_seen(page: Page, aside: float = 0.0) -> Iterator[tuple[str, float, float]]:
+    """Letter of each face in a view, and a place for it: far out, in the middle of that side.
+
+    Args:
+        aside: this far along the border from the middle, where the face is wide enough.
+    """
     _, axes = next(page._planes())
     reach = math.tan(math.radians(page.camera[2] / 2))
-    seen = np.stack((across * reach, -up * reach, np.ones_like(up)), -1)
-    owner = cube_pixel(torch.as_tensor(seen @ axes.T), 1)[0].numpy()
+
+    def owners(across: Any, up: Any) -> NDArray[np.int64]:
+        seen = np.stack((across * reach, -up * reach, np.ones_like(up)), -1)
+        return np.asarray(cube_pixel(torch.as_tensor(seen @ axes.T), 1)[0])
+
+    across, up = np.meshgrid(np.linspace(-0.88, 0.88, 45), np.linspace(-0.88, 0.88, 45))
+    owner = owners(across, up)
     for face in np.unique(owner):
-        x, y = across[owner == face].mean(), up[owner == face].mean()
-        far = 0.82 / max(abs(x), abs(y), 1e-9)
-        axis.text(x * far, y * far, FACES[face], color="white", fontsize=15, ha="center",
-                  va="center", bbox=_BOX)  # fmt: skip
+        own = owner == face
+        x, y = across[own].mean(), up[own].mean()
+        if max(abs(x), abs(y)) < 0.15:  # the face straight ahead: its upper left corner
+            best = np.argmin((across - up)[own])
+            yield FACES[face], across[own][best] + 0.02, up[own][best] - 0.02
+            continue
+        x, y = np.array([x, y]) * (0.82 / max(abs(x), abs(y)))
+        moved = (x + aside, y) if abs(y) > abs(x) else (x, y + aside)
+        fits = max(map(abs, moved)) < 0.9 and owners(*np.array(moved)) == face
+        yield FACES[face], *(moved if fits else (x, y))
 
 
 def tissot(
@@ -289,7 +312,8 @@ def paths(
 ) -> Picture:
     """Paths on the sphere, drawn on the panorama, on the net and in a viewport.
 
-    Where the net is cut, both ends carry the same number, in the order of the path.
+    Where the net is cut, both ends carry the same number outside their faces, in the order of
+    the path.
 
     Args:
         named: name to ``(n, 3)`` directions, dense enough for a curve.
@@ -304,8 +328,10 @@ def paths(
             axis.plot(*page.line(way).T, label=name, color=colour, lw=3, ls=dashes)
             if page.kind == "net":
                 _number_cuts(axis, page, way, colour)
-        if page.kind == "panorama":
-            axis.legend(frameon=False, labelcolor=INK, fontsize=10, loc="lower center", ncols=2)
+        if page.kind == "net":
+            axis.set_title("cube (equal numbers: the same point)", color=INK, fontsize=13)
+        figure.legend(frameon=False, labelcolor=INK, fontsize=12, loc="outside lower center",
+                      ncols=2, handlelength=2.8)  # fmt: skip
         told = "; ".join(f"{name}, {_told(xyz)}" for name, xyz in named.items())
         panels.append((figure, f"Paths on the {page.name}: {told}"))
     return Picture(panels, width=280)
@@ -319,16 +345,19 @@ def _number_cuts(axis: Any, page: Page, way: torch.Tensor, colour: str) -> None:
     planes = dict(page._planes())
     apart = 0
     for k in np.flatnonzero(owner[1:] != owner[:-1]):
-        ends = []
+        ends, outside = [], []
         for face, point in ((owner[k], way[k]), (owner[k + 1], way[k + 1])):
             name = FACES[face]
-            ends.append(page._laid(page._flat(point.numpy()[None], planes[name]), name)[0])
+            flat = page._flat(point.numpy()[None], planes[name])
+            side = np.abs(flat) == np.abs(flat).max()
+            ends.append(page._laid(flat, name)[0])
+            outside.append(page._laid(flat + 0.18 * side * np.sign(flat), name)[0])
         if float(np.abs(ends[0] - ends[1]).max()) < 0.1:
             continue  # neighbours on the net as well
         apart += 1
-        for place in ends:
-            box = {"boxstyle": "circle,pad=0.2", "fc": colour, "ec": "none"}
-            axis.text(*place, str(apart), color="white", fontsize=10, bbox=box, zorder=5,
+        for place in outside:
+            box = {"boxstyle": "circle,pad=0.12", "fc": colour, "ec": "none"}
+            axis.text(*place, str(apart), color="white", fontsize=8, bbox=box, zorder=5,
                       ha="center", va="center")  # fmt: skip
 
 
@@ -350,7 +379,9 @@ def projection_comparator(
     stops += [(lon, 0.0) for lon in np.arange(52.5, 181, 7.5)]
     start = 0
     axes = [("x", "y"), ("x2", "y2"), ("x3", "y3")]
-    heights = (0.985, 0.68, 0.268)  # of the labels, on the whole sheet
+    tall = 541  # pixels, without the margins; where the maps begin and end, from above
+    rows = ((104, 279), (343, 538), (343, 538))
+    columns = ((0.11, 0.97), (0.0, 0.57), (0.63, 1.0))
 
     def drawn(k: int) -> list[Any]:
         lon, lat = stops[k]
@@ -366,9 +397,10 @@ def projection_comparator(
             )  # fmt: skip
         traces.append(
             go.Scatter(
-                x=[0.5] * 3, y=heights, xaxis="x4", yaxis="y4", mode="text",
-                text=[_label(page, centre, radius_deg) for page in pages],
-                textfont={"color": INK, "size": 12}, hoverinfo="skip",
+                x=[sum(c) / 2 for c in columns], y=[1 - (r[0] - 2) / tall for r in rows],
+                xaxis="x4", yaxis="y4", mode="text", textposition="top center",
+                text=[_label(page, centre, radius_deg, short=True) for page in pages],
+                textfont={"color": INK, "size": 12}, hoverinfo="skip", cliponaxis=False,
             )
         )  # fmt: skip
         return traces
@@ -388,35 +420,40 @@ def projection_comparator(
                            mode="lines", hoverinfo="skip", connectgaps=False,
                            line={"color": colour, "width": width})
             )  # fmt: skip
-    letters = go.Scatter(
-        x=[_PLACE[f][0] + 0.36 for f in FACES], y=[2.64 - _PLACE[f][1] for f in FACES],
-        text=list(FACES), xaxis="x2", yaxis="y2", mode="text", hoverinfo="skip",
-        textfont={"color": INK, "size": 12},
-    )  # fmt: skip
-    figure = go.Figure(data=[*still, letters, *drawn(start)])
-    moving = list(range(len(still) + 1, len(still) + 5))
+    figure = go.Figure(data=[*still, *drawn(start)])
+    moving = list(range(len(still), len(still) + 4))
     figure.frames = [go.Frame(data=drawn(k), name=str(k), traces=moving) for k in range(len(stops))]
+    for face, (right, down) in _PLACE.items():
+        figure.add_annotation(
+            x=right, y=2 - down, xref="x2", yref="y2", xanchor="left", yanchor="bottom",
+            text=face, showarrow=False, bgcolor=_SHADE, borderpad=0,
+            font={"color": "white", "size": 11},
+        )  # fmt: skip
     steps = [
-        (f"numbers at the disc's centre, longitude {lon:g}\u00b0, latitude {lat:g}\u00b0", str(k))
+        (f"disc at longitude {lon:g}\u00b0, latitude {lat:g}\u00b0", str(k))
         for k, (lon, lat) in enumerate(stops)
     ]
-    rows = ((0.735, 0.97), (0.3, 0.66), (0.0, 0.25))
     layout: dict[str, Any] = {"showlegend": False, **degree_axes()}
-    for n, (page, up) in enumerate(zip(pages, rows, strict=True)):
+    for n, (page, row, column) in enumerate(zip(pages, rows, columns, strict=True)):
         x, y = (letter + "axis" + (str(n + 1) if n else "") for letter in "xy")
         across, along = ("x" + str(n + 1), "y" + str(n + 1)) if n else ("x", "y")
         plain = {"showgrid": False, "zeroline": False, "fixedrange": True, "constrain": "domain",
                  "showticklabels": n == 0, "mirror": True, "showline": n != 1,
                  "linecolor": INK}  # fmt: skip
-        layout[x] = {**layout.get(x, {}), **plain, "range": page.box[:2], "anchor": along,
-                     "domain": [0.1, 0.97]}  # fmt: skip
-        layout[y] = {**layout.get(y, {}), **plain, "range": page.box[2:], "anchor": across,
-                     "domain": up, "scaleanchor": across}  # fmt: skip
+        rim = 0.02 if n == 1 else 0.0  # whole lines around the net
+        low, high, bottom, top = page.box
+        layout[x] = {**layout.get(x, {}), **plain, "range": [low - rim, high + rim],
+                     "anchor": along, "domain": column}  # fmt: skip
+        layout[y] = {**layout.get(y, {}), **plain, "range": [bottom - rim, top + rim],
+                     "anchor": across, "domain": [1 - row[1] / tall, 1 - row[0] / tall],
+                     "scaleanchor": across, "constraintoward": "top"}  # fmt: skip
     for axis, other in ("xy", "yx"):
         layout[axis + "axis4"] = {"range": [0, 1], "domain": [0, 1], "visible": False,
                                   "fixedrange": True, "anchor": other + "4"}  # fmt: skip
     figure.update_layout(**layout)
-    slider(figure, steps, start, 18)
+    slider(figure, steps, start, 0)
+    value = {"font": {"color": INK, "size": 13}}
+    figure.layout.sliders[0].update(y=1, yanchor="top", currentvalue=value, font={"size": 1})
     lon, lat = stops[start]
     here = lonlat_to_xyz(math.radians(lon), math.radians(lat))
     told = "; ".join(_label(page, here, radius_deg) for page in pages)
@@ -425,14 +462,21 @@ def projection_comparator(
         f"moves it from the zenith to the equator and to the seam; at longitude {lon:g}, latitude "
         f"{lat:g} degrees: {told}"
     )
-    return Plot(figure, alt, height=940)
+    plot = Plot(figure, alt, height=tall + 16)
+    figure.update_layout(margin={"t": 8})
+    return plot
 
 
-def _label(page: Page, centre: torch.Tensor, radius_deg: float) -> str:
-    if page.kind == "view" and not page.disc(centre, math.radians(radius_deg)):
-        return f"{page.name}: outside"
-    area, ratio = (f"{v:.2f}" if v < 100 else "\u221e" for v in page.stretch(centre))
-    return f"{page.name}: area \u00d7 {area}, shape {ratio} : 1"
+def _label(page: Page, centre: torch.Tensor, radius_deg: float, short: bool = False) -> str:
+    """What a page does to a small disc; short: two lines for a narrow column."""
+    name, end = page.name, "" if short else " : 1"
+    if page.kind == "view" and short:
+        name = "viewport {2:.0f}\u00b0 at ({0:.0f}, {1:.0f})".format(*page.camera)
+    told = "outside"
+    if page.kind != "view" or page.disc(centre, math.radians(radius_deg)):
+        area, ratio = (f"{v:.2f}" if v < 100 else "\u221e" for v in page.stretch(centre))
+        told = f"area \u00d7 {area}, shape {ratio}{end}"
+    return f"{name}<br>{told}" if short else f"{name}: {told}"
 
 
 def _told(xyz: Any) -> str:
@@ -532,7 +576,8 @@ def _paper(page: Page) -> tuple[Any, Any]:
     aspect = (top - bottom) / (right - left)
     figure, axis = pyplot.subplots(figsize=(4.8, 4.8 * aspect + 0.4), layout="constrained")
     axis.plot(*_graticule(page).T, color=INK, lw=0.4, alpha=0.6)
-    axis.plot(*_cube_edges(page).T, color=CYCLE[0], lw=1.2, alpha=0.9)
+    whole = page.kind != "net"  # a net's outer edges are not cut in half by its border
+    axis.plot(*_cube_edges(page).T, color=CYCLE[0], lw=1.2, alpha=0.9, clip_on=whole)
     axis.set_xlim(left, right)
     axis.set_ylim(bottom, top)
     axis.set_aspect("equal")
@@ -549,10 +594,14 @@ def _paper(page: Page) -> tuple[Any, Any]:
     for spine in axis.spines.values():
         spine.set_color(INK)
         spine.set_visible(page.kind != "net")
+    box = {**_BOX, "boxstyle": "round,pad=0.1"}
+    written: dict[str, Any] = {"color": "white", "fontsize": 10, "bbox": box, "zorder": 6}
     if page.kind == "net":
-        for face, (x, y) in _PLACE.items():
-            axis.text(x + 0.36, 2.64 - y, face, color=INK, fontsize=10, weight="bold",
-                      ha="center", va="center", zorder=6)  # fmt: skip
+        for face, (x, down) in _PLACE.items():
+            axis.text(x + 0.035, 2.035 - down, face, ha="left", va="bottom", **written)
+    if page.kind == "view":
+        for face, across, up in _faces_seen(page, aside=0.32):
+            axis.text(across, up, face, ha="center", va="center", **written)
     return figure, axis
 
 

@@ -179,6 +179,7 @@ def test_every_slider_moves_its_figure(open_page, server, name, size):
         if rail is None:
             continue
         shown = "e => e.querySelector('.slider-label').textContent + JSON.stringify(e.data[0])"
+        rail.scroll_into_view_if_needed()
         before, box = plot.evaluate(shown), rail.bounding_box()
         assert box["width"] > 120, "a slider too short for a finger"
         page.mouse.click(box["x"] + 0.93 * box["width"], box["y"] + box["height"] / 2)

@@ -5,10 +5,14 @@ import shutil
 import signal
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+# The same examples every time, and no test fails because a machine is busy.
+hypothesis.settings.register_profile("sal360", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("sal360")
 # Nothing in the tests may wait for a network that is not there.
 os.environ.setdefault("SAL360_OFFLINE", "1")
 # A shell's background jobs ignore Ctrl-C, and so would the processes that test it.

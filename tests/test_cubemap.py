@@ -88,7 +88,7 @@ def test_clamping_at_the_edges_would_not_be():
 
 
 @given(st.integers(1, 7), st.integers(1, 9), st.integers(1, 9))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_constants_and_weights(S, H, W):
     ones = torch.full((2, 6, 3, S, S), 0.7)
     assert torch.allclose(projections.cube_to_erp(ones, H, W), torch.tensor(0.7), atol=1e-6)

@@ -89,7 +89,7 @@ def test_bicubic_reads_within_1e_6_at_seam_and_poles():
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 10), st.integers(0, 10))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_area_keeps_integrals_and_bounds(H, W, more_rows, more_cols):
     image = torch.rand(1, 2, H + more_rows, W + more_cols, dtype=torch.float64)
     small = projections.downsample_erp(image, H, W)

@@ -92,7 +92,7 @@ def sample_cube(faces: ArrayLike, xyz: ArrayLike) -> Tensor:
         ``(B, C, *xyz.shape[:-1])``.
     """
     faces = _as_faces(faces)
-    directions = as_directions(as_float64(xyz, "xyz", last=3).to(faces.device))
+    directions = as_directions(xyz).to(faces.device)
     shape = directions.shape[:-1]
     if directions.numel() == 0:
         return faces.new_zeros(faces.shape[0], faces.shape[2], *shape)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from sal360.figures.globe import drawn, scene
 from sal360.figures.show import CYCLE, INK, Picture, Plot, degree_axes, slider
 from sal360.sphere import lonlat_to_xyz, pixel_area
 
@@ -73,7 +74,7 @@ def area_figure(H: int = 18, start: int = 1) -> Plot:
         return [rows, ball(edge[k] / 90, "scene"), ball(edge[k] / 90, "scene2")]
 
     turn, rise = np.linspace(-np.pi, np.pi, 49), np.linspace(-np.pi / 2, np.pi / 2, 4 * H + 1)
-    bx, by, bz = _drawn(lonlat_to_xyz(turn, rise[:, None]).numpy() * 0.99)
+    bx, by, bz = drawn(lonlat_to_xyz(turn, rise[:, None]).numpy() * 0.99)
     height = np.broadcast_to(np.degrees(np.abs(rise))[:, None], bx.shape)
 
     def ball(cut: float, scene: str) -> Any:
@@ -316,13 +317,9 @@ def _where_largest(weight: np.ndarray) -> str:
 
 def _seen(xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Right, up and towards the eye, for an eye far away, 50 degrees above the horizon."""
-    x, y, z = _drawn(xyz)
+    x, y, z = drawn(xyz)
     tilt = np.radians(50)
     return -y, z * np.cos(tilt) - x * np.sin(tilt), x * np.cos(tilt) + z * np.sin(tilt)
-
-
-def _drawn(xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return xyz[..., 2], -xyz[..., 0], -xyz[..., 1]  # plotly's z is up; ours is forward
 
 
 def _short(values: np.ndarray) -> np.ndarray:
@@ -337,7 +334,7 @@ def _net(lons: np.ndarray, lats: np.ndarray, reach: float) -> Any:
     lines = [lonlat_to_xyz(np.radians(lon), rise).numpy() for lon in lons]
     lines += [lonlat_to_xyz(turn, np.radians(lat)).numpy() for lat in lats]
     gap = np.full((1, 3), np.nan)
-    x, y, z = _drawn(np.concatenate([part for line in lines for part in (line, gap)]))
+    x, y, z = drawn(np.concatenate([part for line in lines for part in (line, gap)]))
     return go.Scatter3d(
         x=_short(x), y=_short(y), z=_short(z), mode="lines", connectgaps=False, hoverinfo="skip",
         line={"color": _LINE, "width": 1.5},
@@ -345,14 +342,7 @@ def _net(lons: np.ndarray, lats: np.ndarray, reach: float) -> Any:
 
 
 def _scene(far: float, eye: tuple[float, float, float] = (1.35, 0.6, 0.75)) -> dict[str, Any]:
-    hidden = {"visible": False, "range": [-1.02, 1.02]}
-    return {
-        "xaxis": hidden,
-        "yaxis": hidden,
-        "zaxis": hidden,
-        "aspectmode": "cube",
-        "camera": {"eye": dict(zip("xyz", (v * far for v in eye), strict=True))},
-    }
+    return scene(dict(zip("xyz", (v * far for v in eye), strict=True)), reach=1.02)
 
 
 def _near_poles(xyz: np.ndarray) -> float:

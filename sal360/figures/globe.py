@@ -21,9 +21,9 @@ def drawn(xyz: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return array[..., 2], -array[..., 0], -array[..., 1]
 
 
-def scene(eye: dict[str, float] | None = None) -> dict[str, Any]:
-    """Layout of a plotly scene that holds a unit sphere and nothing else."""
-    hidden = {"visible": False, "range": [-1.14, 1.14]}
+def scene(eye: dict[str, float] | None = None, reach: float = 1.14) -> dict[str, Any]:
+    """Layout of a plotly scene with a unit sphere alone, up to ``reach`` along each axis."""
+    hidden = {"visible": False, "range": [-reach, reach]}
     return {
         "xaxis": hidden,
         "yaxis": hidden,

@@ -11,11 +11,12 @@ from sal360.upstream.sst_sal import (
     tangent_coordinates,
 )
 from sal360.upstream.vo import RING_SLOTS, ring_table
-from sal360.upstream.zhang import CrownRow, crown_grid
+from sal360.upstream.zhang import CrownRow, crown_conv2d, crown_grid
 
 __all__ = [
     "RING_SLOTS",
     "CrownRow",
+    "crown_conv2d",
     "crown_grid",
     "load_sst_sal",
     "ring_table",

@@ -4,7 +4,7 @@ Their convolution turns the question around: it does not ask which pixels the ke
 fall on, but where in the kernel each pixel of the neighbourhood falls, and interpolates the
 kernel there. Rows are named by their upper edge (row 0 is the pole itself), both ends of every
 interval are sampled, and at the rim a rounding error can turn a sliver into a whole circle of
-latitude: chapter 05 shows the rows in which it does, and what they look like.
+latitude: chapter 05 shows the rows in which it does, chapter 07 what they do to a picture.
 
 Source: Zhang et al., "Saliency detection in 360 videos", ECCV 2018, and its repository
 xuyanyu-shh/Saliency-detection-in-360-video at commit 45073a9 (facts only; the code is our own).
@@ -13,12 +13,14 @@ xuyanyu-shh/Saliency-detection-in-360-video at commit 45073a9 (facts only; the c
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from sal360._check import in_range, positive_int
+from sal360._check import as_image, as_tensor, in_range, positive_int
 
 
 class CrownRow(NamedTuple):
@@ -71,7 +73,8 @@ def _crown_row(t: int, H: int, W: int, radius: float, repaired: bool) -> CrownRo
     m = int(widest * W / (2 * math.pi))
     if m < 1:
         raise ValueError(f"radius: {radius:g} leaves row {t} of {H} x {W} without a pixel")
-    phi = torch.linspace(math.pi - widest / 2, math.pi + widest / 2, m, dtype=torch.float64)
+    first, last = math.pi - widest / 2, math.pi + widest / 2
+    phi = first + torch.arange(m, dtype=torch.float64) * ((last - first) / max(m - 1, 1))
     start = 0 if centre - radius < 0 else t - math.ceil(radius * H / math.pi)
     grid = _in_kernel(centre, torch.tensor(thetas, dtype=torch.float64)[:, None], phi, radius)
     grid[torch.tensor(halves) == 0] = -3.0
@@ -97,12 +100,104 @@ def _half_width(centre: float, theta: float, radius: float, repaired: bool) -> f
 
 
 def _in_kernel(centre: float, theta: Tensor, phi: Tensor, radius: float) -> Tensor:
-    """Turn the kernel's centre to the north pole and read colatitude and longitude there."""
-    phi = phi - math.pi
+    """Turn the kernel's centre to the north pole and read colatitude and longitude there.
+
+    A pixel straight south has the bearing 0 or 2 pi, and the centre any at all, by the last
+    digit; the first and the last column of weights differ. The order of operations is theirs.
+    """
     x, y = torch.sin(theta) * torch.cos(phi), torch.sin(theta) * torch.sin(phi)
     z = torch.cos(theta).expand_as(x)
-    south = math.cos(centre) * x - math.sin(centre) * z
+    turn, flip = math.sin(math.pi), math.cos(math.pi)  # the centre's meridian, to phi = 0
+    x, y = flip * x + turn * y, -turn * x + flip * y
+    south = math.cos(centre) * x - math.sin(centre) * z + 0.0  # + 0.0: no negative zero
     up = math.sin(centre) * x + math.cos(centre) * z
     distance = torch.acos(up.clamp(-1, 1))
     bearing = torch.remainder(torch.atan2(y, south), 2 * math.pi)
     return torch.stack((bearing / math.pi - 1, 2 * distance / radius - 1), dim=-1)
+
+
+def crown_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    radius: float,
+    padding_mode: Literal["sphere", "0"] = "sphere",
+) -> Tensor:
+    """The published crown convolution: per row, resample the weights, correlate, divide.
+
+    What it computes is theirs, dark rows included (see :func:`crown_grid`). How differs: rows
+    whose kernels are about equally wide share one convolution, where the code runs one per row.
+    The gradient, by autograd, is the adjoint of what is computed. The published backward pass
+    finds the first of its image rows by another test than its forward pass, so near a pole its
+    gradient in the image is another one. Chapter 07 shows both.
+
+    Args:
+        x: ``(B, I, H, W)`` floating.
+        weight: ``(O, I, Kt, Kp)``: row 0 is the centre, row ``Kt - 1`` the rim; column 0 looks
+            south, then east, north and west; the last column looks south again.
+        radius: of the crown, radians, in (0, pi].
+        padding_mode: ``"sphere"`` goes on over the seam, ``"0"`` sees zeros beyond it. Neither
+            goes over a pole.
+    Returns:
+        ``(B, O, H, W)``.
+    Raises:
+        ValueError: shapes that do not fit, another mode, or a radius under about two rows, which
+            leaves some row's kernel empty.
+    """
+    x, weight = as_image(x, "x"), as_tensor(weight, "weight")
+    B, C, H, W = x.shape
+    if weight.ndim != 4 or weight.shape[1] != C or 0 in weight.shape:
+        raise ValueError(f"weight: shape {tuple(weight.shape)}, wanted (O, {C}, Kt, Kp)")
+    if weight.dtype != x.dtype:
+        raise TypeError(f"weight: dtype {weight.dtype}, wanted that of x, {x.dtype}")
+    if padding_mode not in ("sphere", "0"):
+        raise ValueError(f"padding_mode: {padding_mode!r}, wanted 'sphere' or '0'")
+    with torch.inference_mode(False):
+        bands = _bands(H, W, float(radius))
+    out_channels = len(weight)
+    mode = "circular" if padding_mode == "sphere" else "constant"
+    taps = weight.flatten(0, 1)[None]  # (1, O I, Kt, Kp)
+    out = []
+    for band in bands:
+        R, n, m = band.grid.shape[:3]
+        kernel = F.grid_sample(taps, band.grid.flatten(0, 1)[None].to(x), align_corners=True)
+        kernel = kernel.reshape(out_channels, C, R, n, m) / band.area.to(x)[:, None, None]
+        kernel = kernel.permute(2, 0, 1, 3, 4).reshape(-1, C, n, m)
+        lines = x[:, :, band.lines.to(x.device)].transpose(1, 2).reshape(B, R * C, n, W)
+        lines = F.pad(lines, (m // 2, m - 1 - m // 2, 0, 0), mode=mode)
+        out.append(F.conv2d(lines, kernel, groups=R).reshape(B, R, -1, W))
+    order = torch.cat([band.rows for band in bands]).argsort().to(x.device)
+    return torch.cat(out, 1)[:, order].transpose(1, 2).contiguous()
+
+
+class _Band(NamedTuple):
+    """Output rows whose kernels are about equally wide, made equally wide by weights of zero.
+
+    ``rows (R,)``; ``lines (R, n)`` the image rows each reads; ``grid (R, n, m, 2)`` with the
+    kernel's centre in column ``m // 2``; ``area (R,)``.
+    """
+
+    rows: Tensor
+    lines: Tensor
+    grid: Tensor
+    area: Tensor
+
+
+@lru_cache(maxsize=16)
+def _bands(H: int, W: int, radius: float) -> list[_Band]:
+    grids = crown_grid(H, W, radius)
+    by_width: dict[int, list[int]] = {}
+    for t, row in enumerate(grids):
+        by_width.setdefault(row.grid.shape[1].bit_length(), []).append(t)
+    bands = []
+    for rows in by_width.values():
+        n, m = (max(grids[t].grid.shape[axis] for t in rows) for axis in (0, 1))
+        grid = torch.full((len(rows), n, m, 2), -3.0, dtype=torch.float64)  # -3 is outside
+        for k, t in enumerate(rows):
+            high, wide = grids[t].grid.shape[:2]
+            left = m // 2 - wide // 2
+            grid[k, :high, left : left + wide] = grids[t].grid
+        start = torch.tensor([grids[t].start for t in rows])
+        lines = (start[:, None] + torch.arange(n)).clamp(max=H - 1)
+        area = torch.tensor([grids[t].area for t in rows], dtype=torch.float64)
+        bands.append(_Band(torch.tensor(rows), lines, grid, area))
+    return bands

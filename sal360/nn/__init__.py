@@ -1,0 +1,28 @@
+"""Layers that know they are on a sphere: convolutions, pooling and padding.
+
+Panoramas are ``(B, C, H, W)`` of any size; cubemaps ``(B, 6, C, S, S)`` in the order F R B L U D.
+Every layer is a sampling pattern plus weights. Derived in chapters 06 to 09.
+"""
+
+from sal360.nn.pad import SpherePad2d
+from sal360.nn.pool import SphereAvgPool2d, SphereMaxPool2d
+from sal360.nn.sampled import sampled_conv2d
+from sal360.nn.sphere_conv import (
+    CrownConv2d,
+    PatternConv2d,
+    RingConv2d,
+    SphereConv2d,
+    clear_tables,
+)
+
+__all__ = [
+    "CrownConv2d",
+    "PatternConv2d",
+    "RingConv2d",
+    "SphereAvgPool2d",
+    "SphereConv2d",
+    "SphereMaxPool2d",
+    "SpherePad2d",
+    "clear_tables",
+    "sampled_conv2d",
+]

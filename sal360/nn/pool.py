@@ -1,0 +1,78 @@
+"""Pooling on the sphere: the greatest of what a kernel sees, and means weighted by area."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sal360._check import as_image, positive_int
+from sal360.nn.sampled import out_size, read, reads_of
+from sal360.nn.sphere_conv import tangent
+from sal360.resampling import computing_dtype
+from sal360.sphere import pixel_area
+
+
+class SphereMaxPool2d(nn.Module):
+    """The maximum over the taps of a tangent kernel, read between pixels. Chapter 07.
+
+    Args:
+        kernel_size: odd. stride: kernels stand on rows and columns 0, stride, 2 stride, ...
+        dilation: pixels between taps, at the equator.
+    """
+
+    def __init__(self, kernel_size: int = 3, stride: int = 2, dilation: int = 1) -> None:
+        super().__init__()
+        if positive_int(kernel_size, "kernel_size") % 2 == 0:
+            raise ValueError(f"kernel_size: {kernel_size}, wanted an odd number")
+        self.kernel_size = kernel_size
+        self.stride = positive_int(stride, "stride")
+        self.dilation = positive_int(dilation, "dilation")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` to ``(B, C, ceil(H / stride), ceil(W / stride))``."""
+        x = as_image(x, "x")
+        exact, size = computing_dtype(x), (self.kernel_size, self.kernel_size)
+        pattern = tangent(x.shape[-2], x.shape[-1], size, self.dilation, self.stride)
+        reads = reads_of(pattern, "bilinear", exact, x.device)
+        pixels = x.to(exact).flatten(2).transpose(1, 2)
+        tops = [
+            read(one, reads).unflatten(0, (-1, pattern.taps)).amax(1) for one in pixels.unbind()
+        ]
+        return torch.stack(tops, 0).transpose(1, 2).unflatten(2, out_size(pattern)).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        return f"{self.kernel_size}, stride={self.stride}, dilation={self.dilation}"
+
+
+class SphereAvgPool2d(nn.Module):
+    """Means over blocks of pixels, each pixel weighted by its solid angle. Chapter 02.
+
+    Keeps integrals: ``sum(out * area of its block)`` is ``sum(x * pixel_area)``. An ordinary
+    average pool is up to twice too fond of the row nearer to a pole. Blocks at the lower and
+    right edge are smaller where the size is no multiple of ``kernel_size``.
+
+    Args:
+        kernel_size: rows and columns of a block, or a pair.
+    """
+
+    def __init__(self, kernel_size: int | tuple[int, int] = 2) -> None:
+        super().__init__()
+        size = kernel_size if isinstance(kernel_size, (tuple, list)) else (kernel_size,) * 2
+        if len(size) != 2:
+            raise ValueError(f"kernel_size: {kernel_size!r}, wanted a number or two")
+        self.kernel_size = tuple(positive_int(k, "kernel_size") for k in size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` to ``(B, C, ceil(H / rows), ceil(W / columns))``."""
+        x = as_image(x, "x")
+        H, W = x.shape[-2:]
+        exact = x.to(computing_dtype(x))
+        area = (pixel_area(H, W) * (H * W)).to(exact)[:, None]
+        block = (min(self.kernel_size[0], H), min(self.kernel_size[1], W))
+        total = F.avg_pool2d(exact * area, block, ceil_mode=True)
+        weight = F.avg_pool2d(area.expand(1, 1, H, W), block, ceil_mode=True)
+        return (total / weight).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        return f"{self.kernel_size}"

@@ -1,0 +1,316 @@
+"""The one operator: a convolution over any sampling pattern, forward and backward.
+
+Reading between pixels is a sparse linear map: a value is a weighted sum of a few rows of a
+matrix, and ``embedding_bag`` is torch's fast way to take such sums. Its gradient is the same map
+transposed, which is again a table of sums (:class:`Reads`), so nothing but the input and the
+weights is kept for the backward pass.
+
+Reading and multiplying by the weights commute, and the order decides the cost:
+
+- **project first**: every pixel is multiplied by all K taps' weights, and each output gathers the
+  finished products. What is read are rows of ``out_channels`` numbers.
+- **read first**: each output gathers its K samples, then one matrix product. What is read are
+  rows of ``in_channels``, and only where an output stands.
+
+Both work through the batch image by image, so that memory does not grow with it. Chapter 07
+builds both by hand; the readable reference is :meth:`sal360.patterns.Pattern.read`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sal360._check import as_image
+from sal360.patterns import Pattern
+from sal360.resampling import Mode, computing_dtype
+
+SMALLEST = 1e-9
+"""Weights below this are rounding noise of taps that stand on a pixel; they are not read."""
+
+
+class Sums(NamedTuple):
+    """Weighted sums of rows: sum ``n`` takes ``rows[starts[n]:starts[n + 1]]``.
+
+    ``rows`` is int32 ``(R,)``, ``starts`` int32 ``(N,)``, ``weights`` floating ``(R,)``.
+    """
+
+    rows: Tensor
+    starts: Tensor
+    weights: Tensor
+
+    def of(self, values: Tensor) -> Tensor:
+        """``(rows, C)`` contiguous to ``(N, C)``. No gradient: see :func:`read`."""
+        rows, starts, weights = self
+        return F.embedding_bag(rows, values, starts, mode="sum", per_sample_weights=weights)
+
+
+@dataclass(frozen=True, eq=False)
+class Reads:
+    """A sparse linear map and its transpose, each as a table of weighted sums.
+
+    Attributes:
+        forward: N sums of M rows. backward: M sums of N rows, with the same weights.
+    """
+
+    forward: Sums
+    backward: Sums
+
+    @property
+    def adjoint(self) -> Reads:
+        """The transposed map."""
+        return Reads(self.backward, self.forward)
+
+    @property
+    def bytes(self) -> int:
+        """Memory of both tables."""
+        parts = (*self.forward, *self.backward)
+        return sum(part.numel() * part.element_size() for part in parts)
+
+
+class _Read(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, reads: Reads) -> Tensor:
+        ctx.reads = reads
+        return reads.forward.of(values.contiguous())
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return read(grad, ctx.reads.adjoint), None
+
+
+def read(values: Tensor, reads: Reads) -> Tensor:
+    """Apply a sparse map to rows: ``(M, C)`` to ``(N, C)``, differentiable any number of times.
+
+    Args:
+        values: floating, in the dtype of the table's weights.
+    """
+    out: Tensor = _Read.apply(values, reads)
+    return out
+
+
+class _ReadFirst(torch.autograd.Function):
+    """Samples of all kernels times their weights; the samples are read again when gradients need
+    them, because they are K times as large as the image."""
+
+    @staticmethod
+    def forward(ctx: Any, pixels: Tensor, kernel: Tensor, reads: Reads, groups: int) -> Tensor:
+        ctx.save_for_backward(pixels, kernel)
+        ctx.reads, ctx.groups = reads, groups
+        samples = reads.forward.of(pixels.contiguous())
+        return _times(samples, kernel, groups)
+
+    @staticmethod
+    def backward(  # type: ignore[override]
+        ctx: Any, grad: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, None, None]:
+        pixels, kernel = ctx.saved_tensors
+        (O, per, K), g = kernel.shape, ctx.groups
+        wants_pixels, wants_kernel = ctx.needs_input_grad[:2]
+        d_pixels = d_kernel = None
+        out = grad.reshape(-1, g, O // g)
+        weight = kernel.view(g, O // g, per, K)
+        if wants_kernel:
+            samples = read(pixels, ctx.reads).view(-1, K, g, per)
+            d_kernel = torch.einsum("nkgi,ngo->goik", samples, out).reshape(O, per, K)
+        if wants_pixels:
+            spread = torch.einsum("ngo,goik->nkgi", out, weight)
+            d_pixels = read(spread.reshape(-1, g * per), ctx.reads.adjoint)
+        return d_pixels, d_kernel, None, None
+
+
+def _times(samples: Tensor, kernel: Tensor, groups: int) -> Tensor:
+    """``(N K, I)`` samples and an ``(O, I / groups, K)`` kernel to ``(N, O)``."""
+    O, per, K = kernel.shape
+    if groups == 1:
+        return samples.view(-1, K * per) @ kernel.transpose(1, 2).reshape(O, K * per).t()
+    grouped = samples.view(-1, K, groups, per)
+    weight = kernel.view(groups, O // groups, per, K)
+    return torch.einsum("nkgi,goik->ngo", grouped, weight).reshape(-1, O)
+
+
+def sampled_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    pattern: Pattern,
+    bias: Tensor | None = None,
+    groups: int = 1,
+    mode: Mode = "bilinear",
+    project_first: bool | None = None,
+) -> Tensor:
+    """Convolve a panorama over a sampling pattern. Derived in chapter 07.
+
+    ``out[b, o, i, j] = bias[o] + sum_ck weight[o, c, k] x[b, c, direction (i, j, k)]``.
+
+    Args:
+        x: ``(B, I, H, W)`` floating, of the pattern's size, any strides. Half precisions are
+            computed in float32 and returned as they came.
+        weight: ``(O, I / groups, *kernel)``; ``kernel`` is the pattern's shape, or flat.
+        pattern: where the kernels stand and look. Its tables are made at the first call and
+            kept for as long as the pattern lives.
+        bias: ``(O,)``. groups: as in ``torch.nn.functional.conv2d``.
+        mode: of reading, as for :func:`sal360.projections.sample_erp`.
+        project_first: force one of the two orders; chosen by cost unless given.
+    Returns:
+        ``(B, O, H', W')``, differentiable (twice) in ``x``, ``weight`` and ``bias``.
+    Raises:
+        ValueError, TypeError: shapes, dtypes or devices that do not fit.
+    """
+    x = as_image(x, "x")
+    K = pattern.taps
+    I = x.shape[1]
+    if tuple(x.shape[-2:]) != (pattern.H, pattern.W):
+        wanted = f"wanted the pattern's {pattern.H} x {pattern.W}"
+        raise ValueError(f"x: {x.shape[-2]} x {x.shape[-1]} pixels, {wanted}")
+    if groups < 1 or I % groups:
+        raise ValueError(f"groups: {groups}, wanted a divisor of x's {I} channels")
+    O = weight.shape[0] if weight.ndim else 0
+    if weight.ndim < 2 or weight.shape[1] != I // groups or weight[0, 0].numel() != K:
+        wanted = f"(O, {I // groups}, {', '.join(map(str, pattern.shape))})"
+        raise ValueError(f"weight: shape {tuple(weight.shape)}, wanted {wanted}")
+    if O % groups or O == 0:
+        raise ValueError(f"groups: {groups}, wanted a divisor of weight's {O} outputs")
+    if bias is not None and bias.shape != (O,):
+        raise ValueError(f"bias: shape {tuple(bias.shape)}, wanted ({O},)")
+    if (x.dtype == torch.float64) != (weight.dtype == torch.float64):
+        raise TypeError(f"x: {x.dtype}, weight: {weight.dtype}, wanted both float64 or neither")
+    if x.device != weight.device:
+        raise ValueError(f"x: on {x.device}, weight: on {weight.device}, wanted one device")
+
+    exact = computing_dtype(x)
+    if project_first is None:
+        # With one kernel a pixel both do the same arithmetic; what is gathered differs.
+        project_first = pattern.stride == 1 and groups == 1 and O <= I
+    elif project_first and groups > 1:
+        raise ValueError(f"groups: {groups}, wanted 1 when projecting first")
+    reads = reads_of(pattern, mode, exact, x.device, project_first)
+    with torch.autocast(x.device.type, enabled=False):
+        pixels = x.to(exact).flatten(2).transpose(1, 2)  # (B, HW, I)
+        kernel = weight.to(exact).reshape(O, I // groups, K)
+        if project_first:
+            matrix = kernel.permute(1, 2, 0).reshape(I, K * O)
+            parts = [read((one @ matrix).view(-1, O), reads) for one in pixels.unbind()]
+        else:
+            parts = [_ReadFirst.apply(one, kernel, reads, groups) for one in pixels.unbind()]
+        out = torch.stack(parts)
+        if bias is not None:
+            out = out + bias.to(exact)
+        out = out.transpose(1, 2).unflatten(2, out_size(pattern))
+    return out.to(x.dtype)
+
+
+def out_size(pattern: Pattern) -> tuple[int, int]:
+    """Rows and columns of kernels on a panorama."""
+    return len(pattern.lat), -(-pattern.W // pattern.stride)
+
+
+_KEPT: WeakKeyDictionary[Pattern, dict[Hashable, Reads]] = WeakKeyDictionary()
+
+
+def reads_of(
+    pattern: Pattern,
+    mode: Mode = "bilinear",
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    products: bool = False,
+) -> Reads:
+    """The tables of a pattern, made once and kept for as long as it lives.
+
+    Args:
+        products: read from the products of each pixel with each tap, rows ``(H W, K)`` in that
+            order, to the outputs ``(H' W')``; otherwise from the pixels to the samples of all
+            kernels, ``(H' W', K)``.
+    """
+    kept = _KEPT.setdefault(pattern, {})
+    key = (mode, dtype, str(device), products)
+    if key not in kept:
+        with torch.inference_mode(False), torch.no_grad():
+            made = _make_reads(pattern, mode, products)
+            kept[key] = Reads(
+                *(_moved(sums, dtype, device) for sums in (made.forward, made.backward))
+            )
+    return kept[key]
+
+
+def _moved(sums: Sums, dtype: torch.dtype, device: torch.device | str) -> Sums:
+    return Sums(sums.rows.to(device), sums.starts.to(device), sums.weights.to(device, dtype))
+
+
+def _make_reads(pattern: Pattern, mode: Mode, products: bool) -> Reads:
+    """Both tables from those of one column: a kernel further right reads further right."""
+    rows, cols, weights = (part.cpu() for part in pattern.row_table(mode))
+    H, W, K, stride = pattern.H, pattern.W, pattern.taps, pattern.stride
+    _, wide = out_size(pattern)
+    if max(H * W, len(rows) * wide) * K >= 2**31:
+        raise ValueError(f"pattern: {pattern} has too many samples for one image (2^31)")
+    used = weights.abs() > SMALLEST
+    line, tap, _ = used.nonzero().unbind(-1)  # in the order of output rows, then of taps
+    row, col, weight = rows[used], cols[used], weights[used]
+
+    bag = line if products else line * K + tap
+    start = row * (W * K) + tap if products else row * W
+    forward = _along_rows(
+        bag, start, col, weight, (len(rows), 1 if products else K), wide, W, stride,
+        K if products else 1,
+    )  # fmt: skip
+    if stride > 1:
+        return Reads(forward, _transposed(forward, H * W * (K if products else 1)))
+    # Seen from the pixel that is read, the kernel stands as far to the left.
+    bag = row * K + tap if products else row
+    start = line * W if products else line * (W * K) + tap
+    order = torch.argsort(bag, stable=True)
+    backward = _along_rows(
+        *(part[order] for part in (bag, start, -col, weight)), (H, K if products else 1), W, W, 1,
+        1 if products else K,
+    )  # fmt: skip
+    return Reads(forward, backward)
+
+
+def _along_rows(
+    bag: Tensor,
+    start: Tensor,
+    col: Tensor,
+    weight: Tensor,
+    bags: tuple[int, int],
+    wide: int,
+    W: int,
+    stride: int,
+    spacing: int,
+) -> Sums:
+    """Repeat the reads of one column along every row.
+
+    Args:
+        bag: ``(E,)`` ascending: which sum an entry belongs to, ``row * bags[1] + part``.
+        start, col: what it reads is ``start + spacing * ((col + stride j) % W)`` in column ``j``.
+        bags: (rows, parts of a row). wide: columns.
+    """
+    rows, parts = bags
+    sizes = torch.bincount(bag, minlength=rows * parts).view(rows, parts)
+    in_row = sizes.sum(1)
+    first = in_row.cumsum(0) - in_row
+    ends = (in_row * wide).cumsum(0)
+    line = torch.repeat_interleave(torch.arange(rows), in_row * wide)
+    place = torch.arange(int(ends[-1])) - (ends - in_row * wide)[line]
+    column = torch.div(place, in_row[line], rounding_mode="floor")
+    entry = place - column * in_row[line] + first[line]
+    read = start[entry] + spacing * torch.remainder(col[entry] + stride * column, W)
+    begin = (ends - in_row * wide)[:, None, None] + in_row[:, None, None] * torch.arange(wide)[
+        :, None
+    ]
+    starts = begin + (sizes.cumsum(1) - sizes)[:, None]
+    return Sums(read.int(), starts.flatten().int(), weight[entry])
+
+
+def _transposed(sums: Sums, N: int) -> Sums:
+    """The transposed map, N sums, by sorting."""
+    sizes = torch.diff(sums.starts, append=sums.starts.new_tensor([len(sums.rows)]))
+    owner = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
+    order = torch.argsort(sums.rows, stable=True)
+    count = torch.bincount(sums.rows, minlength=N)
+    return Sums(owner[order].int(), (count.cumsum(0) - count).int(), sums.weights[order])

@@ -81,7 +81,7 @@ class _Read(torch.autograd.Function):
         return reads.forward.of(values.contiguous())
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return read(grad, ctx.reads.adjoint), None
 
 
@@ -107,9 +107,7 @@ class _ReadFirst(torch.autograd.Function):
         return _times(samples, kernel, groups)
 
     @staticmethod
-    def backward(  # type: ignore[override]
-        ctx: Any, grad: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         pixels, kernel = ctx.saved_tensors
         (O, per, K), g = kernel.shape, ctx.groups
         wants_pixels, wants_kernel = ctx.needs_input_grad[:2]
@@ -158,7 +156,8 @@ def sampled_conv2d(
         mode: of reading, as for :func:`sal360.projections.sample_erp`.
         project_first: force one of the two orders; chosen by cost unless given.
     Returns:
-        ``(B, O, H', W')``, differentiable (twice) in ``x``, ``weight`` and ``bias``.
+        ``(B, O, H', W')``, differentiable (twice) in ``x``, ``weight`` and ``bias``. Its memory
+        is laid out channels last, as the next layer wants it.
     Raises:
         ValueError, TypeError: shapes, dtypes or devices that do not fit.
     """
@@ -198,7 +197,7 @@ def sampled_conv2d(
             parts = [read((one @ matrix).view(-1, O), reads) for one in pixels.unbind()]
         else:
             parts = [_ReadFirst.apply(one, kernel, reads, groups) for one in pixels.unbind()]
-        out = torch.stack(parts)
+        out = torch.stack(parts) if len(parts) > 1 else parts[0][None]
         if bias is not None:
             out = out + bias.to(exact)
         out = out.transpose(1, 2).unflatten(2, out_size(pattern))
@@ -247,28 +246,25 @@ def _make_reads(pattern: Pattern, mode: Mode, products: bool) -> Reads:
     rows, cols, weights = (part.cpu() for part in pattern.row_table(mode))
     H, W, K, stride = pattern.H, pattern.W, pattern.taps, pattern.stride
     _, wide = out_size(pattern)
-    if max(H * W, len(rows) * wide) * K >= 2**31:
-        raise ValueError(f"pattern: {pattern} has too many samples for one image (2^31)")
+    if max(H * W, len(rows) * wide * weights.shape[2]) * K >= 2**31:
+        raise ValueError(f"pattern: {pattern} reads more than 2^31 pixels, wanted fewer")
     used = weights.abs() > SMALLEST
     line, tap, _ = used.nonzero().unbind(-1)  # in the order of output rows, then of taps
     row, col, weight = rows[used], cols[used], weights[used]
 
     bag = line if products else line * K + tap
     start = row * (W * K) + tap if products else row * W
-    forward = _along_rows(
-        bag, start, col, weight, (len(rows), 1 if products else K), wide, W, stride,
-        K if products else 1,
-    )  # fmt: skip
+    parts, spacing = (len(rows), 1 if products else K), K if products else 1
+    forward = _along_rows(bag, start, col, weight, parts, wide, W, stride, spacing)
     if stride > 1:
         return Reads(forward, _transposed(forward, H * W * (K if products else 1)))
     # Seen from the pixel that is read, the kernel stands as far to the left.
     bag = row * K + tap if products else row
     start = line * W if products else line * (W * K) + tap
     order = torch.argsort(bag, stable=True)
-    backward = _along_rows(
-        *(part[order] for part in (bag, start, -col, weight)), (H, K if products else 1), W, W, 1,
-        1 if products else K,
-    )  # fmt: skip
+    bag, start, col, weight = bag[order], start[order], -col[order], weight[order]
+    parts = (H, K if products else 1)
+    backward = _along_rows(bag, start, col, weight, parts, W, W, 1, 1 if products else K)
     return Reads(forward, backward)
 
 
@@ -300,10 +296,8 @@ def _along_rows(
     column = torch.div(place, in_row[line], rounding_mode="floor")
     entry = place - column * in_row[line] + first[line]
     read = start[entry] + spacing * torch.remainder(col[entry] + stride * column, W)
-    begin = (ends - in_row * wide)[:, None, None] + in_row[:, None, None] * torch.arange(wide)[
-        :, None
-    ]
-    starts = begin + (sizes.cumsum(1) - sizes)[:, None]
+    begin = (ends - in_row * wide)[:, None] + in_row[:, None] * torch.arange(wide)
+    starts = begin[..., None] + (sizes.cumsum(1) - sizes)[:, None]
     return Sums(read.int(), starts.flatten().int(), weight[entry])
 
 

@@ -31,7 +31,7 @@ from sal360._check import as_image
 from sal360.patterns import Pattern
 from sal360.resampling import Mode, computing_dtype
 
-SMALLEST = 1e-9
+SMALLEST = 1e-11
 """Weights below this are rounding noise of taps that stand on a pixel; they are not read."""
 
 

@@ -2,14 +2,16 @@
 
 import gc
 import math
+import shutil
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from sal360 import patterns
-from sal360.nn import sampled_conv2d
+from sal360.nn import CrownConv2d, SphereConv2d, sampled, sampled_conv2d
 from sal360.nn.sampled import _KEPT, read, reads_of
 
 
@@ -171,3 +173,17 @@ def test_more_reads_than_an_index_can_count_are_refused():
     pattern = patterns.crown_pattern(1024, 2048, (17, 16), 0.1)
     with pytest.raises(ValueError, match=r"^pattern: .* 2\^31"):
         sampled_conv2d(torch.rand(1, 1, 1024, 2048), torch.rand(1, 1, 17 * 16), pattern)
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+def test_a_compiled_network_is_the_same_network(monkeypatch):
+    torch.manual_seed(0)
+    model = nn.Sequential(SphereConv2d(2, 4), nn.ReLU(), CrownConv2d(4, 3, (2, 4), 0.5), nn.ReLU())
+    x = torch.rand(1, 2, 8, 16)
+    wanted = torch.autograd.grad(model(x).square().sum(), tuple(model.parameters()))
+    compiled = torch.compile(model)
+    compiled(x)
+    monkeypatch.setattr(sampled, "_make_reads", None)  # no table may be made again
+    got = torch.autograd.grad(compiled(x).square().sum(), tuple(model.parameters()))
+    for a, b in zip(got, wanted, strict=True):
+        assert torch.allclose(a, b, atol=1e-5)

@@ -18,9 +18,9 @@ builds both by hand; the readable reference is :meth:`sal360.patterns.Pattern.re
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -33,6 +33,19 @@ from sal360.resampling import Mode, computing_dtype
 
 SMALLEST = 1e-11
 """Weights below this are rounding noise of taps that stand on a pixel; they are not read."""
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def eager(function: Function) -> Function:
+    """Have ``torch.compile`` call a function as it is.
+
+    Traced, a table would be made again at every call. This is the mark that
+    ``torch.compiler.disable`` sets; that one takes two seconds to import.
+    """
+    function._torchdynamo_disable = True  # type: ignore[attr-defined]
+    return function
 
 
 class Sums(NamedTuple):
@@ -133,6 +146,7 @@ def _times(samples: Tensor, kernel: Tensor, groups: int) -> Tensor:
     return torch.einsum("nkgi,goik->ngo", grouped, weight).reshape(-1, O)
 
 
+@eager
 def sampled_conv2d(
     x: Tensor,
     weight: Tensor,
@@ -212,6 +226,7 @@ def out_size(pattern: Pattern) -> tuple[int, int]:
 _KEPT: WeakKeyDictionary[Pattern, dict[Hashable, Reads]] = WeakKeyDictionary()
 
 
+@eager
 def reads_of(
     pattern: Pattern,
     mode: Mode = "bilinear",

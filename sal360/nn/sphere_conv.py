@@ -16,12 +16,44 @@ import torch
 from torch import Tensor, nn
 
 from sal360._check import as_image, in_range, positive_int
-from sal360.nn.sampled import sampled_conv2d
+from sal360.nn.sampled import eager, sampled_conv2d
 from sal360.patterns import Pattern, crown_pattern, ring_pattern, tangent_pattern
 from sal360.resampling import MODES, Mode
 
-tangent = lru_cache(maxsize=32)(tangent_pattern)
-ring = lru_cache(maxsize=32)(ring_pattern)
+_tangent = lru_cache(maxsize=32)(tangent_pattern)
+_ring = lru_cache(maxsize=32)(ring_pattern)
+
+
+@eager
+def tangent(H: int, W: int, kernel_size: tuple[int, int], dilation: int, stride: int) -> Pattern:
+    """A tangent pattern, one object for all layers that ask for the same."""
+    return _tangent(H, W, kernel_size, dilation, stride)
+
+
+@eager
+def ring(H: int, W: int, radius: float | None, stride: int) -> Pattern:
+    """A ring pattern, shared."""
+    return _ring(H, W, radius, stride)
+
+
+@eager
+def crown_places(
+    H: int, W: int, kernel_size: tuple[int, int], radius: float, stride: int
+) -> Pattern:
+    """A crown pattern with each place once, shared."""
+    return _crown(H, W, kernel_size, radius, stride)
+
+
+@lru_cache(maxsize=32)
+def _crown(H: int, W: int, kernel_size: tuple[int, int], radius: float, stride: int) -> Pattern:
+    """The crown's different places: its centre, its circles, and the far pole if it has one."""
+    full = crown_pattern(H, W, kernel_size, radius, stride)
+    Kt, Kp = kernel_size
+    places = torch.arange(Kt * Kp).view(Kt, Kp)
+    last = Kt - 1 if Kt > 1 and radius == math.pi else Kt
+    keep = torch.cat((places[:1, 0], places[1:last].flatten(), places[last:, 0]))
+    lat, lon = full.lat[:, keep], full.lon[:, keep]
+    return Pattern(full.name, H, W, (len(keep),), lat, lon, stride)
 
 
 class PatternConv2d(nn.Module):
@@ -33,7 +65,7 @@ class PatternConv2d(nn.Module):
     the variance that ``torch.nn.Conv2d`` would give it.
 
     Args:
-        in_channels, out_channels, groups, bias, stride: as in ``torch.nn.Conv2d``; kernels stand
+        in_channels, out_channels, stride, bias, groups: as in ``torch.nn.Conv2d``; kernels stand
             on rows and columns 0, stride, 2 stride, ...
         kernel_size: shape of the kernel, ``(rows, columns)`` or ``(circles, bearings)``.
         mode: of reading between pixels. ``"bilinear"`` reads 4 pixels a tap and adds up to an
@@ -48,8 +80,8 @@ class PatternConv2d(nn.Module):
         out_channels: int,
         kernel_size: tuple[int, int],
         stride: int = 1,
-        groups: int = 1,
         bias: bool = True,
+        groups: int = 1,
         mode: Mode = "bilinear",
         device: Any = None,
         dtype: torch.dtype | None = None,
@@ -124,7 +156,7 @@ class SphereConv2d(PatternConv2d):
     :func:`sal360.upstream.sphere_conv2d` keeps the published faults. Chapter 07.
 
     Args:
-        in_channels, out_channels, stride, groups, bias, mode: see :class:`PatternConv2d`.
+        in_channels, out_channels, stride, bias, groups, mode: see :class:`PatternConv2d`.
         kernel_size: odd, or ``(rows, columns)``; ``weight`` is ``(O, I / groups, rows,
             columns)`` and row 0 looks up. dilation: pixels between taps, at the equator.
     Raises:
@@ -140,9 +172,9 @@ class SphereConv2d(PatternConv2d):
         out_channels: int,
         kernel_size: int | tuple[int, int] = 3,
         stride: int = 1,
+        bias: bool = True,
         dilation: int = 1,
         groups: int = 1,
-        bias: bool = True,
         mode: Mode = "bilinear",
         device: Any = None,
         dtype: torch.dtype | None = None,
@@ -153,7 +185,7 @@ class SphereConv2d(PatternConv2d):
         self.dilation = positive_int(dilation, "dilation")
         shape = (int(size[0]), int(size[1]))
         super().__init__(
-            in_channels, out_channels, shape, stride, groups, bias, mode, device, dtype
+            in_channels, out_channels, shape, stride, bias, groups, mode, device, dtype
         )
 
     def pattern(self, H: int, W: int) -> Pattern:
@@ -175,7 +207,7 @@ class CrownConv2d(PatternConv2d):
     :func:`sal360.upstream.crown_conv2d` is the published one. Chapter 07.
 
     Args:
-        in_channels, out_channels, stride, groups, bias, mode: see :class:`PatternConv2d`.
+        in_channels, out_channels, stride, bias, groups, mode: see :class:`PatternConv2d`.
         kernel_size: ``(Kt, Kp)``: circles, the centre counted as one, and taps on each.
         radius: of the cap, radians, in (0, pi]; pi is the whole sphere. It may be smaller than
             a row: then the layer reads between neighbouring pixels.
@@ -188,8 +220,8 @@ class CrownConv2d(PatternConv2d):
         kernel_size: tuple[int, int],
         radius: float,
         stride: int = 1,
-        groups: int = 1,
         bias: bool = True,
+        groups: int = 1,
         mode: Mode = "bilinear",
         device: Any = None,
         dtype: torch.dtype | None = None,
@@ -199,12 +231,12 @@ class CrownConv2d(PatternConv2d):
         Kt, Kp = (positive_int(k, "kernel_size") for k in kernel_size)
         self.radius = in_range(radius, "radius", 0.0, math.pi, "radians", closed=True)
         super().__init__(
-            in_channels, out_channels, (Kt, Kp), stride, groups, bias, mode, device, dtype
+            in_channels, out_channels, (Kt, Kp), stride, bias, groups, mode, device, dtype
         )
 
     def pattern(self, H: int, W: int) -> Pattern:
         """Crown kernels, each place once (:meth:`kernel` adds up weights that share one)."""
-        return _crown_places(H, W, self.kernel_size, self.radius, self.stride)
+        return crown_places(H, W, self.kernel_size, self.radius, self.stride)
 
     def tap_weights(self) -> Tensor:
         """``(Kt, Kp)`` shares of the cap's area; they sum to 1.
@@ -243,7 +275,7 @@ class RingConv2d(PatternConv2d):
     (:func:`sal360.upstream.ring_table`), read between pixels instead. Chapter 07.
 
     Args:
-        in_channels, out_channels, stride, groups, bias, mode: see :class:`PatternConv2d`.
+        in_channels, out_channels, stride, bias, groups, mode: see :class:`PatternConv2d`.
         radius: of the circle, radians, in (0, pi]; one row, ``pi / H``, unless given.
     """
 
@@ -253,8 +285,8 @@ class RingConv2d(PatternConv2d):
         out_channels: int,
         radius: float | None = None,
         stride: int = 1,
-        groups: int = 1,
         bias: bool = True,
+        groups: int = 1,
         mode: Mode = "bilinear",
         device: Any = None,
         dtype: torch.dtype | None = None,
@@ -263,7 +295,7 @@ class RingConv2d(PatternConv2d):
             radius = in_range(radius, "radius", 0.0, math.pi, "radians", closed=True)
         self.radius = radius
         super().__init__(
-            in_channels, out_channels, (3, 3), stride, groups, bias, mode, device, dtype
+            in_channels, out_channels, (3, 3), stride, bias, groups, mode, device, dtype
         )
 
     def pattern(self, H: int, W: int) -> Pattern:
@@ -271,21 +303,7 @@ class RingConv2d(PatternConv2d):
         return ring(H, W, self.radius, self.stride)
 
 
-@lru_cache(maxsize=32)
-def _crown_places(
-    H: int, W: int, kernel_size: tuple[int, int], radius: float, stride: int
-) -> Pattern:
-    """The crown's different places: its centre, its circles, and the far pole if it has one."""
-    full = crown_pattern(H, W, kernel_size, radius, stride)
-    Kt, Kp = kernel_size
-    places = torch.arange(Kt * Kp).view(Kt, Kp)
-    last = Kt - 1 if Kt > 1 and radius == math.pi else Kt
-    keep = torch.cat((places[:1, 0], places[1:last].flatten(), places[last:, 0]))
-    lat, lon = full.lat[:, keep], full.lon[:, keep]
-    return Pattern(full.name, H, W, (len(keep),), lat, lon, stride)
-
-
 def clear_tables() -> None:
     """Forget all patterns and the tables that hang on them."""
-    for kept in (tangent, ring, _crown_places):
+    for kept in (_tangent, _ring, _crown):
         kept.cache_clear()

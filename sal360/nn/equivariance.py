@@ -1,0 +1,592 @@
+"""Ask any layer what it keeps of the sphere: constants, turns of the head, seams, gradients.
+
+The one idea: *rotate, then compute* must equal *compute, then rotate*, and every answer here is
+the size of the difference. The input is a sum of spherical harmonics, known in closed form, so
+rotating it costs no interpolation; only the answer is read between its pixels, and what that
+costs is measured every time on an operation that is equivariant exactly. Chapter 06 derives it.
+
+The layer is never touched: a copy of it is asked, in double precision where it takes that.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from sal360._check import as_number, positive_int
+from sal360.cubemap import cube_directions, cube_pixel
+from sal360.resampling import SamplingTable, apply_table
+from sal360.sphere import lonlat_to_xyz, rotation_matrix, xyz_to_lonlat
+
+Layer = Callable[[Tensor], Tensor]
+Grid = Literal["erp", "cube"]
+
+
+@dataclass(frozen=True)
+class Equivariance:
+    """What :func:`check_equivariance` found; every number is relative, 0 is perfect.
+
+    Attributes:
+        name: of the layer. grid: ``"erp"`` or ``"cube"``.
+        size: ``(H, W)`` of the input, ``out``: of the answer (of a face, for a cube).
+        dtype: in which the layer answered.
+        pixels: where a strided answer's pixels were taken to lie: ``"same"`` as the input's,
+            ``"strided"`` (on every n-th input pixel) or ``"cells"`` (in the middle of n x n).
+        constant: largest spread of the answer to a constant, biases aside.
+        yaw: largest difference after turns about the vertical.
+        tilts: angles in degrees. tilt: the rms difference after tilting by each.
+        floor: what ``tilt`` would be for an operation without any fault.
+        seam: largest rms jump of the answer across the seam (a cube: across an edge), in units
+            of the usual step from one pixel to the next. pole: the same at the poles (corners).
+        adjoint: ``|<A x, y> - <x, A' y>|`` with ``A'`` from autograd; None for a layer that is
+            not linear (biases aside).
+        gradient: autograd against a finite difference along one direction.
+    """
+
+    name: str
+    grid: Grid
+    size: tuple[int, int]
+    out: tuple[int, int]
+    dtype: torch.dtype
+    pixels: str
+    constant: float
+    yaw: float
+    tilts: tuple[float, ...]
+    tilt: tuple[float, ...]
+    floor: tuple[float, ...]
+    seam: float
+    pole: float
+    adjoint: float | None
+    gradient: float
+
+    def table(self) -> list[tuple[str, str]]:
+        """Rows of text: property and value."""
+        cube = self.grid == "cube"
+        rows = [
+            ("constant", _text(self.constant)),
+            ("yaw", _text(self.yaw)),
+            *(
+                (f"tilt {angle:g} degrees", f"{_text(found)} (floor {floor:.0e})")
+                for angle, found, floor in zip(self.tilts, self.tilt, self.floor, strict=True)
+            ),
+            ("edges" if cube else "seam", _text(self.seam)),
+            ("corners" if cube else "poles", _text(self.pole)),
+            ("adjoint", "not linear" if self.adjoint is None else _text(self.adjoint)),
+            ("gradient", _text(self.gradient)),
+        ]
+        return rows
+
+    def __str__(self) -> str:
+        sizes = [" x ".join(map(str, s)) for s in (self.size, self.out)]
+        faces = "6 x " if self.grid == "cube" else ""
+        head = f"{self.name}, {faces}{sizes[0]}"
+        head += "" if sizes[0] == sizes[1] else f" to {faces}{sizes[1]}, {self.pixels}"
+        wide = max(len(name) for name, _ in self.table())
+        lines = [f"  {name:<{wide}}  {value}" for name, value in self.table()]
+        return "\n".join([f"{head}, {str(self.dtype).removeprefix('torch.')}", *lines])
+
+
+def check_equivariance(
+    layer: Layer,
+    in_channels: int | None = None,
+    H: int = 64,
+    W: int = 128,
+    tilts: Sequence[float] = (30.0, 90.0),
+    grid: Grid = "erp",
+    seed: int = 0,
+    axes: int = 4,
+    degree: int = 8,
+) -> Equivariance:
+    """Measure how well a layer respects the sphere.
+
+    Each answer is a ratio:
+
+    - ``constant``: (max - min) of the answer to a constant, over the larger of the answer's own
+      mean (less that of the answer to zero) and the rms answer to noise of the same size.
+    - ``yaw``: largest difference between the answer to shifted noise and the shifted answer,
+      over the rms answer. Shifts are whole pixels of the answer. A cube makes quarter turns,
+      and its four side faces are compared: on U and D a kernel turns with its face, as one on
+      a pole turns with its meridian. In a stack of layers that turn leaks over the upper and
+      lower edges of the side faces, and is counted.
+    - ``tilt``: rms over the sphere's area of ``layer(f o R^-1) - (layer f) o R^-1`` over that
+      of ``layer f``, means aside, averaged over ``axes`` horizontal axes. ``f`` is a sum of
+      spherical harmonics of degrees 1 to ``degree``; the answer is read by interpolation of
+      order 6 (4 in the faces of a cube). ``floor`` is the same for the field's exact Laplacian:
+      about 5e-6 at 64 x 128 and 1e-7 at 128 x 256 for an answer as fine as its input, 2e-4 at
+      stride 2 on 64 x 128, 4e-4 on faces of 32 texels. A kink is read less well: ReLU, which is
+      equivariant exactly, is found .01 off at 64 x 128. A kernel that is not isotropic fails by
+      right: there is no up that all rotations keep.
+    - ``seam``, ``pole``: the answer to ``f`` is extrapolated to the seam from both sides, to a
+      pole along every meridian, to an edge or corner of the cube in each of its faces; the rms
+      difference, over the rms step between neighbours. Well below 1 there is nothing to see;
+      above it there is an edge. Kernels that are not isotropic jump at a pole by right.
+    - ``adjoint`` and ``gradient``: of the answer to noise.
+
+    Args:
+        layer: a module or function, ``(1, C, H, W)`` to ``(1, C', H', W')``, with H' and W' the
+            same, or fewer or more by whole factors. For a cube ``(1, 6, C, S, S)`` or ``(6, C,
+            S, S)`` to the same with C', S', faces F R B L U D; both are tried. Modules are
+            copied, put in evaluation mode and in double precision; where they refuse that,
+            they are asked in their own. Functions are asked as they are.
+        in_channels: C; the layer's own ``in_channels`` (or that of its first part which has
+            one), else 1, unless given.
+        H, W: size of the panorama, at least 8 x 8. A cube has faces of ``S = W / 4``.
+        tilts: angles in degrees, 0 to 180. grid: ``"erp"`` or ``"cube"``.
+        seed: of the field, the noise and the axes; the state of torch's generators is kept.
+        axes: over how many horizontal axes a tilt is averaged.
+        degree: of the finest harmonic: about ``2 pi / degree`` radians from crest to crest.
+    Returns:
+        An :class:`Equivariance`, which prints as a table.
+    Raises:
+        TypeError: no layer, or one that cannot be copied. ValueError: a layer that refuses the
+            input, or whose answer has another rank, batch or size, NaN or infinite values.
+    """
+    if not callable(layer):
+        raise TypeError(f"layer: {type(layer).__name__}, wanted a module or a function")
+    if grid not in ("erp", "cube"):
+        raise ValueError(f"grid: {grid!r}, wanted 'erp' or 'cube'")
+    H, W = positive_int(H, "H"), positive_int(W, "W")
+    channels = _channels(layer) if in_channels is None else positive_int(in_channels, "in_channels")
+    axes, degree = positive_int(axes, "axes"), positive_int(degree, "degree")
+    angles = tuple(as_number(angle, "tilts") for angle in tilts)
+    if not all(0 <= angle <= 180 for angle in angles):
+        raise ValueError(f"tilts: {angles}, wanted degrees from 0 to 180")
+    for name, found in (("H", H), ("W", W)):
+        if found < 8:
+            raise ValueError(f"{name}: {found}, wanted at least 8")
+    if grid == "cube" and W % 4:
+        raise ValueError(f"W: {W}, wanted a multiple of 4: a cube's faces are W / 4 wide")
+
+    with _undisturbed(layer):
+        source = torch.Generator().manual_seed(seed)
+        S = W // 4
+        shape = (1, channels, H, W) if grid == "erp" else (6, channels, S, S)
+        noise = torch.randn(shape, generator=source, dtype=torch.float64)
+        ask = _Asked(layer, noise)
+        answer = ask(noise)
+        size, out = shape[-2:], (int(answer.shape[-2]), int(answer.shape[-1]))
+        spread = _rms(answer - answer.mean((0, 2, 3), keepdim=True))
+
+        level = torch.randn(channels, generator=source, dtype=torch.float64)
+        level = (level / _rms(level))[None, :, None, None].expand(shape)
+        constant = _constant(ask(level), ask(torch.zeros(shape)), spread)
+        yaw = _yaw(ask, noise, answer, spread)
+
+        pixels_of = _Panorama if grid == "erp" else _Cube
+        field = _Field(channels, degree, source)
+        where = pixels_of("same", size, size).directions
+        turns = [_tilts(angle, axes, source) for angle in angles]
+        still = ask(field(where))
+        moved = [[ask(field(where @ R)) for R in group] for group in turns]
+        tried = [
+            _tilt(pixels_of(kind, size, out), field, still, moved, turns)
+            for kind in _kinds(size, out)
+        ]
+        pixels, tilt, floor = min(tried, key=lambda one: sum(one[1]))
+        seam, pole = (_ratio(jump, pixels.step(still)) for jump in pixels.jumps(still))
+        adjoint, gradient = _derivatives(ask, noise, source)
+
+    name = type(layer).__name__ if isinstance(layer, nn.Module) else _name(layer)
+    return Equivariance(
+        name, grid, size, out, ask.dtype, pixels.kind, constant, yaw, angles, tilt, floor, seam,
+        pole, adjoint, gradient,
+    )  # fmt: skip
+
+
+class _Asked:
+    """The copy that answers: float64 in, float64 out, whatever happens between.
+
+    Attributes:
+        dtype: in which the layer takes the question. faces: it wants ``(1, 6, C, S, S)``.
+    """
+
+    def __init__(self, layer: Layer, x: Tensor) -> None:
+        own = next((t.dtype for t in _tensors(layer) if t.is_floating_point()), torch.float32)
+        self.device = next((t.device for t in _tensors(layer)), torch.device("cpu"))
+        refusals: list[str] = []
+        for self.dtype in dict.fromkeys((torch.float64, own)):
+            self.layer = _copied(layer, self.dtype)
+            for self.faces in (True, False) if len(x) == 6 else (False,):
+                try:
+                    with torch.no_grad():
+                        answer = self.raw(x.to(self.device, self.dtype))
+                except Exception as error:  # whatever a foreign layer may raise is its refusal
+                    refusals.append(str(error).strip().split("\n")[0])
+                    reason = error
+                    continue
+                _check_answer(answer, x, self.faces)
+                return
+        said = "; ".join(dict.fromkeys(refusals))
+        raise ValueError(f"layer: refuses an input of shape {tuple(x.shape)} ({said})") from reason
+
+    def raw(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` to ``(B, C', H', W')`` in the layer's own dtype, with its graph."""
+        if not self.faces:
+            return self.layer(x)
+        answer = self.layer(x[None])
+        return answer[0] if isinstance(answer, Tensor) and answer.shape[:1] == (1,) else answer
+
+    def __call__(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            answer = self.raw(x.to(self.device, self.dtype)).cpu().double()
+        if not bool(answer.isfinite().all()):
+            raise ValueError("layer: answers NaN or infinite values, wanted finite numbers")
+        return answer
+
+
+def _check_answer(answer: Any, x: Tensor, faces: bool) -> None:
+    if not isinstance(answer, Tensor):
+        raise ValueError(f"layer: answers with {type(answer).__name__}, wanted a tensor")
+    found, wanted = tuple(answer.shape), "(1, C', H', W')" if len(x) == 1 else "(6, C', S', S')"
+    if answer.ndim != 4 or found[0] != len(x) or 0 in found:
+        before = " of its first and only cube" if faces else ""
+        raise ValueError(f"layer: answers with shape {found}{before}, wanted {wanted}")
+    if min(found[-2:]) < 6:
+        raise ValueError(
+            f"layer: answers with {found[-2]} x {found[-1]} pixels, wanted at least 6 x 6: "
+            "choose a larger H and W"
+        )
+    _kinds((x.shape[-2], x.shape[-1]), (found[-2], found[-1]))
+
+
+class _Field:
+    """A sum of zonal harmonics ``P_l(a . d)`` about random axes ``a``, of rms about 1."""
+
+    def __init__(self, channels: int, degree: int, source: torch.Generator) -> None:
+        self.degrees = torch.arange(1, degree + 1).repeat_interleave(3)
+        a = torch.randn(len(self.degrees), 3, generator=source, dtype=torch.float64)
+        self.axes = a / torch.linalg.vector_norm(a, dim=1, keepdim=True)
+        shape = channels, len(self.degrees)
+        mix = torch.randn(shape, generator=source, dtype=torch.float64)
+        self.mix = mix * ((2 * self.degrees + 1) / len(self.degrees)).sqrt()
+
+    def __call__(self, xyz: Tensor, laplacian: bool = False) -> Tensor:
+        """At unit vectors ``(H, W, 3)`` or ``(6, S, S, 3)``: ``(1 or 6, C, H, W)``."""
+        xyz = xyz if xyz.ndim == 4 else xyz[None]
+        cosine = xyz @ self.axes.T
+        before, now, done = torch.ones_like(cosine), cosine, []
+        for n in range(1, int(self.degrees[-1]) + 1):
+            done.append(now[..., :3])  # three of each degree; the others go on
+            cosine, before, now = (part[..., 3:] for part in (cosine, before, now))
+            before, now = now, ((2 * n + 1) * cosine * now - n * before) / (n + 1)
+        basis = torch.cat(done, -1)
+        eigenvalue = -self.degrees * (self.degrees + 1) if laplacian else 1
+        return torch.einsum("bijn,cn->bcij", basis * eigenvalue, self.mix)
+
+
+class _Panorama:
+    """The pixels of an answer: where they lie on the sphere, and how to read between them."""
+
+    def __init__(self, kind: str, size: tuple[int, int], out: tuple[int, int]) -> None:
+        self.kind, self.out = kind, out
+        (first, step), (self.left, self.across) = _places(kind, size, out)
+        self.width = size[1]
+        self.down = (first + step * _count(out[0]) + 0.5) * (math.pi / size[0])
+        lon = ((self.left + self.across * _count(out[1]) + 0.5) / size[1] - 0.5) * 2 * math.pi
+        self.directions = lonlat_to_xyz(lon, (math.pi / 2 - self.down)[:, None])
+        between = (self.down[1:] + self.down[:-1]) / 2
+        edges = torch.cat((torch.zeros(1), between, torch.full((1,), math.pi)))
+        self.area = (edges[:-1].cos() - edges[1:].cos())[:, None].expand(out)
+
+    def turned(self, answer: Tensor, R: Tensor) -> Tensor:
+        """``answer o R^-1`` at the pixels, by six-point Lagrange interpolation each way."""
+        H, W = self.out
+        lon, lat = (part.flatten() for part in xyz_to_lonlat(self.directions @ R))
+        # Along a meridian the rows go on over both poles, half a turn away.
+        rows = torch.cat((torch.arange(3).flip(0), torch.arange(H), H - 1 - torch.arange(3)))
+        beyond = torch.zeros(H + 6)
+        beyond[:3] = beyond[-3:] = W / 2
+        nodes = self.down[rows]
+        nodes[:3] *= -1
+        nodes[-3:] = 2 * math.pi - nodes[-3:]
+        down = math.pi / 2 - lat
+        near = torch.searchsorted(nodes, down, right=True)[:, None] + torch.arange(-3, 3)
+        weights = _lagrange(nodes[near], down)
+        col = ((lon / (2 * math.pi) + 0.5) * self.width - 0.5 - self.left) / self.across
+        place = col[:, None] + beyond[near]
+        start = torch.floor(place)[..., None] + torch.arange(-2, 4)
+        parts = weights[..., None] * _lagrange(start, place)
+        pixels = rows[near][..., None] * W + torch.remainder(start, W).long()
+        table = SamplingTable(pixels.flatten(1), parts.flatten(1))
+        return apply_table(answer, table).reshape(answer.shape)
+
+    def step(self, answer: Tensor) -> Tensor:
+        """The usual difference between one row and the next, away from seam and poles."""
+        return _rms(answer[..., 2:-2, 2:-2].diff(dim=-2))
+
+    def jumps(self, answer: Tensor) -> tuple[Tensor, Tensor]:
+        """Across the seam, and between the meridians' ideas of the value at a pole."""
+        edge = _lagrange(_count(4) + 0.5, torch.tensor(0.0))
+        seam = _rms(answer[..., :4] @ edge - answer[..., -4:].flip(-1) @ edge)
+        ends = [(answer[..., :4, :], self.down[:4])]
+        ends.append((answer[..., -4:, :].flip(-2), math.pi - self.down[-4:].flip(0)))
+        poles = [
+            torch.einsum("bcij,i->bcj", rows, _lagrange(nodes, torch.tensor(0.0)))
+            for rows, nodes in ends
+        ]
+        return seam, torch.stack([_disagreement(values) for values in poles]).max()
+
+
+class _Cube:
+    """The same for six faces; each is read from its own texels alone, four each way."""
+
+    def __init__(self, kind: str, size: tuple[int, int], out: tuple[int, int]) -> None:
+        self.kind, self.out, self.S = kind, out, size[0]
+        (self.first, self.across), _ = _places(kind, size, out)
+        one, two = cube_directions(1)[:, 0, 0], cube_directions(2)
+        self.frames = torch.stack((two[:, 0, 1] - two[:, 0, 0], two[:, 1, 0] - two[:, 0, 0], one))
+        place = (2 * (self.first + self.across * _count(out[0])) + 1 - self.S) / self.S
+        v, u = torch.meshgrid(place, place, indexing="ij")
+        xyz = self._on_faces(u, v)
+        self.place, self.area = place, (1 + u * u + v * v) ** -1.5
+        self.directions = xyz / torch.linalg.vector_norm(xyz, dim=-1, keepdim=True)
+
+    def _on_faces(self, u: Tensor, v: Tensor) -> Tensor:
+        """Points ``(6, *u.shape, 3)`` of the cube at ``u`` right and ``v`` down in each face."""
+        on_face = torch.stack((u, v, torch.ones_like(u)), dim=-1)
+        return torch.einsum("kfw,...k->f...w", self.frames, on_face)
+
+    def read(self, answer: Tensor, face: Tensor, xyz: Tensor) -> Tensor:
+        """``(6, C', S', S')`` in directions ``(N, 3)`` by the texels of the faces ``(N,)``."""
+        S = self.out[0]
+        right, down, depth = (self.frames[:, face] * xyz).sum(-1)
+        index, weights = [], []
+        for part in (down, right):
+            where = ((part / depth * self.S + self.S - 1) / 2 - self.first) / self.across
+            start = torch.floor(where - 1).clamp(0, S - 4)[:, None] + _count(4)
+            index.append(start.long())
+            weights.append(_lagrange(start, where))
+        rows = face[:, None] * S + index[0]
+        pixels = rows[:, :, None] * S + index[1][:, None]
+        table = SamplingTable(
+            pixels.flatten(1), (weights[0][:, :, None] * weights[1][:, None]).flatten(1)
+        )
+        return apply_table(answer.transpose(0, 1).reshape(1, -1, 6 * S, S), table)[0]
+
+    def turned(self, answer: Tensor, R: Tensor) -> Tensor:
+        """``answer o R^-1`` at the texels."""
+        xyz = (self.directions @ R).reshape(-1, 3)
+        read = self.read(answer, cube_pixel(xyz, self.S)[0], xyz)
+        return read.reshape(-1, 6, *self.out).transpose(0, 1)
+
+    def step(self, answer: Tensor) -> Tensor:
+        """The usual difference between one texel and the next, away from the edges."""
+        inner = answer[..., 2:-2, 2:-2]
+        return _rms(torch.cat((inner.diff(dim=-1).flatten(), inner.diff(dim=-2).flatten())))
+
+    def jumps(self, answer: Tensor) -> tuple[Tensor, Tensor]:
+        """Across the worst edge, and between the three faces at the worst corner."""
+        along, end = self.place, torch.ones_like(self.place)
+        sides = ((along, end), (along, -end), (end, along), (-end, along))
+        edges = torch.stack([self._on_faces(*uv) for uv in sides], dim=1)  # (6, 4, S', 3)
+        own = _count(6).long()[:, None, None].expand(edges.shape[:-1])
+        depth = edges @ self.frames[2].T
+        other = depth.scatter(-1, own[..., None], -9.0).argmax(-1)
+        points = edges.reshape(-1, 3)
+        jump = self.read(answer, own.flatten(), points) - self.read(answer, other.flatten(), points)
+        each = jump.reshape(-1, 24, len(along)).square().mean((0, 2)).sqrt()
+
+        signs = torch.tensor([-1.0, 1.0], dtype=torch.float64)
+        corners = torch.cartesian_prod(signs, signs, signs)
+        meeting = (corners @ self.frames[2].T).topk(3).indices  # (8, 3)
+        at = corners[:, None].expand(8, 3, 3).reshape(-1, 3)
+        values = self.read(answer, meeting.flatten(), at).reshape(-1, 8, 3)
+        return each.max(), torch.stack([_disagreement(v) for v in values.unbind(1)]).max()
+
+
+def _places(kind: str, size: tuple[int, int], out: tuple[int, int]) -> list[tuple[float, float]]:
+    """First position and step of the answer's rows and columns, in pixels of the input."""
+    if kind == "strided":
+        return [(0.0, math.ceil(n / m)) for n, m in zip(size, out, strict=True)]
+    return [((n / m - 1) / 2, n / m) for n, m in zip(size, out, strict=True)]
+
+
+def _kinds(size: tuple[int, int], out: tuple[int, int]) -> list[str]:
+    """Where the pixels of an answer may lie: a layer does not say it, so all are tried."""
+    if size == out:
+        return ["same"]
+    (H, W), (h, w) = size, out
+    kinds = []
+    whole_columns = w <= W and W % w == 0
+    if h <= H and whole_columns and math.ceil(H / math.ceil(H / h)) == h:
+        kinds.append("strided")
+    if (H % h == 0 or h % H == 0) and (whole_columns or w % W == 0):
+        kinds.append("cells")
+    if not kinds:
+        raise ValueError(
+            f"layer: makes {h} x {w} pixels of {H} x {W}, wanted the same, or fewer or more by "
+            "whole factors (padding for the kernel's width, W a multiple of the stride)"
+        )
+    return kinds
+
+
+def _tilts(angle: float, axes: int, source: torch.Generator) -> list[Tensor]:
+    """Rotations by one angle (degrees) about horizontal axes at random bearings."""
+    bearings = torch.rand(axes, generator=source, dtype=torch.float64) * 2 * math.pi
+    nod = rotation_matrix(0.0, math.radians(angle))
+    return [rotation_matrix(b) @ nod @ rotation_matrix(-b) for b in bearings]
+
+
+def _tilt(
+    pixels: _Panorama | _Cube,
+    field: _Field,
+    still: Tensor,
+    moved: list[list[Tensor]],
+    turns: list[list[Tensor]],
+) -> tuple[_Panorama | _Cube, tuple[float, ...], tuple[float, ...]]:
+    """Mean over the axes of |compute(turn) - turn(compute)| / |compute|, and its floor."""
+    area = pixels.area / (pixels.area.sum() * len(still))
+
+    def size(x: Tensor) -> Tensor:
+        return (x.square() * area).sum().sqrt()
+
+    exact = field(pixels.directions, laplacian=True)
+    centred = still - (still * area).sum((0, 2, 3), keepdim=True)
+    channels = (still.shape[1], exact.shape[1])
+    tilt, floor = [], []
+    for answers, group in zip(moved, turns, strict=True):
+        off = 0.0
+        off_exact = 0.0
+        for answer, R in zip(answers, group, strict=True):
+            read, read_exact = pixels.turned(torch.cat((still, exact), 1), R).split(channels, 1)
+            off += _ratio(size(answer - read), size(centred))
+            there = field(pixels.directions @ R, laplacian=True)
+            off_exact += _ratio(size(there - read_exact), size(exact))
+        tilt.append(off / len(group))
+        floor.append(off_exact / len(group))
+    return pixels, tuple(tilt), tuple(floor)
+
+
+def _constant(answer: Tensor, zero: Tensor, spread: Tensor) -> float:
+    mean = (answer.mean((0, 2, 3)) - zero.mean((0, 2, 3))).abs()
+    range_ = answer.amax((0, 2, 3)) - answer.amin((0, 2, 3))
+    sizes = torch.maximum(mean, spread)
+    return max(_ratio(r, s) for r, s in zip(range_, sizes, strict=True))
+
+
+def _yaw(ask: _Asked, noise: Tensor, answer: Tensor, spread: Tensor) -> float:
+    worst = torch.zeros((), dtype=torch.float64)
+    if len(noise) == 6:
+        S = noise.shape[-1]
+        texels = noise.transpose(0, 1).flatten(1)
+        for quarter in (1, 2, 3):
+            R = rotation_matrix(quarter * math.pi / 2)
+            face, row, col = cube_pixel(cube_directions(S) @ R, S)
+            index = (face * S + row.round().long()) * S + col.round().long()
+            turned = texels[:, index].transpose(0, 1)
+            off = ask(turned)[:4] - answer[:4].roll(quarter, 0)
+            worst = torch.maximum(worst, off.abs().max())
+        return _ratio(worst, spread)
+    W, w = noise.shape[-1], answer.shape[-1]
+    steps = min(W, w)
+    for shift in sorted({1, 2, 5, steps // 3, steps // 2}):
+        off = ask(noise.roll(shift * W // steps, -1)) - answer.roll(shift * w // steps, -1)
+        worst = torch.maximum(worst, off.abs().max())
+    return _ratio(worst, spread)
+
+
+def _derivatives(ask: _Asked, noise: Tensor, source: torch.Generator) -> tuple[float | None, float]:
+    """Errors of the adjoint (None if there is none) and of the gradient."""
+    other = torch.randn(noise.shape, generator=source, dtype=torch.float64)
+    epsilon = torch.finfo(ask.dtype).eps
+    zero = ask(torch.zeros_like(noise))
+    image = ask(noise) - zero
+
+    def pulled_back(y: Tensor) -> Tensor:
+        with torch.enable_grad():
+            x = noise.to(ask.device, ask.dtype).requires_grad_()
+            answer = ask.raw(x)
+            if not answer.requires_grad:  # nothing arrives
+                return torch.zeros_like(noise)
+            (grad,) = torch.autograd.grad(answer, x, y.to(answer), allow_unused=True)
+        return torch.zeros_like(noise) if grad is None else grad.cpu().double()
+
+    adjoint = None
+    apart = ask(other - 2 * noise) - zero - (ask(other) - zero - 2 * image)
+    if _rms(apart) <= 1e4 * epsilon * _rms(image):
+        square = image.square().sum()
+        adjoint = _ratio(((noise * pulled_back(image)).sum() - square).abs(), square)
+    h = epsilon ** (1 / 3)
+    slope = (ask(noise + h * other) - ask(noise - h * other)) / (2 * h)
+    square = slope.square().sum()
+    gradient = _ratio(((other * pulled_back(slope)).sum() - square).abs(), square)
+    return adjoint, gradient
+
+
+def _lagrange(nodes: Tensor, at: Tensor) -> Tensor:
+    """Weights ``(..., n)`` of the polynomial through ``nodes (..., n)``, read at ``(...)``."""
+    n = nodes.shape[-1]
+    same = torch.eye(n, dtype=torch.bool)
+    over = (at[..., None] - nodes)[..., None, :].masked_fill(same, 1.0)
+    under = (nodes[..., :, None] - nodes[..., None, :]).masked_fill(same, 1.0)
+    return (over / under).prod(-1)
+
+
+def _disagreement(values: Tensor) -> Tensor:
+    """Rms difference between two of the values ``(..., n)``, taken at random."""
+    return math.sqrt(2) * _rms(values - values.mean(-1, keepdim=True))
+
+
+def _rms(x: Tensor) -> Tensor:
+    return x.square().mean().sqrt()
+
+
+def _ratio(part: Tensor, whole: Tensor) -> float:
+    """``part / whole``; nothing of nothing is 0, something of nothing infinite."""
+    if float(part) == 0:
+        return 0.0
+    return float(part) / float(whole) if float(whole) > 0 else math.inf
+
+
+def _count(n: int) -> Tensor:
+    return torch.arange(n, dtype=torch.float64)
+
+
+def _tensors(layer: Layer) -> Iterator[Tensor]:
+    if isinstance(layer, nn.Module):
+        yield from layer.parameters()
+        yield from layer.buffers()
+
+
+def _copied(layer: Layer, dtype: torch.dtype) -> Layer:
+    """A module's copy, in evaluation mode and, for float64, in double; a function as it is."""
+    if not isinstance(layer, nn.Module):
+        return layer
+    try:
+        twin = copy.deepcopy(layer).eval()
+    except Exception as error:  # whatever its parts may raise
+        raise TypeError(
+            f"layer: cannot be copied ({error}), wanted a module that copy.deepcopy takes, or a "
+            "function"
+        ) from error
+    return twin.double() if dtype == torch.float64 else twin
+
+
+def _channels(layer: Layer) -> int:
+    if not isinstance(layer, nn.Module):
+        return 1
+    found = (getattr(part, "in_channels", None) for part in layer.modules())
+    return next((n for n in found if isinstance(n, int)), 1)
+
+
+def _name(layer: Layer) -> str:
+    return str(getattr(layer, "__name__", type(layer).__name__))
+
+
+def _text(value: float) -> str:
+    return "exact" if value == 0 else f"{value:.2g}" if value >= 1e-3 else f"{value:.0e}"
+
+
+@contextmanager
+def _undisturbed(layer: Layer) -> Iterator[None]:
+    """Autograd works inside, and torch's generators stand afterwards as before."""
+    devices = {t.device.index or 0 for t in _tensors(layer) if t.device.type == "cuda"}
+    with torch.random.fork_rng(sorted(devices)), torch.inference_mode(False), torch.no_grad():
+        yield

@@ -1,0 +1,308 @@
+"""The measure measured: layers whose answers are known, in closed form or by their faults."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from sal360 import patterns, sphere, upstream
+from sal360.nn import SphereConv2d
+from sal360.nn.equivariance import Equivariance, check_equivariance
+
+LAPLACIAN = torch.tensor([[1.0, 2, 1], [2, -12, 2], [1, 2, 1]])[None, None]
+
+
+class Tangent(nn.Module):
+    """The readable layer: what the tangent kernels see, times weights."""
+
+    def __init__(self, weight=None, stride=1, mode="bilinear"):
+        super().__init__()
+        torch.manual_seed(0)
+        self.weight = nn.Parameter(torch.randn(2, 3, 3, 3) if weight is None else weight.clone())
+        self.in_channels, self.stride, self.mode = self.weight.shape[1], stride, mode
+
+    def forward(self, x):
+        pattern = patterns.tangent_pattern(*x.shape[-2:], stride=self.stride)
+        read = pattern.read(x, self.mode)
+        return torch.einsum("ock,bckij->boij", self.weight.flatten(2), read)
+
+
+class Latitude(nn.Module):
+    """Adds where it is to what it sees: turns keep it, tilts do not."""
+
+    def forward(self, x):
+        return x + torch.linspace(-1, 1, x.shape[-2], dtype=x.dtype)[:, None]
+
+
+def asked(layer, **options):
+    return check_equivariance(layer, **{"H": 32, "W": 64, "axes": 2, **options})
+
+
+def test_the_identity_has_no_fault():
+    found = asked(nn.Identity(), in_channels=3)
+    assert found.constant == found.yaw == found.adjoint == 0
+    assert max(found.tilt) < max(found.floor) < 2e-3
+    assert found.seam < 0.1 and found.pole < 0.2 and found.gradient < 1e-9
+    assert (found.size, found.out, found.pixels) == ((32, 64), (32, 64), "same")
+
+
+@pytest.mark.parametrize(
+    ("layer", "bound"), [(nn.Tanh(), 2e-3), (torch.tanh, 2e-3), (nn.ReLU(), 0.02)]
+)
+def test_what_acts_on_every_pixel_alone_is_equivariant(layer, bound):
+    found = check_equivariance(layer, axes=2)
+    assert found.yaw == 0 and found.constant == 0
+    assert max(found.tilt) < bound and found.seam < 0.2
+    assert found.adjoint is None and found.gradient < 1e-4
+
+
+def test_the_floor_falls_with_the_size():
+    """Six points each way: halving the pixels divides the error by about 2 ** 6."""
+    small, large = (
+        check_equivariance(nn.Identity(), H=H, W=2 * H, tilts=(50,), axes=2) for H in (24, 48)
+    )
+    assert 30 < small.floor[0] / large.floor[0] < 130
+
+
+def test_a_zero_padded_convolution_has_every_fault():
+    torch.manual_seed(0)
+    found = asked(nn.Conv2d(3, 4, 3, padding=1))
+    assert found.constant > 0.5 and found.yaw > 0.5 and found.seam > 2
+    assert max(found.tilt) > 0.1
+    assert found.adjoint < 1e-12 and found.gradient < 1e-9
+
+
+def test_circular_padding_mends_the_turn_and_not_the_tilt():
+    torch.manual_seed(0)
+    found = asked(nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular"))
+    assert found.constant < 1e-12 and found.yaw < 1e-12 and found.seam < 0.1
+    assert found.pole > 0.5 and found.tilt[1] > 0.1
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_a_pattern_turns_exactly_whatever_its_weights(mode):
+    found = asked(Tangent(mode=mode))
+    assert found.constant < 1e-12 and found.yaw < 1e-12 and found.seam < 0.1
+    assert found.adjoint < 1e-12 and found.gradient < 1e-9
+
+
+def test_an_isotropic_kernel_tilts_as_well_as_it_is_read():
+    bilinear = check_equivariance(Tangent(LAPLACIAN))
+    bicubic = check_equivariance(Tangent(LAPLACIAN, mode="bicubic"))
+    assert min(bilinear.tilt) > 0.02 and max(bilinear.tilt) < 0.06
+    assert max(bicubic.tilt) < 0.004
+
+
+@pytest.mark.parametrize(("mode", "bound"), [("bilinear", 0.05), ("bicubic", 0.002)])
+def test_the_layer_of_the_package_stays_within_a_twentieth(mode, bound):
+    layer = SphereConv2d(1, 1, mode=mode)
+    layer.weight.data = LAPLACIAN.clone()
+    found = check_equivariance(layer, H=128, W=256, axes=3)
+    assert max(found.tilt) < bound and found.yaw < 1e-12 and found.constant < 1e-10
+
+
+def test_an_oriented_kernel_cannot_tilt():
+    edge = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]])[None, None]
+    found = asked(Tangent(edge, mode="bicubic"))
+    assert found.yaw < 1e-12 and found.constant < 1e-10
+    assert found.tilt[0] > 0.1 and found.tilt[1] > 0.5
+
+
+def test_the_published_convolution_shows_its_faults():
+    found = check_equivariance(
+        lambda x: upstream.sphere_conv2d(x, LAPLACIAN.to(x)), H=128, W=256, axes=2
+    )
+    assert found.tilt[0] > 1.0 and 1.0 < found.tilt[1] < 1.6
+    assert found.constant > 0.5 and found.yaw > 0.5 and found.seam > 10 and found.pole > 5
+
+
+@pytest.mark.parametrize(
+    ("layer", "kind", "bound"),
+    [(Tangent(LAPLACIAN, 2, "bicubic"), "strided", 0.02), (nn.AvgPool2d(2), "cells", 0.02)],
+)
+def test_a_strided_answer_is_read_where_its_pixels_lie(layer, kind, bound):
+    found = check_equivariance(layer, axes=2)
+    assert (found.out, found.pixels) == ((32, 64), kind)
+    assert found.yaw < 1e-12 and max(found.tilt) < bound and found.seam < 0.2
+    other = {"strided": "cells", "cells": "strided"}[kind]
+    assert f"64 x 128 to 32 x 64, {kind}" in str(found) and other not in str(found)
+
+
+def test_odd_heights_and_larger_answers():
+    assert asked(Tangent(stride=2), H=33).out == (17, 32)
+    found = asked(nn.Upsample(scale_factor=2, mode="nearest"))
+    assert found.out == (64, 128) and found.yaw == 0 and found.pixels == "cells"
+
+
+def test_where_a_layer_stands_may_not_enter():
+    found = asked(Latitude())
+    assert found.yaw < 1e-12 and found.tilt[1] > 0.2 and found.constant > 0.5
+
+
+def test_no_tilt_is_no_error_even_where_a_turn_is_one():
+    def longitude(x):
+        lon, _ = sphere.xyz_to_lonlat(sphere.erp_directions(*x.shape[-2:]))
+        return x + torch.sin(lon).to(x)
+
+    found = asked(longitude, tilts=(0.0,))
+    assert found.tilt[0] < 1e-4 and found.yaw > 0.5
+
+
+def test_a_gradient_that_never_arrives_is_found():
+    def detached(x):
+        return F.pad(x.detach(), (1, 1, 1, 1), mode="circular")[..., 1:-1, 1:-1]
+
+    class Half(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad * torch.linspace(0.9, 1.1, grad.shape[-2]).to(grad)[:, None] ** 3
+
+    assert asked(detached).gradient == 1 and asked(detached).adjoint == 1
+    found = asked(Half.apply)
+    assert found.adjoint > 1e-3 and found.gradient > 1e-3
+
+
+class TestCube:
+    def test_the_identity_has_no_fault(self):
+        found = asked(nn.Identity(), in_channels=2, grid="cube", W=128)
+        assert found.constant == found.yaw == 0 and max(found.tilt) < 1e-3
+        assert found.seam < 0.05 and found.pole < 0.05
+        assert (found.size, found.grid) == ((32, 32), "cube")
+
+    def test_zero_padding_shows_at_every_edge_and_corner(self):
+        torch.manual_seed(0)
+        found = asked(nn.Conv2d(2, 3, 3, padding=1), grid="cube")
+        assert found.constant > 0.5 and found.seam > 2 and found.pole > 2 and found.tilt[1] > 0.2
+        assert found.yaw == 0  # the four side faces look alike, faults and all
+
+    def test_a_single_bad_edge_is_found(self):
+        def bad(x):  # (B, 6, C, S, S) alone: one row of the upper face
+            assert x.ndim == 5
+            y = x.clone()
+            y[:, 4, :, -1] = 0
+            return y
+
+        found = asked(bad, grid="cube")
+        assert found.seam > 1 and found.yaw == 0
+        side = asked(lambda x: torch.cat((-x[:, :1], x[:, 1:]), 1), grid="cube")
+        assert side.yaw > 1
+
+    def test_pooling_in_faces(self):
+        found = asked(nn.AvgPool2d(2), grid="cube", W=128)
+        assert (found.size, found.out, found.pixels) == ((32, 32), (16, 16), "cells")
+        assert max(found.tilt) < 0.02
+        assert "6 x 32 x 32 to 6 x 16 x 16" in str(found) and "corners" in str(found)
+
+
+def test_the_layer_is_left_untouched():
+    torch.manual_seed(0)
+    layer = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Dropout(0.5))
+    layer[1].eval()
+    layer(torch.rand(1, 3, 8, 16)).sum().backward()
+    before = {name: tensor.clone() for name, tensor in layer.state_dict().items()}
+    grads = [p.grad.clone() for p in layer.parameters()]
+    state = torch.get_rng_state()
+    asked(layer)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [part.training for part in layer] == [True, False, True] and layer.training
+    assert all(torch.equal(t, before[name]) for name, t in layer.state_dict().items())
+    assert all(torch.equal(p.grad, g) for p, g in zip(layer.parameters(), grads, strict=True))
+    assert layer[0].weight.dtype == torch.float32
+
+
+def test_the_generators_are_restored_for_layers_that_draw():
+    def noisy(x):
+        return x + 1e-3 * torch.rand_like(x)
+
+    torch.manual_seed(5)
+    wanted = torch.rand(3)
+    torch.manual_seed(5)
+    asked(noisy)
+    assert torch.equal(torch.rand(3), wanted)
+
+
+def test_layers_that_refuse_double_are_asked_in_their_own_precision():
+    class Single(nn.Conv2d):
+        def forward(self, x):
+            if x.dtype != torch.float32:
+                raise TypeError(f"{x.dtype}, wanted float32")
+            return super().forward(x)
+
+    torch.manual_seed(0)
+    found = asked(Single(2, 2, 3, padding=1, padding_mode="circular"))
+    assert found.dtype == torch.float32 and "float32" in str(found)
+    assert found.yaw < 1e-5 and found.adjoint < 1e-5 and found.gradient < 1e-3
+    weight = torch.rand(1, 1, 3, 3)
+    assert asked(lambda x: F.conv2d(x, weight, padding=1)).dtype == torch.float32
+    half = nn.Conv2d(1, 1, 1).bfloat16()
+    assert asked(half).dtype == torch.float64 and half.weight.dtype == torch.bfloat16
+
+
+def test_it_works_where_gradients_are_off():
+    with torch.inference_mode():
+        found = asked(nn.Identity())
+    assert found.gradient < 1e-9
+    with torch.no_grad():
+        assert asked(nn.Identity()).adjoint == 0
+
+
+def test_seeds_repeat_and_channels_are_found():
+    layer = nn.Sequential(nn.ReLU(), nn.Conv2d(5, 2, 3, padding=1))
+    assert asked(layer) == asked(layer) != asked(layer, seed=1)
+    with pytest.raises(ValueError, match="^layer: refuses an input of shape"):
+        asked(layer, in_channels=4)
+
+
+def test_it_prints_as_a_small_table():
+    found = asked(nn.MaxPool2d(2), tilts=(45,))
+    assert isinstance(found, Equivariance)
+    rows = dict(found.table())
+    assert list(rows) == [
+        "constant", "yaw", "tilt 45 degrees", "seam", "poles", "adjoint", "gradient",
+    ]  # fmt: skip
+    assert rows["yaw"] == "exact" and rows["adjoint"] == "not linear"
+    lines = str(found).splitlines()
+    assert lines[0] == "MaxPool2d, 32 x 64 to 16 x 32, cells, float64" and len(lines) == 8
+    assert all(math.isfinite(v) for v in (found.constant, found.seam, found.pole))
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: check_equivariance(3), "layer: int, wanted a module"),
+        (lambda: asked(nn.Conv2d(1, 1, 3)), "layer: makes 30 x 62 pixels of 32 x 64"),
+        (lambda: asked(nn.Conv2d(1, 1, 3, padding=2)), "layer: makes 34 x 66 pixels"),
+        (lambda: asked(nn.Flatten()), "layer: answers with shape"),
+        (lambda: asked(lambda x: x[0]), "layer: answers with shape"),
+        (lambda: asked(lambda x: (x, x)), "layer: answers with tuple, wanted a tensor"),
+        (lambda: asked(lambda x: x / 0), "layer: answers NaN or infinite"),
+        (lambda: asked(nn.Conv2d(3, 1, 1), in_channels=2), "layer: refuses an input of shape"),
+        (lambda: asked(nn.AvgPool2d(8)), "layer: answers with 4 x 8 pixels, wanted at least"),
+        (lambda: asked(Tangent(stride=3)), "layer: makes 11 x 22 pixels of 32 x 64"),
+        (lambda: asked(nn.Identity(), tilts=(200,)), "tilts: "),
+        (lambda: asked(nn.Identity(), tilts=("a",)), "tilts: "),
+        (lambda: asked(nn.Identity(), grid="hex"), "grid: 'hex'"),
+        (lambda: asked(nn.Identity(), H=4), "H: 4, wanted at least 8"),
+        (lambda: asked(nn.Identity(), axes=0), "axes: 0"),
+        (lambda: asked(nn.Identity(), in_channels=0), "in_channels: 0"),
+        (lambda: asked(nn.Identity(), grid="cube", W=66), "W: 66, wanted a multiple of 4"),
+        (lambda: asked(lambda x: x[:, :3], grid="cube"), "layer: answers with shape"),
+    ],
+)
+def test_bad_input_names_the_argument(call, said):
+    with pytest.raises((ValueError, TypeError), match=f"^{said}"):
+        call()
+
+
+def test_a_module_that_cannot_be_copied_says_so():
+    layer = nn.Identity()
+    layer.kept = torch.rand(2, requires_grad=True) * 2
+    with pytest.raises(TypeError, match="^layer: cannot be copied"):
+        asked(layer)
+    assert asked(lambda x: layer(x)).yaw == 0

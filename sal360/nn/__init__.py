@@ -4,6 +4,8 @@ Panoramas are ``(B, C, H, W)`` of any size; cubemaps ``(B, 6, C, S, S)`` in the 
 Every layer is a sampling pattern plus weights. Derived in chapters 06 to 09.
 """
 
+from sal360.nn.cube import CubePad2d, to_cube_padded
+from sal360.nn.equivariance import Equivariance, check_equivariance
 from sal360.nn.pad import SpherePad2d
 from sal360.nn.pool import SphereAvgPool2d, SphereMaxPool2d
 from sal360.nn.sampled import sampled_conv2d
@@ -17,12 +19,16 @@ from sal360.nn.sphere_conv import (
 
 __all__ = [
     "CrownConv2d",
+    "CubePad2d",
+    "Equivariance",
     "PatternConv2d",
     "RingConv2d",
     "SphereAvgPool2d",
     "SphereConv2d",
     "SphereMaxPool2d",
     "SpherePad2d",
+    "check_equivariance",
     "clear_tables",
     "sampled_conv2d",
+    "to_cube_padded",
 ]

@@ -4,6 +4,7 @@ Nothing here is how one should do it; everything here is how it was done. One fi
 system; nothing else in the package imports their quirks.
 """
 
+from sal360.upstream.cp360 import CP360_FACES, REVERSED_EDGES, cube_pad
 from sal360.upstream.sst_sal import (
     load_sst_sal,
     sphere_conv2d,
@@ -14,10 +15,13 @@ from sal360.upstream.vo import RING_SLOTS, ring_table
 from sal360.upstream.zhang import CrownRow, crown_conv2d, crown_grid
 
 __all__ = [
+    "CP360_FACES",
+    "REVERSED_EDGES",
     "RING_SLOTS",
     "CrownRow",
     "crown_conv2d",
     "crown_grid",
+    "cube_pad",
     "load_sst_sal",
     "ring_table",
     "sphere_conv2d",

@@ -1,0 +1,529 @@
+"""Six faces glued: beyond the edge of a face lies its neighbour, not zero.
+
+A padded cube is the faces as they are and a rim around each of them. Every texel of the rim is
+a weighted sum of a few texels of the cube, so the rim is a sparse matrix: computed once for a
+size from the geometry of :mod:`sal360.cubemap`, applied as one gather and one scatter, and
+transposed for the gradient. Chapter 08 derives both ways to fill it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sal360._check import positive_int
+from sal360.cubemap import cube_directions, cube_pixel, cube_table
+from sal360.resampling import SamplingTable
+
+CubeMode = Literal["copy", "reproject"]
+Sides = tuple[int, int, int, int]
+
+
+class CubePad2d(nn.Module):
+    """Pad the faces of a cube from their neighbours. Derived in chapter 08.
+
+    - ``"copy"``: paper folded over the edge. Ring k beyond an edge is the k-th line of the
+      neighbour, counted from the edge they share; a width beyond ``S`` goes on around the cube.
+      A texel copied into ring k stands up to ``k + 1/2`` texels beside the place where this
+      face's own lattice would have it, most near the corners (chapter 08 measures it). In a
+      corner of the rim three faces meet, the two neighbours' plates leave a gap, and nothing
+      is there to be copied: those few texels are read as by ``"reproject"``. On a smooth field
+      at ``S = 64`` that is off by .0002 where the mean of the two plates' ends is off by .0032.
+    - ``"reproject"``: every texel of the rim is read where this face's own plane goes on,
+      bilinearly and across edges as :func:`sal360.cubemap.cube_table` does. No tangential
+      error; rings beyond the first few look ever further ahead, never behind the cube.
+
+    Both are linear, keep a constant, and have no parameters.
+
+    Args:
+        padding: texels on every side, or ``(left, right, top, bottom)``; any width.
+        mode: ``"copy"`` or ``"reproject"``.
+    Shape:
+        ``(B, 6, C, S, S)``, faces F R B L U D, or ``(6 B, C, S, S)`` with six consecutive
+        faces, to the same with ``S + top + bottom`` rows and ``S + left + right`` columns, in
+        the input's dtype.
+    Raises:
+        TypeError, ValueError: a negative width, an unknown mode; an input of another shape or
+            not floating.
+    """
+
+    def __init__(self, padding: int | Sides, mode: CubeMode = "copy") -> None:
+        super().__init__()
+        self.padding = _as_sides(padding)
+        self.mode = _as_mode(mode)
+
+    def forward(self, x: Tensor) -> Tensor:
+        S = face_size(x)
+        return pad_rim(x, self.padding, lambda: cube_rim(S, self.padding, self.mode, x.device))
+
+    def extra_repr(self) -> str:
+        return f"{self.padding}, mode={self.mode!r}"
+
+
+def face_size(x: Any, name: str = "x") -> int:
+    """``S`` of faces ``(B, 6, C, S, S)`` or ``(6 B, C, S, S)``.
+
+    Raises:
+        TypeError: not a floating tensor. ValueError: another shape.
+    """
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name}: {type(x).__name__}, wanted a tensor")
+    shape, wanted = tuple(x.shape), "(B, 6, C, S, S) or (6 B, C, S, S)"
+    if not x.is_floating_point():
+        raise TypeError(f"{name}: dtype {x.dtype}, wanted floating (divide bytes by 255)")
+    if x.ndim not in (4, 5) or (x.ndim == 5 and shape[1] != 6):
+        raise ValueError(f"{name}: shape {shape}, wanted {wanted}")
+    if x.ndim == 4 and shape[0] % 6:
+        raise ValueError(f"{name}: {shape[0]} faces, wanted a multiple of 6, {wanted}")
+    if shape[-1] != shape[-2]:
+        raise ValueError(f"{name}: faces of {shape[-2]} x {shape[-1]}, wanted square ones")
+    if shape[-1] == 0:
+        raise ValueError(f"{name}: shape {shape}, wanted faces of at least one texel")
+    return shape[-1]
+
+
+def rim_texels(S: int, padding: Sides) -> tuple[Tensor, Tensor, Tensor]:
+    """The texels that padding adds: ``face, row, col``, each ``(n,)``, rows and columns of the
+    unpadded face continued, so that -1 is the line above or to the left of it."""
+    left, right, top, bottom = padding
+    rows, cols = torch.arange(-top, S + bottom), torch.arange(-left, S + right)
+    face, row, col = torch.meshgrid(torch.arange(6), rows, cols, indexing="ij")
+    outside = (row < 0) | (row >= S) | (col < 0) | (col >= S)
+    return face[outside], row[outside], col[outside]
+
+
+def plane_points(face: Tensor, row: Tensor, col: Tensor, S: int, fold: bool = False) -> Tensor:
+    """Points ``(n, 3)`` at texels of the faces' lattices, continued beyond their edges.
+
+    Args:
+        face, row, col: ``(n,)``; rows and columns may lie beyond the face.
+        fold: bend the plane around the cube, as paper, instead of going straight on. Rows and
+            columns may not both lie beyond the face then.
+    """
+    u, v = ((2 * k.double() + 1 - S) / S for k in (col, row))
+    w = torch.ones_like(u)
+    if fold:
+        (u, over_u), (v, over_v) = _around_the_cube(u), _around_the_cube(v)
+        w = torch.minimum(over_u, over_v)
+    # A face's right, down and forward in the world's frame, read off its own directions.
+    ahead = cube_directions(1)[:, 0, 0]
+    corner = cube_directions(2)
+    right, down = corner[:, 0, 1] - corner[:, 0, 0], corner[:, 1, 0] - corner[:, 0, 0]
+    return u[:, None] * right[face] + v[:, None] * down[face] + w[:, None] * ahead[face]
+
+
+def folded_texels(face: Tensor, row: Tensor, col: Tensor, S: int) -> Tensor:
+    """The texel of the cube, ``face S^2 + row S + col``, that paper folded over an edge covers."""
+    place = cube_pixel(plane_points(face, row, col, S, fold=True), S)
+    found, r, c = (v.round().long() for v in place)
+    return (found * S + r) * S + c
+
+
+def _around_the_cube(place: Tensor) -> tuple[Tensor, Tensor]:
+    """Walk from a face's middle around a belt of four faces: sideways and ahead, both in [-1, 1].
+
+    A side is 2 long, so the way round is 8, and both coordinates are cut-off triangle waves.
+    """
+
+    def wave(p: Tensor) -> Tensor:
+        return (2 - (torch.remainder(p + 2, 8) - 4).abs()).clamp(-1, 1)
+
+    return wave(place), wave(place + 2)
+
+
+def _sum_dtype(x: Tensor) -> torch.dtype:
+    """Half precision is too coarse to add in."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+class Sums(NamedTuple):
+    """Rows of a sparse matrix, as ``embedding_bag`` takes them."""
+
+    columns: Tensor
+    starts: Tensor
+    weights: Tensor
+    width: int
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Sums of ``m * C`` values, ``C`` of each column: ``n * C`` of the same dtype."""
+        exact = values.to(_sum_dtype(values))
+        weights = self.weights.to(exact.dtype)
+        table = exact.view(self.width, -1)
+        out = F.embedding_bag(
+            self.columns, table, self.starts, mode="sum", per_sample_weights=weights
+        )
+        return out.flatten().to(values.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Rim:
+    """What the rim of a padded cube is made of. A texel is ``face rows cols + row cols + col``.
+
+    Attributes:
+        S, padding: of the faces, and ``(left, right, top, bottom)``.
+        take, put: ``(n,)`` texels of the cube, and of the padded cube to which they are copied.
+        parts: ``(m,)`` texels of the cube of which the other texels of the rim are sums.
+        mixed: ``(n',)`` those others. sums: the ``n' x m`` matrix; spread: its transpose.
+    """
+
+    S: int
+    padding: Sides
+    take: Tensor
+    put: Tensor
+    parts: Tensor
+    mixed: Tensor
+    sums: Sums
+    spread: Sums
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of a padded face."""
+        left, right, top, bottom = self.padding
+        return self.S + top + bottom, self.S + left + right
+
+    def inside(self, padded: Tensor) -> Tensor:
+        """The faces without their rim."""
+        left, _, top, _ = self.padding
+        return padded[..., top : top + self.S, left : left + self.S]
+
+
+class Places(NamedTuple):
+    """The texels of a rim in memory, for some channels: a flat tensor of numbers for each."""
+
+    take: Tensor
+    put: Tensor
+    parts: Tensor
+    mixed: Tensor
+
+
+_BLOCK = 1 << 20  # texels handled at once: what the interior brought is still in the cache
+
+
+def _blocks(rim: Rim, B: int, C: int) -> Iterator[tuple[int, slice, Places]]:
+    """Cubes, channels, and what they read and write, counted from the first of the channels."""
+    rows, cols = rim.size
+    channels = min(C, max(1, _BLOCK // (6 * rows * cols)))
+    for cube in range(B):
+        for first in range(0, C, channels):
+            some = min(channels, C - first)
+            yield cube, slice(first, first + some), _places(rim, C, some)
+
+
+@lru_cache(maxsize=48)
+def _places(rim: Rim, C: int, channels: int) -> Places:
+    def flat(texels: Tensor, plane: int, along: bool) -> Tensor:
+        face = torch.div(texels, plane, rounding_mode="floor")
+        place = texels + face * (C - 1) * plane
+        step = torch.arange(channels, device=texels.device) * plane
+        # Copies go along lines, as they lie in memory; sums are taken of whole vectors.
+        return (place + step[:, None] if along else place[:, None] + step).flatten()
+
+    with torch.inference_mode(False):
+        face, padded = rim.S**2, rim.size[0] * rim.size[1]
+        return Places(
+            flat(rim.take, face, True),
+            flat(rim.put, padded, True),
+            flat(rim.parts, face, False),
+            flat(rim.mixed, padded, False),
+        )
+
+
+def make_rim(S: int, padding: Sides, table: SamplingTable, device: torch.device) -> Rim:
+    """A rim from a table that has a row for each of :func:`rim_texels`."""
+    face, row, col = rim_texels(S, padding)
+    left, right, top, bottom = padding
+    place = (face * (S + top + bottom) + row + top) * (S + left + right) + col + left
+    used = table.weights.abs() > 1e-12
+    alone = (used.sum(1) == 1) & ((table.weights.sum(1) - 1).abs() < 1e-9)
+    take = table.pixels[alone][used[alone]]
+    which, _ = used[~alone].nonzero().unbind(1)
+    parts, source = table.pixels[~alone][used[~alone]].unique(return_inverse=True)
+    values, others = table.weights[~alone][used[~alone]], int((~alone).sum())
+    return Rim(
+        S,
+        padding,
+        take.to(device),
+        place[alone].to(device),
+        parts.to(device),
+        place[~alone].to(device),
+        _sums(which, source, values, others, len(parts), device),
+        _sums(source, which, values, len(parts), others, device),
+    )
+
+
+def _sums(
+    row: Tensor, column: Tensor, value: Tensor, rows: int, cols: int, device: torch.device
+) -> Sums:
+    entry, same = (row * cols + column).unique(return_inverse=True)  # in the order of the rows
+    weights = torch.zeros(len(entry), dtype=torch.float64).index_add_(0, same, value)
+    starts = torch.searchsorted(entry, torch.arange(rows) * cols)
+    column = (entry % max(cols, 1)).int()
+    return Sums(column.to(device), starts.int().to(device), weights.to(device), cols)
+
+
+@lru_cache(maxsize=64)
+def cube_rim(S: int, padding: Sides, mode: CubeMode, device: torch.device) -> Rim:
+    """The rim of :class:`CubePad2d`."""
+    with torch.inference_mode(False):
+        face, row, col = rim_texels(S, padding)
+        straight = torch.ones_like(face, dtype=torch.bool)
+        if mode == "copy":  # but for the corners of the rim
+            straight = ((row < 0) | (row >= S)) & ((col < 0) | (col >= S))
+        pixels = torch.zeros(len(face), 24, dtype=torch.long)
+        weights = torch.zeros(len(face), 24, dtype=torch.float64)
+        weights[~straight, 0] = 1.0
+        pixels[~straight, 0] = folded_texels(face[~straight], row[~straight], col[~straight], S)
+        if bool(straight.any()):
+            # Diagonals of a corner run along the edge of two neighbours, which read it a little
+            # differently: just beside it on both sides, half from each, prefers neither.
+            tie = (2 * row + 1 - S).abs() == (2 * col + 1 - S).abs()
+            for half, aside in ((slice(12), -1e-9), (slice(12, None), 1e-9)):
+                at = torch.where(tie, col.double() + aside, col.double())
+                ahead = plane_points(face[straight], row[straight], at[straight], S)
+                table = cube_table(ahead, S)
+                pixels[straight, half], weights[straight, half] = table.pixels, table.weights / 2
+        return make_rim(S, padding, SamplingTable(pixels, weights), device)
+
+
+def pad_rim(x: Tensor, padding: Sides, rim: Callable[[], Rim]) -> Tensor:
+    """Faces with a rim; ``x`` has been checked, and ``rim`` is asked for only if there is one."""
+    return x if not any(padding) else _Pad.apply(x, rim())
+
+
+class _Pad(torch.autograd.Function):
+    """Faces to padded faces; linear, and its gradient is :class:`_Unpad`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rim: Rim) -> Tensor:
+        ctx.rim = rim
+        C, S, (rows, cols) = x.shape[-3], rim.S, rim.size
+        faces = x.reshape(-1, 6, C, S, S).contiguous()
+        out = x.new_empty(len(faces), 6, C, rows, cols)
+        inside = rim.inside(out)
+        for cube, channels, at in _blocks(rim, len(faces), C):
+            inside[cube, :, channels] = faces[cube, :, channels]
+            source = faces[cube].view(-1)[channels.start * S * S :]
+            target = out[cube].view(-1)[channels.start * rows * cols :]
+            target.scatter_(0, at.put, source.index_select(0, at.take))
+            if len(at.mixed):
+                target.scatter_(0, at.mixed, rim.sums(source.index_select(0, at.parts)))
+        return out.view(*x.shape[:-2], rows, cols)
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, None]:
+        return _Unpad.apply(grad[0], ctx.rim), None
+
+
+class _Unpad(torch.autograd.Function):
+    """The adjoint: every texel collects what was taken from it."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, rim: Rim) -> Tensor:
+        ctx.rim = rim
+        C, S, (rows, cols) = y.shape[-3], rim.S, rim.size
+        padded = y.reshape(-1, 6, C, rows, cols).contiguous()
+        exact = _sum_dtype(y)
+        out = y.new_empty(len(padded), 6, C, S, S, dtype=exact)
+        inside = rim.inside(padded)
+        for cube, channels, at in _blocks(rim, len(padded), C):
+            out[cube, :, channels] = inside[cube, :, channels]
+            source = padded[cube].view(-1)[channels.start * rows * cols :]
+            target = out[cube].view(-1)[channels.start * S * S :]
+            target.scatter_add_(0, at.take, source.index_select(0, at.put).to(exact))
+            if len(at.mixed):
+                given = source.index_select(0, at.mixed).to(exact)
+                target.scatter_add_(0, at.parts, rim.spread(given))
+        return out.view(*y.shape[:-2], S, S).to(y.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, None]:
+        return _Pad.apply(grad[0], ctx.rim), None
+
+
+def _as_sides(padding: Any) -> Sides:
+    sides = padding if isinstance(padding, (tuple, list)) else (padding,) * 4
+    if len(sides) != 4:
+        raise ValueError(f"padding: {padding!r}, wanted one number or (left, right, top, bottom)")
+    # As numbers of at least 0: a width of nothing is allowed.
+    left, right, top, bottom = (0 if k == 0 else positive_int(k, "padding") for k in sides)
+    return left, right, top, bottom
+
+
+def _as_mode(mode: Any) -> CubeMode:
+    if mode not in ("copy", "reproject"):
+        raise ValueError(f"mode: {mode!r}, wanted 'copy' or 'reproject'")
+    return mode
+
+
+def to_cube_padded(module: nn.Module, mode: CubeMode = "copy") -> nn.Module:
+    """A twin of a network that sees the six faces as one surface. See chapter 08.
+
+    Wherever a ``Conv2d``, ``MaxPool2d`` or ``AvgPool2d`` (or a padding layer such as
+    ``ZeroPad2d``) would pad a face with zeros or copies of itself, or a pooling window would
+    hang over its edge, the twin reads the neighbouring faces as :class:`CubePad2d` does. All
+    else stays as it is: sizes, parameters (copied), and the keys of the state dict.
+
+    What a network does outside such layers cannot be seen and is kept: ``F.pad``, ``F.conv2d``
+    with padding or ``F.interpolate`` in its own ``forward``, and normalisation and pooling over
+    a whole face, which know nothing of the other five.
+
+    Args:
+        module: any network on pictures; it is not changed.
+        mode: of :class:`CubePad2d`.
+    Returns:
+        A module which takes ``(6 B, C, S, S)``, faces F R B L U D, or ``(B, 6, C, S, S)``; then
+        what it returns has two axes in place of the first as well.
+    Raises:
+        TypeError: not a module, or a layer in it that works on something else than square faces
+            (named): convolutions of one or three dimensions or transposed, pooling other than
+            the above, ``Fold`` and ``Unfold``. ValueError: an unknown mode, a padding layer
+            that crops, pooling that returns indices.
+    """
+    if not isinstance(module, nn.Module) or isinstance(module, torch.jit.ScriptModule):
+        raise TypeError(f"module: {type(module).__name__}, wanted a torch.nn.Module")
+    mode = _as_mode(mode)
+    for name, layer in module.named_modules():
+        _refuse(name or "module", layer)
+    twin = copy.deepcopy(module)
+    twins: dict[nn.Module, nn.Module] = {
+        layer: CubePad2d(layer.padding, mode)
+        for layer in twin.modules()
+        if isinstance(layer, _PADS)
+    }
+    twin = twins.get(twin, twin)  # a padding layer by itself
+    for parent in list(twin.modules()):
+        for key, layer in parent._modules.items():
+            if layer is not None and layer in twins:
+                parent._modules[key] = twins[layer]
+    for layer in twin.modules():
+        if isinstance(layer, nn.Conv2d):
+            _pad_convolution(layer, mode)
+        elif isinstance(layer, (nn.MaxPool2d, nn.AvgPool2d)):
+            _pad_pooling(layer, mode)
+    twin.register_forward_pre_hook(_faces_in, prepend=True, with_kwargs=True)
+    twin.register_forward_hook(_faces_out, with_kwargs=True)
+    return twin
+
+
+_PADS = (
+    nn.ZeroPad2d, nn.ConstantPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d, nn.CircularPad2d,
+)  # fmt: skip
+_OTHERS = (
+    nn.Conv1d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
+    nn.MaxPool1d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool3d, nn.LPPool1d, nn.LPPool2d, nn.LPPool3d,
+    nn.FractionalMaxPool2d, nn.FractionalMaxPool3d, nn.MaxUnpool1d, nn.MaxUnpool2d,
+    nn.MaxUnpool3d, nn.Fold, nn.Unfold,
+    nn.ZeroPad1d, nn.ConstantPad1d, nn.ReflectionPad1d, nn.ReplicationPad1d, nn.CircularPad1d,
+    nn.ZeroPad3d, nn.ConstantPad3d, nn.ReflectionPad3d, nn.ReplicationPad3d, nn.CircularPad3d,
+)  # fmt: skip
+
+
+def _refuse(name: str, layer: nn.Module) -> None:
+    """Layers for which there is no padding from the neighbours."""
+    if isinstance(layer, _OTHERS):
+        wanted = "Conv2d, MaxPool2d, AvgPool2d or a 2d padding layer"
+        raise TypeError(f"{name}: {type(layer).__name__}, wanted {wanted}: it cannot be glued")
+    if isinstance(layer, nn.MaxPool2d) and layer.return_indices:
+        raise ValueError(f"{name}: return_indices, wanted without: they would name the rim")
+    if isinstance(layer, _PADS) and min(layer.padding) < 0:
+        raise ValueError(f"{name}: padding {layer.padding}, wanted none below 0")
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    first, second = value if isinstance(value, (tuple, list)) else (value, value)
+    return int(first), int(second)
+
+
+@dataclass(frozen=True)
+class _PadBefore:
+    """Hook of a layer that no longer pads by itself.
+
+    Attributes:
+        sides: ``(left, right, top, bottom)``. mode: of :class:`CubePad2d`.
+        windows: reach and stride of pooling windows that are counted up, rows then columns.
+    """
+
+    sides: Sides
+    mode: CubeMode
+    windows: tuple[tuple[int, int], tuple[int, int]] | None = None
+
+    def __call__(self, _: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        S = face_size(args[0])
+        left, right, top, bottom = self.sides
+        if self.windows is not None:
+            bottom, right = (
+                _overhang(S, p, *each) for p, each in zip((top, left), self.windows, strict=True)
+            )
+        return (CubePad2d((left, right, top, bottom), self.mode)(args[0]), *args[1:])
+
+
+def _overhang(S: int, before: int, reach: int, stride: int) -> int:
+    """How far the last of torch's windows hangs over the edge with ``ceil_mode``."""
+    windows = -(-(S + 2 * before - reach) // stride) + 1
+    windows -= (windows - 1) * stride >= S + before  # it may not start beyond the face
+    return max(before, (windows - 1) * stride + reach - S - before)
+
+
+def _pad_convolution(layer: nn.Conv2d, mode: CubeMode) -> None:
+    if layer.padding == "same":  # an odd texel goes to the right and to the bottom
+        down, right = (d * (k - 1) for k, d in zip(layer.kernel_size, layer.dilation, strict=True))
+        sides = right // 2, right - right // 2, down // 2, down - down // 2
+    elif layer.padding == "valid":
+        sides = 0, 0, 0, 0
+    else:
+        down, right = _pair(layer.padding)
+        sides = right, right, down, down
+    layer.padding, layer.padding_mode = (0, 0), "zeros"
+    if any(sides):
+        layer.register_forward_pre_hook(_PadBefore(sides, mode))
+
+
+def _pad_pooling(layer: nn.MaxPool2d | nn.AvgPool2d, mode: CubeMode) -> None:
+    size, padding = _pair(layer.kernel_size), _pair(layer.padding)
+    stride, dilation = _pair(layer.stride), _pair(getattr(layer, "dilation", 1))
+    rows, cols = ((d * (k - 1) + 1, s) for k, s, d in zip(size, stride, dilation, strict=True))
+    sides = padding[1], padding[1], padding[0], padding[0]
+    if layer.ceil_mode or any(padding):
+        windows = (rows, cols) if layer.ceil_mode else None
+        layer.register_forward_pre_hook(_PadBefore(sides, mode, windows))
+    layer.padding, layer.ceil_mode = 0, False
+
+
+def _faces_in(
+    _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def flat(value: Any) -> Any:
+        if not isinstance(value, Tensor) or value.ndim < 4:
+            return value
+        face_size(value)
+        if value.ndim == 4:
+            return value
+        folded = value.flatten(0, 1)
+        folded._sal360_faces = True  # type: ignore[attr-defined]
+        return folded
+
+    return tuple(map(flat, args)), {key: flat(value) for key, value in kwargs.items()}
+
+
+def _faces_out(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Any:
+    folded = [v for v in (*args, *kwargs.values()) if getattr(v, "_sal360_faces", False)]
+    return _unfolded(out, len(folded[0])) if folded else out
+
+
+def _unfolded(value: Any, faces: int) -> Any:
+    if isinstance(value, Tensor):
+        whole = value.ndim > 0 and len(value) == faces
+        return value.unflatten(0, (faces // 6, 6)) if whole else value
+    if isinstance(value, dict):
+        return type(value)((key, _unfolded(v, faces)) for key, v in value.items())
+    if isinstance(value, (tuple, list)):
+        parts = [_unfolded(v, faces) for v in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    return value

@@ -79,7 +79,7 @@ class Recipe:
     kinds: tuple[str, ...] = tuple(KINDS)
     controls: tuple[str, ...] = ("planar", "wrapped", "tangent", "cube")
     ablated: tuple[str, ...] = ("planar", "tangent")
-    rates: tuple[float, ...] = (0.03, 0.06, 0.12)
+    rates: tuple[float, ...] = (0.06, 0.12, 0.24, 0.48)
     batch: int = 1
     pool: int = 512
     trials: int = 48
@@ -101,9 +101,9 @@ class Recipe:
 
 RECIPES = {
     "fast": Recipe("fast", H=32, steps=400, width=8, seeds=1, kinds=("planar", "tangent"),
-                   controls=(), ablated=(), rates=(0.06,), pool=128, trials=32, spot=13.5,
+                   controls=(), ablated=(), rates=(0.12,), pool=128, trials=32, spot=13.5,
                    sigma=9.0),
-    "cpu": Recipe("cpu", H=48, steps=800, width=12, seeds=5),
+    "cpu": Recipe("cpu", H=48, steps=700, width=12, seeds=5),
     "gpu": Recipe("gpu", H=96, steps=2000, width=32, seeds=10, batch=16, pool=8192, trials=256,
                   spot=4.5, sigma=3.0),
 }  # fmt: skip
@@ -194,7 +194,7 @@ def _scenes(
     aspect = torch.where(target, 1.0, recipe.aspect).double()
     angle = math.pi * _uniform(draw, n, spots)
     if upright:
-        angle = (math.pi / 2) * (angle > math.pi / 2)
+        angle = (math.pi / 2) * (angle > math.pi / 2).double()
     return Scenes(centre, radius, aspect, angle, brightness, waves, phase)
 
 
@@ -406,7 +406,7 @@ def train(
     training: str = "equator",
     device: str = "cpu",
 ) -> tuple[Finder, list[float]]:
-    """Train one network: Adam, a rate that falls to zero along a cosine, area-weighted loss.
+    """Train one network: Adam, a rate that rises and falls to zero, area-weighted loss.
 
     Args:
         kind: a key of :data:`KINDS`. seed: of the weights and of the order of the pictures.
@@ -424,7 +424,7 @@ def train(
         for p in network.parameters()
     ]
     optimiser = torch.optim.Adam(groups)
-    falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _share(step / steps))
     draw = torch.Generator().manual_seed(seed)
     order = torch.cat([torch.randperm(len(images), generator=draw)
                        for _ in range(-(-steps * recipe.batch // len(images)))])  # fmt: skip
@@ -432,10 +432,15 @@ def train(
     for step in range(steps):
         batch = order[step * recipe.batch : (step + 1) * recipe.batch]
         loss = learn(network, optimiser, images[batch], truths[batch])
-        falling.step()
+        schedule.step()
         losses[step] = loss.detach()
     parts = losses.tensor_split(min(20, steps))
     return network, [round(float(part.mean()), 5) for part in parts]
+
+
+def _share(done: float) -> float:
+    """Of the full rate: up over the first twentieth of the steps, then down along a cosine."""
+    return min(20 * done + 0.02, 0.5 + 0.5 * math.cos(math.pi * done))
 
 
 def learn(

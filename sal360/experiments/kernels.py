@@ -194,7 +194,7 @@ def _scenes(
     aspect = torch.where(target, 1.0, recipe.aspect).double()
     angle = math.pi * _uniform(draw, n, spots)
     if upright:
-        angle = (math.pi / 2) * (angle > math.pi / 2).double()
+        angle = (math.pi / 2) * (angle > math.pi / 2)
     return Scenes(centre, radius, aspect, angle, brightness, waves, phase)
 
 

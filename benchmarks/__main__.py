@@ -6,11 +6,21 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import allocator, page, prediction, projections, sphere_conv
+from benchmarks import (
+    allocator,
+    cube_pad,
+    layers,
+    page,
+    prediction,
+    projections,
+    sphere_conv,
+)
 from benchmarks.measure import save
 
 ALL: dict[str, Callable[[], dict[str, Any]]] = {
     "projections": projections.run,
+    "layers": layers.run,
+    "cube_pad": cube_pad.run,
     "sphere_conv": sphere_conv.run,
     "prediction": prediction.run,
     "allocator": allocator.run,

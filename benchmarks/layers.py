@@ -2,19 +2,15 @@
 
 Every time is a forward and a backward pass, with gradients for the input and the weights. The
 planar candidate is a 3 x 3 ``conv2d`` behind circular padding, the least that a panorama needs.
-Memory is measured apart, in fresh processes with the allocator's default settings, as the rise
-of the resident peak during one pass, tables not counted (they are listed).
+Memory is what torch's allocator hands out during one pass, at its highest; tables, which are
+made once for a size, are listed apart.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -22,7 +18,7 @@ from torch import Tensor, nn
 
 from benchmarks.measure import interleaved
 from sal360 import upstream
-from sal360.nn import CrownConv2d, RingConv2d, SphereConv2d
+from sal360.nn import CrownConv2d, PatternConv2d, RingConv2d, SphereConv2d
 from sal360.nn.sampled import reads_of
 
 Step = Callable[[], None]
@@ -100,49 +96,73 @@ def speed() -> dict[str, Any]:
     return results
 
 
-def peak(call: Step) -> int:
-    """Rise of the resident peak during a call, bytes (Linux)."""
-    call()  # tables, workspaces
-    Path("/proc/self/clear_refs").write_text("5")
-    base = _status("VmRSS")
-    call()
-    return max(0, _status("VmHWM") - base)
+def peak(call: Step) -> float:
+    """Most memory that tensors made during a call hold at one time, MB, by torch's own count."""
+    from torch.profiler import ProfilerActivity, profile
+
+    call()  # tables
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
+        call()
+    assert watched.profiler is not None
+    assert watched.profiler.kineto_results is not None
+    events = [e for e in watched.profiler.kineto_results.events() if e.name() == "[memory]"]
+    held = accumulate(e.nbytes() for e in sorted(events, key=lambda e: e.start_ns()))
+    return max(held) / 1e6
 
 
-def _status(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError(field)
-
-
-def in_a_fresh_process(what: str, *arguments: str) -> Any:
-    """``python -m benchmarks.layers WHAT ...`` with the default allocator: what it prints."""
-    bare = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
-    command = [sys.executable, "-m", "benchmarks.layers", what, *arguments]
-    run = subprocess.run(command, env=bare, capture_output=True, text=True, check=True)
-    return json.loads(run.stdout)
-
-
-def memory_of(name: str, kind: str) -> dict[str, float]:
-    """Peak and tables of one candidate, in this process."""
-    torch.set_num_threads(1)
-    case = CASES[name]
-    B, I, O, H, W = case["shape"]
-    layer = made(kind, I, O, case.get("crown"))
-    found = {"peak_mb": peak(step(layer, B, I, H, W)) / 1e6, "tables_mb": 0.0}
-    if kind in ("CrownConv2d", "RingConv2d") or kind.startswith("SphereConv2d"):
-        assert isinstance(layer, (SphereConv2d, CrownConv2d, RingConv2d))
-        reads = reads_of(layer.pattern(H, W), layer.mode, products=O <= I)
-        found["tables_mb"] = reads.bytes / 1e6
-    return found
+def tables_mb(layer: Any, H: int, W: int) -> float:
+    """Size of a layer's tables, zero for others."""
+    if not isinstance(layer, PatternConv2d):
+        return 0.0
+    first = layer.out_channels <= layer.in_channels and layer.stride == 1
+    return reads_of(layer.pattern(H, W), layer.mode, products=first).bytes / 1e6
 
 
 def memory() -> dict[str, Any]:
-    """Every case, each candidate in a process of its own."""
+    """Peak and tables of every candidate of every case."""
+    found: dict[str, Any] = {}
+    for name, case in CASES.items():
+        B, I, O, H, W = case["shape"]
+        for kind in [PLANAR, *case["layers"]]:
+            layer = made(kind, I, O, case.get("crown"))
+            row = {"peak_mb": peak(step(layer, B, I, H, W)), "tables_mb": tables_mb(layer, H, W)}
+            found.setdefault(name, {})[kind] = row
+    return found
+
+
+UNET = [  # in, out, rows, radius, taps of the Spherical U-Net's seven layers at 128 x 256
+    (4, 64, 128, math.pi / 32, (8, 16)),
+    (64, 128, 64, math.pi / 16, (4, 8)),
+    (128, 256, 32, math.pi / 4, (4, 8)),
+    (256, 256, 16, math.pi, (8, 16)),
+    (512, 128, 32, math.pi / 4, (4, 8)),
+    (256, 64, 64, math.pi / 16, (4, 8)),
+    (128, 1, 128, math.pi / 32, (4, 8)),
+]
+
+
+def whole_unet() -> dict[str, Any]:
+    """Memory of all crown convolutions of the Spherical U-Net for one image.
+
+    For the published code: the columns of image patches that its autograd keeps, one block for
+    each row, counted from the sizes of its grids (its rows come one after another, so they are
+    all there when the backward pass begins). For ours: the peak of a forward and a backward
+    pass through the seven layers, one after another, and what the layers keep between the two.
+    """
+    published, kept, peaks, tables = 0.0, 0.0, [], 0.0
+    for I, O, H, radius, taps in UNET:
+        grids = upstream.crown_grid(H, 2 * H, radius)
+        patches = sum(row.grid.shape[0] * row.grid.shape[1] for row in grids)
+        published += 4e-6 * patches * I * 2 * H
+        layer = CrownConv2d(I, O, taps, radius, bias=False)
+        kept += 4e-6 * (I + O) * 2 * H * H
+        peaks.append(peak(step(layer, 1, I, H, 2 * H)))
+        tables += tables_mb(layer, H, 2 * H)
     return {
-        name: {kind: in_a_fresh_process("memory", name, kind) for kind in [PLANAR, *case["layers"]]}
-        for name, case in CASES.items()
+        "published_kept_mb": published,
+        "kept_mb": kept,
+        "largest_layer_mb": max(peaks),
+        "tables_mb": tables,
     }
 
 
@@ -169,16 +189,6 @@ def grown(axis: str, size: int) -> tuple[int, Step, Step]:
     return value, step(planar, 1, C, H, 2 * H), step(sphere, 1, C, H, 2 * H)
 
 
-def scaling_memory(axis: str) -> list[dict[str, float]]:
-    """Peaks along one axis, in this process."""
-    torch.set_num_threads(1)
-    rows = []
-    for size in AXES[axis]:
-        value, planar, sphere = grown(axis, size)
-        rows.append({"at": value, "planar_mb": peak(planar) / 1e6, "sphere_mb": peak(sphere) / 1e6})
-    return rows
-
-
 def scaling() -> dict[str, Any]:
     """Times (one thread) and memory along each axis, with the exponents fitted to them."""
     before = torch.get_num_threads()
@@ -186,14 +196,13 @@ def scaling() -> dict[str, Any]:
     results: dict[str, Any] = {}
     try:
         for axis, sizes in AXES.items():
-            memory = in_a_fresh_process("scaling", axis)
             rows = []
-            for size, peaks in zip(sizes, memory, strict=True):
-                _, planar, sphere = grown(axis, size)
-                times = interleaved({"planar": planar, "sphere": sphere}, 7)
-                rows.append(
-                    peaks | {f"{name}_ms": 1000 * t["median_s"] for name, t in times.items()}
-                )
+            for size in sizes:
+                at, *calls = grown(axis, size)
+                pair = dict(zip(("planar", "sphere"), calls, strict=True))
+                row = {"at": at} | {f"{name}_mb": peak(call) for name, call in pair.items()}
+                times = interleaved(pair, 7)
+                rows.append(row | {f"{name}_ms": 1000 * t["median_s"] for name, t in times.items()})
             keys = ("planar_ms", "sphere_ms", "planar_mb", "sphere_mb")
             results[axis] = {"rows": rows, "exponents": {k: exponent(rows, k) for k in keys}}
     finally:
@@ -201,7 +210,7 @@ def scaling() -> dict[str, Any]:
     return results
 
 
-def exponent(rows: list[dict[str, float]], key: str) -> float:
+def exponent(rows: list[dict[str, Any]], key: str) -> float:
     """Slope of the line through the logarithms: ``key`` grows as ``at`` to this power."""
     usable = [(math.log(r["at"]), math.log(r[key])) for r in rows if r[key] > 0]
     mx = sum(x for x, _ in usable) / len(usable)
@@ -211,9 +220,9 @@ def exponent(rows: list[dict[str, float]], key: str) -> float:
 
 def run() -> dict[str, Any]:
     """Everything."""
-    return {"speed": speed(), "memory": memory(), "scaling": scaling()}
-
-
-if __name__ == "__main__":
-    wanted = {"memory": memory_of, "scaling": scaling_memory}[sys.argv[1]]
-    print(json.dumps(wanted(*sys.argv[2:])))  # type: ignore[operator]
+    return {
+        "speed": speed(),
+        "memory": memory(),
+        "unet": whole_unet(),
+        "scaling": scaling(),
+    }

@@ -27,13 +27,17 @@ def text() -> str:
             record = json.loads(path.read_text("utf-8"))
             parts.append(write(record["results"]) + "\n" + _measured_on(record))
         else:
-            parts.append(f"## {name}\n\nNot run yet.\n")
+            parts.append(WAITING.get(name, f"## {name}\n\nNot run yet.\n"))
     parts.append(_chapters(json.loads((ROOT / "data/chapter_times.json").read_text("utf-8"))))
     return "\n".join(parts)
 
 
 def write() -> Path:
-    """Write ``book/benchmarks.md``."""
+    """Write ``book/benchmarks.md`` and the plot on it."""
+    layers = RECORDS / "layers.json"
+    if layers.is_file():
+        scaling = json.loads(layers.read_text("utf-8"))["results"]["scaling"]
+        (PAGE.parent / "_static" / "scaling.svg").write_bytes(draw_scaling(scaling))
     PAGE.write_text(text(), "utf-8")
     return PAGE
 
@@ -105,6 +109,181 @@ def _sphere_conv(results: dict[str, Any]) -> str:
     )
 
 
+def _layers(results: dict[str, Any]) -> str:
+    parts = [
+        "## Convolutions on the sphere",
+        "",
+        "Forward and backward pass together. The ratio is to an ordinary 3 x 3 `conv2d` behind "
+        "circular padding, of the same shape, in the same round; behind it the spread of a time, "
+        "largest over smallest. Memory is the most that the tensors made during one pass hold at "
+        "one time; tables are made once for a size and shared by layers. "
+        '"Published" is the code of the papers as `sal360.upstream` rebuilds it, faults '
+        "included; its crown convolution here builds all rows at once, which the original does "
+        "not.",
+        "",
+    ]
+    for name, threads in results["speed"].items():
+        one, two = threads["1 thread"], threads["2 threads"]
+        memory = results["memory"][name]
+        rows = [
+            [
+                kind,
+                f"{1000 * one[kind]['median_s']:.1f}",
+                f"{one[kind]['ratio']:.2f}",
+                f"{one[kind]['max_s'] / one[kind]['min_s']:.1f}",
+                f"{two[kind]['ratio']:.2f}",
+                f"{memory[kind]['peak_mb']:.0f}",
+                f"{memory[kind]['tables_mb']:.0f}" if memory[kind]["tables_mb"] else "",
+            ]
+            for kind in one
+        ]
+        head = ["", "ms", "ratio", "spread", "ratio, 2 threads", "peak MB", "tables MB"]
+        parts += [f"**{name[0].upper()}{name[1:]}**", "", _table(head, rows)]
+    unet = results["unet"]
+    parts += [
+        "**The seven crown convolutions of the Spherical U-Net, one image of 128 x 256.** The "
+        "published code keeps the image patches of every row for the backward pass: "
+        f"{unet['published_kept_mb'] / 1000:.1f} GB, counted from its grids. `CrownConv2d` keeps "
+        f"inputs and outputs, {unet['kept_mb']:.0f} MB, and the largest layer needs "
+        f"{unet['largest_layer_mb']:.0f} MB for its own passes; the tables of all seven sizes "
+        f"take {unet['tables_mb']:.0f} MB, once.",
+        "",
+    ]
+    parts += _scaling(results["scaling"])
+    return "\n".join(parts)
+
+
+def _scaling(results: dict[str, Any]) -> list[str]:
+    names = {"pixels": "pixels", "channels": "channels (in and out)", "taps": "taps of the kernel"}
+    rows = [
+        [
+            names[axis],
+            f"{found['rows'][0]['at']} to {found['rows'][-1]['at']}",
+            *(f"{found['exponents'][k]:.2f}" for k in EXPONENTS),
+        ]
+        for axis, found in results.items()
+    ]
+    return [
+        "### How time and memory grow",
+        "",
+        "Exponents fitted to the logarithms: 1 means twice as much of it costs twice as much. "
+        "`SphereConv2d` beside the ordinary convolution, one thread.",
+        "",
+        _table(["grows", "from, to", *EXPONENTS.values()], rows),
+        "![Time and memory of an ordinary and of a tangent convolution against pixels, channels "
+        "and taps, on logarithmic axes](_static/scaling.svg)",
+        "",
+    ]
+
+
+EXPONENTS = {
+    "planar_ms": "time, planar",
+    "sphere_ms": "time, sphere",
+    "planar_mb": "memory, planar",
+    "sphere_mb": "memory, sphere",
+}
+
+
+def draw_scaling(results: dict[str, Any]) -> bytes:
+    """The plot beside that table, an SVG that is the same every time."""
+    import io
+
+    from matplotlib import pyplot, rc_context
+
+    grey, colours = "#757b85", {"planar": "#0072b2", "sphere": "#d55e00"}
+    quiet = {"svg.hashsalt": "sal360", "svg.fonttype": "none", "font.family": "sans-serif"}
+    labels = {"pixels": "pixels", "channels": "channels", "taps": "taps"}
+    with rc_context(quiet | {"text.color": grey, "axes.edgecolor": grey, "axes.labelcolor": grey,
+                             "xtick.color": grey, "ytick.color": grey}):  # fmt: skip
+        figure, axes = pyplot.subplots(2, 3, figsize=(9, 5.4), sharex="col", layout="constrained")
+        for column, (axis, found) in zip(axes.T, results.items(), strict=True):
+            for panel, unit in zip(column, ("ms", "mb"), strict=True):
+                for kind, marker in (("planar", "o"), ("sphere", "s")):
+                    x = [row["at"] for row in found["rows"]]
+                    y = [row[f"{kind}_{unit}"] for row in found["rows"]]
+                    power = found["exponents"][f"{kind}_{unit}"]
+                    panel.loglog(x, y, marker=marker, color=colours[kind], ms=5,
+                                 label=f"{kind}, power {power:.2f}")  # fmt: skip
+                panel.legend(frameon=False, fontsize=9)
+                panel.grid(alpha=0.25)
+                panel.patch.set_alpha(0)
+            column[1].set_xlabel(labels[axis])
+        axes[0, 0].set_ylabel("time, ms")
+        axes[1, 0].set_ylabel("memory, MB")
+        figure.patch.set_alpha(0)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        pyplot.close(figure)
+    return buffer.getvalue()
+
+
+def _cube_pad(results: dict[str, Any]) -> str:
+    parts = [
+        "## Padding a cube",
+        "",
+        "Forward and backward of the padding alone; faces x channels x texels, width of the "
+        "padding. The ratio is to padding with zeros.",
+        "",
+    ]
+    convolution = results["with a 3 x 3 convolution, 1 thread"]
+    one, two = results["1 thread"], results["2 threads"]
+    for name, times in one.items():
+        rows = [
+            [
+                kind,
+                f"{1000 * row['median_s']:.2f}",
+                f"{row['ratio']:.2f}",
+                f"{row['max_s'] / row['min_s']:.1f}",
+                f"{two[name][kind]['ratio']:.2f}",
+            ]
+            for kind, row in times.items()
+        ]
+        head = ["", "ms", "ratio", "spread", "ratio, 2 threads"]
+        parts += [f"**{name}**", "", _table(head, rows)]
+    parts += [
+        "The same before a 3 x 3 convolution of 64 channels on 56 x 56 texels, all of it timed, "
+        "one thread:",
+        "",
+        _times(convolution, "zeros"),
+    ]
+    return "\n".join(parts)
+
+
+def _gpu_layers(results: dict[str, Any]) -> str:
+    rates, rows = results["rates"], []
+    for name, row in results["times"].items():
+        rows.append(
+            [
+                name,
+                f"{1000 * row['median_s']:.2f}",
+                f"{row['ratio']:.2f}",
+                f"{row['of_roofline']:.0%}",
+                f"{row['peak_mb']:.0f}" if "peak_mb" in row else "",
+            ]
+        )
+    return "\n".join(
+        [
+            GPU_TITLE,
+            "",
+            f"{results['shape']}, forward and backward. Measured in the same run: "
+            f"{rates['bytes_per_s'] / 1e9:.0f} GB/s copied, "
+            f"{rates['bf16_operations_per_s'] / 1e12:.0f} Tflop/s in bf16 products.",
+            "",
+            _table(["", "ms", "ratio to cuDNN, bf16", "of the roofline", "peak MB"], rows),
+        ]
+    )
+
+
+GPU_TITLE = "## Convolutions on the sphere, on a GPU"
+WAITING = {
+    "gpu_layers": f"{GPU_TITLE}\n\nGPU: not run yet. `python -m benchmarks.gpu_layers` measures "
+    "the layer, three other ways to gather and the published scheme beside cuDNN in bf16 and "
+    "float32, and beside the card's own bandwidth and rate, and writes the record from which "
+    "this section is made.\n",
+}
+"""What stands in for records that need a machine that has not been at hand."""
+
+
 def _prediction(results: dict[str, Any]) -> str:
     rows = [[name, f"{row['frames_per_s']:.1f}"] for name, row in results["models"].items()]
     return "\n".join(
@@ -145,6 +324,9 @@ def _chapters(times: dict[str, Any]) -> str:
 
 SECTIONS = {
     "projections": _projections,
+    "layers": _layers,
+    "cube_pad": _cube_pad,
+    "gpu_layers": _gpu_layers,
     "sphere_conv": _sphere_conv,
     "prediction": _prediction,
     "allocator": _allocator,

@@ -11,6 +11,7 @@ from sal360.course import (  # noqa: F401  (they register their exercises)
     chapter03,
     chapter04,
     chapter05,
+    chapter07,
 )
 from sal360.course.checking import EXERCISES, Answer, check
 

@@ -10,6 +10,7 @@ from sal360.figures.arrows import direction_figure
 from sal360.figures.clips import player
 from sal360.figures.footprint import crown_figure, footprint, row_curves
 from sal360.figures.globe import globe
+from sal360.figures.kernels import by_latitude, detections, kernel_explorer, read_by
 from sal360.figures.pictures import maps, panorama, views
 from sal360.figures.projections import (
     close_ups,
@@ -32,15 +33,18 @@ __all__ = [
     "Picture",
     "Plot",
     "area_figure",
+    "by_latitude",
     "close_ups",
     "convergence",
     "crown_figure",
     "cube_net",
+    "detections",
     "direction_figure",
     "drift",
     "error_maps",
     "footprint",
     "globe",
+    "kernel_explorer",
     "maps",
     "order_plot",
     "panorama",
@@ -49,6 +53,7 @@ __all__ = [
     "points_figure",
     "profiles",
     "projection_comparator",
+    "read_by",
     "response_curves",
     "row_curves",
     "taps_figure",

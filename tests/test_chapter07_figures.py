@@ -1,0 +1,172 @@
+"""The figures and the planted faults of chapter 07."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from sal360 import figures, nn, patterns
+from sal360.course import check
+from sal360.course.chapter07 import faces, layers, tangent_layer
+
+
+def test_the_explorer_needs_no_network_and_comes_out_the_same():
+    kernels = {
+        "tangent": patterns.tangent_pattern(12, 24),
+        "crown": (
+            patterns.crown_pattern(12, 24, (3, 8), 0.4),
+            nn.CrownConv2d(1, 1, (3, 8), 0.4).tap_weights(),
+        ),
+    }
+    plot = figures.kernel_explorer(kernels, steps=5)
+    html = plot.html()
+    assert html == figures.kernel_explorer(kernels, steps=5).html()
+    assert not re.search(r'(src|href)="https?:', html) and "cdn" not in html
+    assert len(html) < 500_000
+    figure = plot.figure
+    assert len(figure.frames) == len(figure.layout.sliders[0].steps) == 5
+    buttons = figure.layout.updatemenus[0].buttons
+    assert [b.label for b in buttons] == ["tangent", "crown"]
+    for n, button in enumerate(buttons):  # each shows its own four traces and no others
+        shown, traces = button.args
+        assert shown["visible"] == [k // 4 == n for k in range(8)]
+        assert list(traces) == list(range(8))
+    assert all(list(frame.traces) == list(range(8)) for frame in figure.frames)
+    assert "tangent: in the first row" in plot.alt and "crown: in the first row" in plot.alt
+    words = [figure.data[k].text[0] for k in (3, 7)]
+    assert len(words) == 2 and all(re.fullmatch(r"\d+ reads of \d+ pixels in \d+ columns", w)
+                                   for w in words)  # fmt: skip
+    assert all(len(w) <= 36 for w in words)  # what a phone has room for
+
+
+def test_the_explorer_refuses_kernels_of_two_sizes():
+    with pytest.raises(ValueError, match="kernels: .*wanted one for all"):
+        figures.kernel_explorer(
+            {"a": patterns.tangent_pattern(12, 24), "b": patterns.tangent_pattern(8, 16)}
+        )
+    with pytest.raises(ValueError, match="steps: 1"):
+        figures.kernel_explorer({"a": patterns.tangent_pattern(12, 24)}, steps=1)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_footprint_is_what_the_gradient_says(stride):
+    """The shares are the derivative of one output by the pixels."""
+    pattern = patterns.crown_pattern(12, 24, (3, 8), 0.5, stride)
+    shares = nn.CrownConv2d(1, 1, (3, 8), 0.5).tap_weights()
+    for row in (0, 3, len(pattern.lat) - 1):
+        seen = figures.read_by(pattern, row, shares)
+        image = torch.zeros(1, 1, 12, 24, dtype=torch.float64, requires_grad=True)
+        column = 12 // stride
+        answer = pattern.read(image)[0, 0, :, row, column] @ shares.flatten()
+        (pull,) = torch.autograd.grad(answer, image)
+        assert np.allclose(seen.shares, pull[0, 0].numpy(), atol=1e-12)
+        assert seen.shares.sum() == pytest.approx(1)
+        assert seen.pixels == (seen.shares > 0).sum() <= seen.reads
+        assert seen.columns == (seen.shares > 0).any(0).sum()
+
+
+def test_detections_say_what_was_found():
+    answer = torch.zeros(8, 16)
+    answer[2, 3], answer[5, 15] = 0.9, 0.2
+    spots = [(2, 3), (5, 15)]
+    picture = figures.detections(torch.zeros(8, 16), {"test": answer}, spots, 0.5)
+    alts = [alt for alt, _ in picture.panels]
+    assert "2 things to find" in alts[0]
+    assert "found at longitude -101, latitude 34 with 0.90" in alts[1]
+    assert "missed at longitude 169, latitude -34 with 0.20" in alts[1]
+    again = figures.detections(torch.zeros(8, 16), {"test": answer}, spots, 0.5)
+    assert picture.panels == again.panels
+
+
+def test_curves_by_latitude_name_their_ends():
+    alt = figures.by_latitude({"a": [1.0, 3.0, 2.0, 0.5]}, "height (m)").panels[0][0]
+    assert "a from 0.5 at latitude -68 to 3 at 22" in alt and alt.startswith("height (m)")
+
+
+def test_faces_are_equal_wherever_they_stand():
+    """The middle of each, and the grey around it, are seen the same by a carried kernel."""
+    H, W = 64, 128
+    pattern = patterns.tangent_pattern(H, W, 3, 2)
+    spots = [(32, 20), (30, 127), (12, 80), (2, 51)]
+    world = faces(H, W, spots)
+    assert world.shape == (1, 1, H, W) and world.min() >= 0 and world.max() <= 1
+    seen = pattern.read(world)[0, 0]
+    first = seen[:, 32, 20]
+    for i, j in spots[1:]:
+        assert (seen[:, i, j] - first).abs().max() < 0.35  # edges are half a pixel wide
+        assert (seen[:, i, j] - first).abs().median() < 0.15
+    assert (
+        torch.equal(faces(H, W, [(20, 5)]), faces(H, W, [(20, 45)]).roll(-40, -1))
+        or (faces(H, W, [(20, 5)]) - faces(H, W, [(20, 45)]).roll(-40, -1)).abs().max() < 1e-9
+    )
+
+
+def test_the_right_layer_is_the_package_and_each_fault_is_where_it_should_be():
+    H, W = 16, 32
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(1, 2, H, W, generator=generator, dtype=torch.float64)
+    weight = torch.randn(3, 2, 3, 3, generator=generator, dtype=torch.float64)
+    right = nn.sampled_conv2d(image, weight, patterns.tangent_pattern(H, W))
+    off = {
+        fault: (tangent_layer(image, weight, fault) - right).abs().amax((0, 1)) > 1e-9
+        for fault in ("none", "seam", "pole", "mirror")
+    }
+    assert not off["none"].any()
+    assert off["pole"][[0, -1]].all() and not off["pole"][1:-1].any()
+    assert off["seam"][:, -1].all() and not off["seam"][4:-4, 3:-2].any()
+    assert off["mirror"].float().mean() > 0.99
+
+
+def test_constants_and_yaw_are_blind_to_two_of_the_three_faults():
+    image = torch.rand(1, 1, 16, 32, generator=torch.Generator().manual_seed(0)).double()
+    mean = torch.ones(1, 1, 3, 3).double() / 9
+    for fault in ("pole", "mirror", "seam"):
+        layer = dict(layers("answer"))[fault]
+        assert (layer(image**0, mean) - 1).abs().max() < 1e-12
+        yaw = layer(image.roll(5, -1), mean) - layer(image, mean).roll(5, -1)
+        assert bool(yaw.abs().max() > 1e-3) == (fault == "seam")
+
+
+@pytest.mark.parametrize("size", [(16, 32), (24, 50)])
+def test_both_wrong_gradients_are_wrong_and_one_of_them_only_in_the_south(size):
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(1, 1, *size, generator=generator, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(1, 1, 3, 3, generator=generator, dtype=torch.float64)
+    g = torch.randn(1, 1, *size, generator=generator, dtype=torch.float64)
+    right, *others = (
+        torch.autograd.grad(layer(image, weight), image, g)[0] for _, layer in layers("gradient")
+    )
+    flipped, rounded, shifted = ((grad - right).abs().amax((0, 1, 3)) for grad in others)
+    assert rounded.max() < 1e-5 and flipped.max() > 0.1
+    last = size[0] - size[0] // 8
+    assert shifted[:last].max() == 0 and shifted[last:].min() > 0
+
+
+def test_hints_are_given_for_likely_mistakes():
+    assert "four reads of every tap" in repr(check("07.1", lambda I, O, K: (K * I * O,) * 2))
+    assert "exchanged" in repr(
+        check("07.1", lambda I, O, K: (K * I * O + 4 * K * O, K * I * O + 4 * K * I))
+    )
+    assert "all taps count alike" in repr(
+        check("07.5", lambda Kt, Kp, radius: np.full((Kt, Kp), 1 / Kt / Kp))
+    )
+
+    def sines(Kt, Kp, radius):
+        share = np.sin(np.arange(Kt) * radius / (Kt - 1))[:, None] * np.ones(Kp)
+        return share / share.sum()
+
+    assert not check("07.5", sines)
+
+    def trapezoid(Kt, Kp, radius):  # another rule of the same order is as right
+        share = np.sin(np.arange(Kt) * radius / (Kt - 1))[:, None] * np.ones(Kp)
+        share[-1] /= 2
+        return share / share.sum()
+
+    assert check("07.5", trapezoid)
+
+
+def test_naming_a_fault_wrongly_is_told_without_giving_it_away():
+    answer = repr(check("07.4", lambda layer: "none"))
+    assert "layer 2" in answer and "it has a fault" in answer and "mirror" not in answer
+    assert "has no fault" in repr(check("07.4", lambda layer: "seam"))

@@ -212,20 +212,19 @@ def test_the_plan_gives_equal_steps_and_equal_time():
     assert {tuple(rates) for rates in tried.values()} == {recipe.rates}
 
 
-def test_rates_are_chosen_on_level_scenes_of_the_tuning_seed():
+def test_one_rate_for_all_is_chosen_on_level_scenes():
     def tuned(kind, rate, level, polar):
-        return {
-            "budget": "tuning",
-            "kind": kind,
-            "rate": rate,
-            "cc": {"level": level, "75-90": polar},
-        }
+        cc = {"level": level, "75-90": polar}
+        return {"budget": "tuning", "kind": kind, "rate": rate, "cc": cc}
 
     record = {
-        "recipe": {"rates": [0.1, 0.2], "kinds": ["planar"]},
-        "runs": [tuned("planar", 0.1, 0.5, 0.9), tuned("planar", 0.2, 0.6, 0.1)],
-    }
-    assert kernels.chosen_rates(record) == {"planar": 0.2}
+        "recipe": {"rates": [0.1, 0.2], "kinds": ["planar", "tangent"]},
+        "runs": [tuned("planar", 0.1, 0.5, 0.9), tuned("planar", 0.2, 0.6, 0.1),
+                 tuned("tangent", 0.1, 0.9, 0.1), tuned("tangent", 0.2, 0.7, 0.9)],
+    }  # fmt: skip
+    assert kernels.chosen_rate(record) == 0.1
+    record["runs"][2]["cc"]["level"] = 0.7
+    assert kernels.chosen_rate(record) == 0.2
 
 
 def test_scores_of_a_perfect_answer_of_noise_and_of_the_opposite():
@@ -330,9 +329,9 @@ def test_the_record_is_whole_and_of_the_recipe_in_the_code(record):
     assert done == {kernels._key(run): run["steps"] for run in wanted}
     assert len(record["seeds"]) >= 5
     assert max(record["parameters"].values()) / min(record["parameters"].values()) < 1.01
-    rates = kernels.chosen_rates(record)
+    rate = kernels.chosen_rate(record)
     for run in record["runs"]:
-        assert run["budget"] == "tuning" or run["rate"] == rates[run["kind"]]
+        assert run["budget"] == "tuning" or run["rate"] == rate
         assert all(-1 <= v <= 1 for v in run["cc"].values())
 
 

@@ -127,8 +127,8 @@ def crown_conv2d(
     What it computes is theirs, dark rows included (see :func:`crown_grid`). How differs: rows
     whose kernels are about equally wide share one convolution, where the code runs one per row.
     The gradient, by autograd, is the adjoint of what is computed. The published backward pass
-    finds the first of its image rows by another test than its forward pass, so near a pole its
-    gradient in the image is another one. Chapter 07 shows both.
+    finds the first of its image rows by another test than its forward pass, so near the south
+    pole its gradient in the image is often another one, and no gradient of this function.
 
     Args:
         x: ``(B, I, H, W)`` floating.

@@ -128,10 +128,7 @@ def verdict(answer: Callable[..., Any]) -> Iterator[Case]:
         ([-0.020, -0.030, -0.025, -0.027], 0.02),
     ):  # fmt: skip
         got = str(ask(answer, torch.tensor(differences, dtype=torch.float64), matters))
-        wanted, found = (
-            _verdict(differences, matters),
-            paired(differences, [0.0] * len(differences)),
-        )
+        wanted, found = _verdict(differences, matters)
         where = f"differences {differences}, {matters} matters"
         kinds = ("same", "better", "worse", "undecided")
         yield Case("one of the four words", got in kinds, f"{where}: you gave {got!r}")

@@ -111,18 +111,17 @@ def score_by_latitude(
         traces = []
         for n, kind in enumerate(kinds):
             colour, dash, symbol = _style(kind, n)
-            known = kind in curves
-            spread = curves[kind] if known else [Spread(math.nan, math.nan)] * len(bands)
-            y = [s.mean if known else None for s in spread]
-            half = [s.half if known else None for s in spread]
+            spread = curves.get(kind, ())  # empty where a condition lacks a kind
             text = [f"{kind}, {name}: {s.mean:.3f} \u00b1 {s.half:.3f}"
-                    for name, s in zip(names, spread, strict=True)]  # fmt: skip
+                    for name, s in zip(names, spread, strict=False)]  # fmt: skip
+            x = middle[: len(spread)] + 1.1 * (n - (len(kinds) - 1) / 2)
             traces.append(go.Scatter(
-                x=middle + 1.1 * (n - (len(kinds) - 1) / 2), y=y, name=kind, text=text,
+                x=x, y=[s.mean for s in spread], name=kind, text=text,
                 hovertemplate="%{text}<extra></extra>", mode="lines+markers",
                 line={"color": colour, "dash": dash, "width": 2},
                 marker={"symbol": symbol, "size": 8, "color": colour},
-                error_y={"array": half, "color": colour, "thickness": 1.2, "width": 2},
+                error_y={"array": [s.half for s in spread], "color": colour, "thickness": 1.2,
+                         "width": 2},
             ))  # fmt: skip
         return traces
 
@@ -139,7 +138,7 @@ def score_by_latitude(
     axis = {"color": INK, "gridcolor": "rgba(128,128,128,0.25)", "zeroline": False,
             "fixedrange": True}  # fmt: skip
     figure.update_layout(
-        xaxis={"title": "latitude of the spots (degrees from the equator)", "range": [0, 90],
+        xaxis={"title": "latitude of the spots (degrees)", "range": [0, 90],
                "tickvals": [low for low, _ in bands] + [bands[-1][1]], **axis},
         yaxis={"title": ylabel, "range": [min(0.0, min(every) - 0.05), 1.02], **axis},
         legend={"orientation": "h", "x": 0.5, "xanchor": "center", "y": -0.16, "yanchor": "top",
@@ -286,23 +285,30 @@ def _style(kind: str, n: int) -> tuple[str, str, str]:
 
 
 def _labels(points: Mapping[str, Standing]) -> list[Any]:
-    """Names beside the marks, above or below so that neighbours do not touch."""
+    """Names beside the marks, by turns above and below, and to the left of a close neighbour."""
     import plotly.graph_objects as go
 
     order = sorted(points, key=lambda kind: points[kind].cost)
-    above = {kind: k % 2 == 0 for k, kind in enumerate(order)}
+    cost = [points[kind].cost for kind in order]
+    close = 0.12 * (cost[-1] - cost[0])
+    places: dict[str, list[str]] = {}
+    for k, kind in enumerate(order):
+        left = k + 1 < len(order) and cost[k + 1] - cost[k] < close
+        place = ("bottom " if k % 2 else "top ") + ("left" if left else "right")
+        places.setdefault(place, []).append(kind)
+    gap = "\u00a0" * 3
     return [
         go.Scatter(
-            x=[s.cost for k, s in points.items() if above[k] == side],
-            y=[s.quality.mean for k, s in points.items() if above[k] == side],
-            text=[k for k in points if above[k] == side],
+            x=[points[kind].cost for kind in places.get(place, ())],
+            y=[points[kind].quality.mean for kind in places.get(place, ())],
+            text=[kind + gap if "left" in place else gap + kind for kind in places.get(place, ())],
             mode="text",
-            textposition="top right" if side else "bottom right",
+            textposition=place,
             textfont={"size": 12, "color": INK},
             hoverinfo="skip",
             cliponaxis=False,
         )
-        for side in (True, False)
+        for place in ("top left", "top right", "bottom left", "bottom right")
     ]
 
 

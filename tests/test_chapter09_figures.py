@@ -1,0 +1,109 @@
+"""The figures of chapter 09: alt texts from the data, the front by its definition, no network."""
+
+import re
+
+import numpy as np
+import pytest
+
+from sal360 import figures
+from sal360.experiments.kernels import BANDS, KINDS
+from sal360.figures.comparison import STYLE, Spread, Standing, pareto_front
+
+
+def curves(kinds, start=0.9, fall=0.1):
+    return {
+        kind: [Spread(start - fall * n * k / len(BANDS), 0.02) for n in range(len(BANDS))]
+        for k, kind in enumerate(kinds)
+    }
+
+
+def points(kinds):
+    return {
+        kind: Standing(1 + 0.3 * k, Spread(0.5 + 0.05 * (k % 3), 0.02), 0.4 + 0.02 * k)
+        for k, kind in enumerate(kinds)
+    }
+
+
+def test_every_kind_has_a_style_of_its_own():
+    assert set(STYLE) == set(KINDS)
+    assert len(set(STYLE.values())) == len(STYLE)
+    assert len({colour for colour, _, _ in STYLE.values()}) == len(STYLE)
+
+
+@pytest.mark.parametrize("draw", ["latitude", "pareto"])
+def test_they_need_no_network_and_come_out_the_same(draw):
+    def make():
+        if draw == "latitude":
+            frames = {"equal steps": curves(KINDS), "everywhere": curves(["planar", "cube"])}
+            return figures.score_by_latitude(frames, BANDS, trained=30)
+        return figures.pareto({"equator": points(KINDS), "tilted": points(KINDS)})
+
+    plot = make()
+    html = plot.html()
+    assert html == make().html() and len(html) < 200_000
+    assert not re.search(r'(src|href)="https?:', html) and "cdn" not in html
+    assert len(plot.figure.frames) == len(plot.figure.layout.sliders[0].steps) == 2
+
+
+def test_scores_by_latitude_show_what_a_condition_has_and_nothing_else():
+    frames = {"equal steps": curves(KINDS), "everywhere": curves(["planar", "cube"], 0.7)}
+    plot = figures.score_by_latitude(frames, BANDS, trained=30)
+    assert "planar 0.90 in 0 to 15° and 0.90 in 75 to 90°" in plot.alt
+    assert "Slider: everywhere" in plot.alt
+    first, second = plot.figure.frames
+    assert [len(t.y) for t in first.data] == [6] * 7
+    assert {t.name: len(t.y) for t in second.data} == {
+        kind: 6 if kind in ("planar", "cube") else 0 for kind in KINDS
+    }
+    assert list(first.data[0].error_y.array) == [0.02] * 6
+    middles = np.mean([t.x for t in first.data], axis=0)
+    assert middles == pytest.approx([(low + high) / 2 for low, high in BANDS])
+    shaded = plot.figure.layout.shapes[0]
+    assert (shaded.x0, shaded.x1) == (0, 30)
+    alone = figures.score_by_latitude({"steps": curves(["planar", "mine"])}, BANDS)
+    assert not alone.figure.layout.sliders and "Slider" not in alone.alt
+    assert len(alone.figure.layout.shapes) == 0
+
+
+def test_the_front_holds_what_is_not_beaten():
+    at = {"a": (1.0, 0.5), "b": (2.0, 0.4), "c": (2.0, 0.7), "d": (3.0, 0.7), "e": (4.0, 0.9)}
+    assert pareto_front(at) == ["a", "c", "e"]
+    assert pareto_front({"only": (1.0, 0.1)}) == ["only"]
+    for name, (cost, quality) in at.items():
+        beaten = any(
+            c <= cost and q >= quality and (c, q) != (cost, quality) for c, q in at.values()
+        )
+        assert beaten == (name not in pareto_front(at))
+
+
+def test_the_pareto_figure_tells_cost_quality_and_error():
+    plot = figures.pareto({"equator": points(KINDS), "tilted": points(KINDS)})
+    assert "planar costs 1.00, reaches 0.50, error 0.40" in plot.alt
+    marks = plot.figure.data[1]
+    assert list(marks.x) == pytest.approx([1 + 0.3 * k for k in range(7)])
+    assert marks.marker.cmin == 0.4 and marks.marker.cmax == pytest.approx(0.52)
+    named = {text.strip("\u00a0") for trace in plot.figure.data[2:] for text in trace.text}
+    assert named == set(KINDS)
+
+
+def test_differences_say_which_hold_zero():
+    rows = {"tangent": Spread(0.3, 0.1), "ring": Spread(0.02, 0.1), "cube": Spread(-0.3, 0.2)}
+    picture = figures.differences({"60 to 75": rows}, "CC more than planar")
+    alt = picture.panels[0][0]
+    assert "tangent +0.300 ± 0.100;" in alt and "ring +0.020 ± 0.100, holds 0" in alt
+    assert alt.count("holds 0") == 1 and "cube -0.300" in alt
+    assert picture.panels == figures.differences({"60 to 75": rows}, "CC more than planar").panels
+
+
+def test_answers_are_read_where_the_spots_are():
+    value = np.zeros((18, 36))
+    value[2, 27] = 0.75  # latitude 65, longitude 95
+    spots = [(95.0, 65.0, True), (-90.0, -30.0, False)]
+    picture = figures.answers({"scene": (value, spots), "found": (value, spots)}, ["scene"])
+    scene, found, bar = (alt for alt, _ in picture.panels)
+    assert "round spot at longitude 95, latitude 65 is answered 0.75" in found
+    assert "long spot at longitude -90, latitude -30 is answered 0.00" in found
+    assert "answered" not in scene and "Colour bar" in bar
+    edge = figures.answers({"f": (value, [(180.0, -90.0, True)])}).panels[0][0]
+    assert "answered 0.00" in edge
+    assert all(png[:4] == b"\x89PNG" for _, png in picture.panels)

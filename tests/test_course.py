@@ -82,6 +82,24 @@ def chain(turns):
 
 
 WRONG = {
+    "07.1": (lambda I, O, K: (K * I * O, K * I * O), "four reads of every tap"),
+    "07.2": (
+        lambda H, W, kh, kw: patterns.tangent_pattern(H, W, (kh | 1, kw | 1)),
+        "2 x 2 on 16 x 32: it is (3, 3)",
+    ),
+    "07.3": (
+        lambda w: torch.cat(
+            (
+                w[..., 1:2, 1:2].expand(-1, -1, 1, 8),
+                w.flatten(2)[..., None, [7, 8, 5, 2, 1, 0, 3, 6]],
+            ),
+            2,
+        ),
+        "all eight taps of the inner circle",
+    ),
+    "07.4": (lambda layer: "none", 'layer 2: you gave "none", and it has a fault'),
+    "07.5": (lambda Kt, Kp, radius: np.full((Kt, Kp), 1 / Kt / Kp), "all taps count alike"),
+    "07.6": (lambda layer: True, "layer 2: you gave True"),
     "00.1": ([(0, 60), (60, -50), (-150, -30)], "below its mean"),
     "00.2": (lambda a, b: a.sum(0), "closer to the truth"),
     "00.3": ((90, 0, 0), "below a third"),

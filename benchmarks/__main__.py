@@ -9,6 +9,7 @@ from typing import Any
 from benchmarks import (
     allocator,
     cube_pad,
+    equivariance,
     layers,
     page,
     prediction,
@@ -21,6 +22,7 @@ ALL: dict[str, Callable[[], dict[str, Any]]] = {
     "projections": projections.run,
     "layers": layers.run,
     "cube_pad": cube_pad.run,
+    "equivariance": equivariance.run,
     "sphere_conv": sphere_conv.run,
     "prediction": prediction.run,
     "allocator": allocator.run,

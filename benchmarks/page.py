@@ -217,6 +217,42 @@ def draw_scaling(results: dict[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
+def _equivariance(results: dict[str, Any]) -> str:
+    rows = []
+    for name, found in results["layers"].items():
+        rows.append(
+            [
+                name,
+                *(_small(found[k]) for k in ("constant", "yaw")),
+                *(_small(t) for t in found["tilt"]),
+                *(_small(found[k]) for k in ("seam", "pole")),
+                "" if found["adjoint"] is None else _small(found["adjoint"]),
+                _small(found["gradient"]),
+            ]
+        )
+    first = next(iter(results["layers"].values()))
+    tilts = [f"tilt {angle:g}°" for angle in first["tilts"]]
+    head = ["", "constant", "yaw", *tilts, "seam", "poles", "adjoint", "gradient"]
+    return "\n".join(
+        [
+            "## What layers keep of the sphere",
+            "",
+            f"`check_equivariance` on panoramas of {results['sizes']['erp']} and on cubes as fine "
+            "as those; all 3 x 3 kernels carry one isotropic Laplacian, the crowns one centre minus "
+            "surround. Numbers are relative, 0 is perfect; *tilt* is the rms difference between "
+            "tilting first and last, *seam* and *poles* (of a cube: edges and corners) the jump "
+            "there in units of the usual step between neighbours, *adjoint* and *gradient* are "
+            "autograd's errors, and empty where a layer is not linear. Chapter 6 explains each.",
+            "",
+            _table(head, rows),
+        ]
+    )
+
+
+def _small(value: float) -> str:
+    return "0" if value == 0 else f"{value:.2g}" if value >= 1e-3 else f"{value:.0e}"
+
+
 def _cube_pad(results: dict[str, Any]) -> str:
     parts = [
         "## Padding a cube",
@@ -326,6 +362,7 @@ SECTIONS = {
     "projections": _projections,
     "layers": _layers,
     "cube_pad": _cube_pad,
+    "equivariance": _equivariance,
     "gpu_layers": _gpu_layers,
     "sphere_conv": _sphere_conv,
     "prediction": _prediction,

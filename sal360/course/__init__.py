@@ -11,7 +11,10 @@ from sal360.course import (  # noqa: F401  (they register their exercises)
     chapter03,
     chapter04,
     chapter05,
+    chapter06,
     chapter07,
+    chapter08,
+    chapter09,
 )
 from sal360.course.checking import EXERCISES, Answer, check
 

@@ -8,6 +8,15 @@ rest of the package gives it.
 from sal360.figures.area import area_figure, convergence, points_figure, weight_maps
 from sal360.figures.arrows import direction_figure
 from sal360.figures.clips import player
+from sal360.figures.comparison import (
+    Standing,
+    answers,
+    differences,
+    pareto,
+    score_by_latitude,
+)
+from sal360.figures.cube_padding import edge_curves, rim_origin, signed_maps
+from sal360.figures.equivariance import commuting, error_curves
 from sal360.figures.footprint import crown_figure, footprint, row_curves
 from sal360.figures.globe import globe
 from sal360.figures.kernels import by_latitude, detections, kernel_explorer, read_by
@@ -32,15 +41,21 @@ from sal360.figures.show import Picture, Plot
 __all__ = [
     "Picture",
     "Plot",
+    "Standing",
+    "answers",
     "area_figure",
     "by_latitude",
     "close_ups",
+    "commuting",
     "convergence",
     "crown_figure",
     "cube_net",
     "detections",
+    "differences",
     "direction_figure",
     "drift",
+    "edge_curves",
+    "error_curves",
     "error_maps",
     "footprint",
     "globe",
@@ -48,6 +63,7 @@ __all__ = [
     "maps",
     "order_plot",
     "panorama",
+    "pareto",
     "paths",
     "player",
     "points_figure",
@@ -55,7 +71,10 @@ __all__ = [
     "projection_comparator",
     "read_by",
     "response_curves",
+    "rim_origin",
     "row_curves",
+    "score_by_latitude",
+    "signed_maps",
     "taps_figure",
     "tissot",
     "views",

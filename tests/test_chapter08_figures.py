@@ -1,0 +1,89 @@
+"""The figures of chapter 08: alt texts from the data, same bits twice, and faults that show."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from sal360 import figures
+from sal360.course import check
+from sal360.course.chapter08 import planted_pad
+from sal360.figures.cube_padding import _around
+from sal360.nn import CubePad2d
+
+
+def test_the_rim_needs_no_network_and_comes_out_the_same():
+    plot = figures.rim_origin(CubePad2d(2))
+    html = plot.html()
+    assert html == figures.rim_origin(CubePad2d(2)).html()
+    assert not re.search(r'(src|href)="https?:', html) and len(html) < 200_000
+    steps = plot.figure.layout.sliders[0].steps
+    assert [s.args[0][0] for s in steps] == list("FRBLUD") == [f.name for f in plot.figure.frames]
+    assert "U (top B, right R, bottom F, left L)" in plot.alt
+    assert "F (top U, right R, bottom D, left L)" in plot.alt
+
+
+def texts(plot, face):
+    frame = next(f for f in plot.figure.frames if f.name == face)
+    return np.array(frame.data[0].text), np.array(frame.data[2].text)
+
+
+def test_letters_and_rings_are_those_of_the_padding():
+    net, rim = texts(figures.rim_origin(CubePad2d(2), S=4), "F")
+    assert rim.shape == (8, 8) and net.shape == (12, 16)
+    assert (rim[:2, 2:6] == "U").all() and (rim[2:6, 6:] == "R").all()
+    assert (rim[:2, :2] == "").all() and (rim[2:6, 2:6] == "").all()  # corners and inside
+    assert list(net[2:4, 4]) == ["2", "1"]  # the lower lines of up, the lowest nearest
+    assert (net != "").sum() == 4 * 4 * 2
+
+
+def test_a_fault_shows():
+    right = figures.rim_origin(CubePad2d(2), S=4)
+    reversed_ = figures.rim_origin(planted_pad(2, ("F", "top", "rings")), S=4)
+    assert list(texts(reversed_, "F")[0][2:4, 4]) == ["1", "2"]
+    assert (texts(reversed_, "R")[0] == texts(right, "R")[0]).all()
+    swapped = figures.rim_origin(planted_pad(1, ("F", "left", "R"), ("F", "right", "L")), S=4)
+    assert "F (top U, right L, bottom D, left R)" in swapped.alt
+    assert "no single face" in figures.rim_origin(lambda x: x.new_full((6, 1, 6, 6), 0.5), S=4).alt
+
+
+def test_reading_is_left_blank_because_it_mixes():
+    rim = texts(figures.rim_origin(CubePad2d(1, "reproject"), S=4), "F")[1]
+    assert (rim == "").all()
+    with pytest.raises(ValueError, match="one width of rim"):
+        figures.rim_origin(lambda x: x)
+
+
+def test_the_way_around_the_rim():
+    place, ring = _around(3, 2)
+    inside = ~np.isnan(place)
+    assert inside.sum() == 4 * 3 * 2 and len(np.unique(place[inside])) == 12
+    assert place[1, 2] < place[1, 4] < place[2, 5] < place[5, 4] < place[5, 2] < place[2, 1]
+    assert ring[1, 2] == 1 and ring[0, 2] == 2 and ring[2, 6] == 2
+
+
+def test_curves_and_signed_maps_tell_their_figures():
+    picture = figures.edge_curves({"a": [0.5, 0.1], "b": [2, 3]}, "texels", log=True)
+    assert picture.alt == "texels along an edge: a from 0.1 to 0.5; b from 2 to 3"
+    again = figures.edge_curves({"a": [0.5, 0.1], "b": [2, 3]}, "texels", log=True)
+    assert picture.panels[0][1] == again.panels[0][1]
+    two = figures.signed_maps({"x": torch.tensor([[-1.0, 2], [0, 0]]), "y": np.zeros((2, 2))}, "m")
+    assert len(two.panels) == 2 and "Map of x: -1 to 2 m" in two.alt
+
+
+@pytest.mark.parametrize(
+    ("number", "answer", "words"),
+    [
+        ("08.1", lambda S, n, k: 1 - (S - 2 * n * (k // 2)) ** 2 / S**2, "5 x 5, 9 layers"),
+        ("08.1", lambda S, n, k: 100 * (1 - max(0, S - 2 * n * (k // 2)) ** 2 / S**2), "at most 1"),
+        ("08.2", lambda: {}, "0 of them"),
+        ("08.3", lambda pad, S, p: math.pi, "did you give radians?"),
+        ("08.4", lambda S, k, i: (i, k), "where copying takes it"),
+        ("08.5", lambda pad, S, p: set(), "missed [('F', 'left')]"),
+    ],
+)
+def test_wrong_answers_are_told_what_is_wrong(number, answer, words):
+    reply = check(number, answer)
+    assert not reply.passed and not reply.waiting and words in repr(reply)

@@ -1,0 +1,129 @@
+"""The figures of chapter 06: drawn from the data, light, the same twice, without a network."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from sal360 import figures
+from sal360.course import chapter06, check
+from sal360.course.chapter06 import OPERATIONS, boxes, commutes_with, field
+from sal360.nn.equivariance import check_equivariance
+from sal360.sphere import erp_directions, rotation_matrix
+
+ANGLES = (0, 45, 90)
+
+
+def diagram(names=("planar", "tangent")):
+    grid = erp_directions(16, 32)
+    turned = torch.stack([field(grid @ rotation_matrix(0.0, a / 57.2958)) for a in ANGLES])
+    answers = {
+        n: (turned, turned * (1 - 0.1 * k), (0.0, 0.1 * k, 0.2)) for k, n in enumerate(names)
+    }
+    return figures.commuting(ANGLES, turned, answers)
+
+
+def test_the_diagram_needs_no_network_and_comes_out_the_same():
+    plot = diagram()
+    html = plot.html()
+    assert html == diagram().html() and len(html) < 200_000
+    assert not re.search(r'(src|href)="https?:', html) and "cdn" not in html
+    steps = plot.figure.layout.sliders[0].steps
+    assert [s.label for s in steps] == [
+        "tilt 0°, off by: planar 0.00, tangent 0.00",
+        "tilt 45°, off by: planar 0.00, tangent 0.10",
+        "tilt 90°, off by: planar 0.20, tangent 0.20",
+    ]
+    assert len(plot.figure.frames) == 3 and len(plot.figure.data) == 7
+    assert "tangent off by 0 at 0 degrees and 0.2 at 90, most 0.2" in plot.alt
+
+
+def test_the_last_row_is_the_difference_of_the_two_above_on_their_scale():
+    plot = diagram()
+    for frame in plot.figure.frames:
+        for first in (1, 4):
+            a, b, off = (np.asarray(frame.data[first + m].z, int) for m in range(3))
+            assert np.abs(a - b - off).max() <= 1  # bytes
+        assert np.abs(frame.data[3].z).max() == 0  # planar: both orders are equal here
+    assert max(np.abs(np.asarray(t.z, int)).max() for t in plot.figure.data[1:]) == 127
+
+
+def test_one_filter_stands_alone_and_three_are_refused():
+    assert len(diagram(("only",)).figure.data) == 4
+    with pytest.raises(ValueError, match="^answers: 3 filters"):
+        diagram(("a", "b", "c"))
+    zero = torch.zeros(3, 4, 8)
+    with pytest.raises(ValueError, match="^answers: all zero"):
+        figures.commuting(ANGLES, zero, {"a": (zero, zero, (0, 0, 0))})
+    with pytest.raises(ValueError, match="^answers: a has shape"):
+        figures.commuting(ANGLES, zero, {"a": (zero[:2], zero[:2], (0, 0))})
+
+
+def test_curves_tell_their_range():
+    picture = figures.error_curves({"a": ((0, 45, 90), (0.1, 0.4, 0.2))}, "tilt (degrees)")
+    assert "relative error against tilt (degrees): a from 0.1 to 0.4 (at 45)" in picture.alt
+    again = figures.error_curves({"a": ((0, 45, 90), (0.1, 0.4, 0.2))}, "tilt (degrees)")
+    assert picture.panels == again.panels
+    with pytest.raises(ValueError, match="^curves: a holds errors of 0"):
+        figures.error_curves({"a": ((0, 1), (0.0, 1.0))}, "x")
+
+
+def test_the_verdicts_are_clear_cut():
+    """No operation of exercise 06.2 lies near the limit of a tenth."""
+    assert {commutes_with(operation) for operation in OPERATIONS.values()} == {
+        "all", "turns", "none",
+    }  # fmt: skip
+    for operation in OPERATIONS.values():
+        if commutes_with(operation) != "none":
+            tilt = check_equivariance(operation, 1, 32, 64, tilts=(60.0,), axes=3, degree=4).tilt[0]
+            assert tilt < 0.03 or tilt > 0.3
+
+
+def test_every_box_has_the_fault_it_is_said_to_have():
+    found = {k: check_equivariance(box, 1, 32, 64, axes=2, degree=4) for k, box in boxes().items()}
+    assert {k for k, f in found.items() if f.yaw > 1e-9} == {"B"}
+    assert {k for k, f in found.items() if f.constant > 1e-9} == {"D"}
+    assert {k for k, f in found.items() if max(f.tilt) < 0.01} == {"C"}
+    assert found["E"].pole > 1 > 0.2 > found["A"].pole
+    spike = torch.zeros(1, 1, 33, 64, dtype=torch.float64)
+    spike[0, 0, 16, 20] = 1
+    assert boxes()["A"](spike)[0, 0, 16].abs().argmax() == 17
+
+
+@pytest.mark.parametrize(
+    ("number", "answer", "words"),
+    [
+        ("06.1", lambda x, w: torch.nn.functional.conv2d(x, w, padding=1), "turning by whole"),
+        ("06.1", lambda x, w: torch.nn.functional.conv2d(x, w), "own size"),
+        ("06.2", dict.fromkeys(OPERATIONS, "all"), "you said 'all', measured 'turns'"),
+        ("06.2", {"ReLU": "all"}, "missing: add a bias"),
+        ("06.3", lambda layer, degrees: 0.0, "x + latitude"),
+        ("06.4", dict.fromkeys("ABCDE", "sound"), "box A has another one"),
+        ("06.4", dict.fromkeys("ABCDE", "bad"), "wanted one of latitude"),
+        ("06.5", [[0, 1, 0], [1, -4, 1], [0, 1, 0]], "within 0.2 %"),
+        ("06.5", [[1, 2, 1], [2, -12, 2], [1, 2, 1]], "wanted -1"),
+        ("06.5", 3.0, "three rows of three"),
+    ],
+)
+def test_wrong_answers_are_told_why(number, answer, words):
+    said = check(number, answer)
+    assert not said and words in said.message
+
+
+def test_a_tilt_the_other_way_round_is_recognised():
+    import math
+
+    from sal360.projections import rotate_erp
+    from sal360.sphere import pixel_area
+
+    def backwards(layer, degrees):
+        grid, area = erp_directions(48, 96), pixel_area(48, 96)[:, None]
+        R = rotation_matrix(0.0, math.radians(degrees))
+        first = layer(field(grid @ R)[None, None])
+        second = rotate_erp(layer(field(grid)[None, None]), R.T, "bicubic")
+        off = ((first - second) ** 2 * area).sum() / (second**2 * area).sum()
+        return off.sqrt().item()
+
+    assert "other way round" in check("06.3", backwards).message
+    assert chapter06.EDGE.sum() == 0

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from sal360.figures.area import Keyed
 from sal360.figures.pictures import _cpu
 from sal360.figures.show import CYCLE, INK, Picture, Plot, slider
 
@@ -50,9 +51,9 @@ def commuting(
     lon, lat = ((np.arange(W) + 0.5) / W - 0.5) * 360, (0.5 - (np.arange(H) + 0.5) / H) * 180
     where = {"x0": lon[0], "dx": 360 / W, "y0": lat[0], "dy": -180 / H, "hoverinfo": "skip"}
     bar = {
-        "orientation": "h", "len": 0.7, "thickness": 9, "x": 0.5, "y": -0.045, "yanchor": "top",
+        "orientation": "h", "len": 0.7, "thickness": 9, "x": 0.5, "y": -0.03, "yanchor": "top",
         "tickvals": [-127, 0, 127], "ticktext": [f"{-top:.2g}", "0", f"{top:.2g}"],
-        "tickfont": {"size": 12}, "title": {"text": "answer and difference", "side": "bottom"},
+        "tickfont": {"size": 12}, "title": {"text": "answer and difference", "side": "top"},
     }  # fmt: skip
 
     def traces(k: int) -> list[Any]:
@@ -106,7 +107,7 @@ def commuting(
     common = {"xref": "paper", "yref": "paper", "showarrow": False,
               "font": {"color": INK, "size": 13}}  # fmt: skip
     figure.update_layout(**layout, annotations=[{**common, **note} for note in notes])
-    slider(figure, [(label(k), str(k)) for k in range(len(angles))], start, top=78)
+    slider(figure, [(label(k), str(k)) for k in range(len(angles))], start, top=96)
     told = "; ".join(
         f"{name} off by {errors[0]:.2g} at {angles[0]:.0f} degrees and "
         f"{errors[-1]:.2g} at {angles[-1]:.0f}, most {max(errors):.2g}"
@@ -116,7 +117,7 @@ def commuting(
         "A panorama tilted by a slider, filtered after and before the rotation, and the "
         f"difference of both answers. Relative differences: {told}"
     )
-    return Plot(figure, alt, height=880)
+    return Plot(figure, alt, height=840)
 
 
 def _axes(
@@ -139,13 +140,14 @@ def error_curves(
     x: str,
     y: str = "relative error",
     ticks: Sequence[float] | None = None,
+    doubling: bool = False,
 ) -> Picture:
     """Errors on a logarithmic axis, against an angle or a latitude.
 
     Args:
         curves: name to (places, errors above 0).
         x, y: labels of the axes, with units.
-        ticks: places to mark on the x axis.
+        ticks: places to mark on the x axis. doubling: that axis is logarithmic too.
     """
     from matplotlib import pyplot
 
@@ -155,12 +157,17 @@ def error_curves(
         place, error = np.asarray(places, float), np.asarray(errors, float)
         if not (error > 0).all():
             raise ValueError(f"curves: {name} holds errors of 0 or below, wanted above 0")
-        axis.semilogy(place, error, color=CYCLE[k % len(CYCLE)], lw=2.2, label=name,
-                      ls=("-", "--", "-.", ":")[k % 4])  # fmt: skip
+        style = {"ls": ("-", "--", "-.", ":")[k % 4], "marker": "osD^v"[k % 5] if doubling else ""}
+        axis.semilogy(
+            place, error, color=CYCLE[k % len(CYCLE)], lw=2.2, ms=5, label=name, **style
+        )  # fmt: skip
         worst = int(error.argmax())
         told.append(f"{name} from {error.min():.2g} to {error[worst]:.2g} (at {place[worst]:.0f})")
+    if doubling:
+        axis.set_xscale("log")
     if ticks is not None:
-        axis.set_xticks(list(ticks))
+        axis.set_xticks(list(ticks), [f"{tick:g}" for tick in ticks])
+        axis.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
     axis.set_xlabel(x, color=INK, fontsize=12)
     axis.set_ylabel(y, color=INK, fontsize=12)
     axis.tick_params(colors=INK, labelsize=11, which="both")
@@ -170,4 +177,5 @@ def error_curves(
     columns = 2 if len(curves) > 2 else len(curves)
     figure.legend(loc="outside lower center", ncols=columns, frameon=False, labelcolor=INK,
                   fontsize=11)  # fmt: skip
-    return Picture([(figure, f"Logarithmic plot of {y} against {x}: {'; '.join(told)}")], width=300)
+    alt = f"Logarithmic plot of {y} against {x}: {'; '.join(told)}"
+    return Keyed([(figure, alt)], widest=460)

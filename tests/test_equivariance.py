@@ -89,8 +89,8 @@ def test_a_pattern_turns_exactly_whatever_its_weights(mode):
 
 
 def test_an_isotropic_kernel_tilts_as_well_as_it_is_read():
-    bilinear = check_equivariance(Tangent(LAPLACIAN))
-    bicubic = check_equivariance(Tangent(LAPLACIAN, mode="bicubic"))
+    bilinear = check_equivariance(Tangent(LAPLACIAN), axes=2)
+    bicubic = check_equivariance(Tangent(LAPLACIAN, mode="bicubic"), axes=2)
     assert min(bilinear.tilt) > 0.02 and max(bilinear.tilt) < 0.06
     assert max(bicubic.tilt) < 0.004
 
@@ -99,7 +99,7 @@ def test_an_isotropic_kernel_tilts_as_well_as_it_is_read():
 def test_the_layer_of_the_package_stays_within_a_twentieth(mode, bound):
     layer = SphereConv2d(1, 1, mode=mode)
     layer.weight.data = LAPLACIAN.clone()
-    found = check_equivariance(layer, H=128, W=256, axes=3)
+    found = check_equivariance(layer, H=128, W=256, axes=2)
     assert max(found.tilt) < bound and found.yaw < 1e-12 and found.constant < 1e-10
 
 
@@ -112,7 +112,7 @@ def test_an_oriented_kernel_cannot_tilt():
 
 def test_the_published_convolution_shows_its_faults():
     found = check_equivariance(
-        lambda x: upstream.sphere_conv2d(x, LAPLACIAN.to(x)), H=128, W=256, axes=2
+        lambda x: upstream.sphere_conv2d(x, LAPLACIAN.to(x)), H=128, W=256, axes=1
     )
     assert found.tilt[0] > 1.0 and 1.0 < found.tilt[1] < 1.6
     assert found.constant > 0.5 and found.yaw > 0.5 and found.seam > 10 and found.pole > 5
@@ -242,6 +242,17 @@ def test_layers_that_refuse_double_are_asked_in_their_own_precision():
     assert asked(lambda x: F.conv2d(x, weight, padding=1)).dtype == torch.float32
     half = nn.Conv2d(1, 1, 1).bfloat16()
     assert asked(half).dtype == torch.float64 and half.weight.dtype == torch.bfloat16
+
+
+def test_layers_that_overwrite_their_input_are_asked_like_others():
+    found, other = asked(nn.ReLU(inplace=True)), asked(nn.ReLU())
+    assert found == other and found.yaw == 0
+    assert asked(lambda x: x.mul_(2)).adjoint < 1e-12
+
+
+def test_a_layer_that_answers_coarsely_is_judged_by_its_answer():
+    found = asked(lambda x: 3 * x.float())
+    assert found.dtype == torch.float32 and found.adjoint < 1e-5 and found.gradient < 1e-3
 
 
 def test_it_works_where_gradients_are_off():

@@ -195,7 +195,7 @@ def check_equivariance(
 
     name = type(layer).__name__ if isinstance(layer, nn.Module) else _name(layer)
     return Equivariance(
-        name, grid, size, out, ask.dtype, pixels.kind, constant, yaw, angles, tilt, floor, seam,
+        name, grid, size, out, ask.answers, pixels.kind, constant, yaw, angles, tilt, floor, seam,
         pole, adjoint, gradient,
     )  # fmt: skip
 
@@ -204,7 +204,8 @@ class _Asked:
     """The copy that answers: float64 in, float64 out, whatever happens between.
 
     Attributes:
-        dtype: in which the layer takes the question. faces: it wants ``(1, 6, C, S, S)``.
+        dtype: in which the layer takes the question. answers: in which it answers.
+        faces: it wants ``(1, 6, C, S, S)``.
     """
 
     def __init__(self, layer: Layer, x: Tensor) -> None:
@@ -216,15 +217,20 @@ class _Asked:
             for self.faces in (True, False) if len(x) == 6 else (False,):
                 try:
                     with torch.no_grad():
-                        answer = self.raw(x.to(self.device, self.dtype))
+                        answer = self.raw(self.given(x))
                 except Exception as error:  # whatever a foreign layer may raise is its refusal
                     refusals.append(str(error).strip().split("\n")[0])
                     reason = error
                     continue
                 _check_answer(answer, x, self.faces)
+                self.answers = answer.dtype
                 return
         said = "; ".join(dict.fromkeys(refusals))
         raise ValueError(f"layer: refuses an input of shape {tuple(x.shape)} ({said})") from reason
+
+    def given(self, x: Tensor) -> Tensor:
+        """A copy, which the layer may overwrite, where and as the layer wants it."""
+        return x.to(self.device, self.dtype, copy=True)
 
     def raw(self, x: Tensor) -> Tensor:
         """``(B, C, H, W)`` to ``(B, C', H', W')`` in the layer's own dtype, with its graph."""
@@ -235,7 +241,7 @@ class _Asked:
 
     def __call__(self, x: Tensor) -> Tensor:
         with torch.no_grad():
-            answer = self.raw(x.to(self.device, self.dtype)).cpu().double()
+            answer = self.raw(self.given(x)).cpu().double()
         if not bool(answer.isfinite().all()):
             raise ValueError("layer: answers NaN or infinite values, wanted finite numbers")
         return answer
@@ -495,14 +501,14 @@ def _yaw(ask: _Asked, noise: Tensor, answer: Tensor, spread: Tensor) -> float:
 def _derivatives(ask: _Asked, noise: Tensor, source: torch.Generator) -> tuple[float | None, float]:
     """Errors of the adjoint (None if there is none) and of the gradient."""
     other = torch.randn(noise.shape, generator=source, dtype=torch.float64)
-    epsilon = torch.finfo(ask.dtype).eps
+    epsilon = max(torch.finfo(dtype).eps for dtype in (ask.dtype, ask.answers))
     zero = ask(torch.zeros_like(noise))
     image = ask(noise) - zero
 
     def pulled_back(y: Tensor) -> Tensor:
         with torch.enable_grad():
-            x = noise.to(ask.device, ask.dtype).requires_grad_()
-            answer = ask.raw(x)
+            x = ask.given(noise).requires_grad_()
+            answer = ask.raw(x.clone())
             if not answer.requires_grad:  # nothing arrives
                 return torch.zeros_like(noise)
             (grad,) = torch.autograd.grad(answer, x, y.to(answer), allow_unused=True)

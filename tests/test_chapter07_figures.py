@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from sal360 import figures, nn, patterns
+from sal360 import figures, nn, patterns, sphere
 from sal360.course import check
-from sal360.course.chapter07 import faces, layers, tangent_layer
+from sal360.course.chapter07 import _layers, _tangent_layer, faces
 
 
 def test_the_explorer_needs_no_network_and_comes_out_the_same():
@@ -38,6 +38,27 @@ def test_the_explorer_needs_no_network_and_comes_out_the_same():
     assert len(words) == 2 and all(re.fullmatch(r"\d+ reads of \d+ pixels in \d+ columns", w)
                                    for w in words)  # fmt: skip
     assert all(len(w) <= 36 for w in words)  # what a phone has room for
+
+
+def test_the_explorer_shows_all_that_is_read_and_not_much_more():
+    kernels = {"tangent": patterns.tangent_pattern(24, 48), "ring": patterns.ring_pattern(24, 48)}
+    figure = figures.kernel_explorer(kernels, steps=13).figure
+    for frame in figure.frames:
+        row = int(frame.name)
+        read = sum(figures.read_by(p, row).shares for p in kernels.values()) > 0
+        lat, lon = (
+            (0.5 - (np.arange(24) + 0.5) / 24) * 180,
+            ((np.arange(48) + 0.5) / 48 - 0.5) * 360,
+        )
+        (south, north), (west, east) = frame.layout.yaxis.range, frame.layout.xaxis.range
+        rows, cols = read.any(1), read.any(0)
+        assert south <= lat[rows].min() - 3.75 + 1e-9 and north >= lat[rows].max() + 3.75 - 1e-9
+        assert west <= lon[cols].min() - 3.75 + 1e-9 and east >= lon[cols].max() + 3.75 - 1e-9
+        assert (north - south) / 7.5 <= rows.sum() + 2
+        assert len(frame.layout.xaxis.ticktext) >= 2
+        assert len(frame.layout.xaxis.ticktext) == len(frame.layout.xaxis.tickvals) <= 9
+    shown = figure.layout.xaxis.range
+    assert list(shown) == list(figure.frames[2].layout.xaxis.range)  # where the slider stands
 
 
 def test_the_explorer_refuses_kernels_of_two_sizes():
@@ -84,6 +105,14 @@ def test_curves_by_latitude_name_their_ends():
     assert "a from 0.5 at latitude -68 to 3 at 22" in alt and alt.startswith("height (m)")
 
 
+def test_curves_by_latitude_can_show_a_part():
+    curve = {"a": [1.0, 3.0, 2.0, 0.5]}
+    alt = figures.by_latitude(curve, "height (m)", span=(90, 0)).panels[0][0]
+    assert "a from 1 at latitude 68 to 3 at 22" in alt
+    with pytest.raises(ValueError, match="span: .*the northern one first"):
+        figures.by_latitude(curve, "height (m)", span=(0, 90))
+
+
 def test_faces_are_equal_wherever_they_stand():
     """The middle of each, and the grey around it, are seen the same by a carried kernel."""
     H, W = 64, 128
@@ -109,7 +138,7 @@ def test_the_right_layer_is_the_package_and_each_fault_is_where_it_should_be():
     weight = torch.randn(3, 2, 3, 3, generator=generator, dtype=torch.float64)
     right = nn.sampled_conv2d(image, weight, patterns.tangent_pattern(H, W))
     off = {
-        fault: (tangent_layer(image, weight, fault) - right).abs().amax((0, 1)) > 1e-9
+        fault: (_tangent_layer(image, weight, fault) - right).abs().amax((0, 1)) > 1e-9
         for fault in ("none", "seam", "pole", "mirror")
     }
     assert not off["none"].any()
@@ -122,23 +151,23 @@ def test_constants_and_yaw_are_blind_to_two_of_the_three_faults():
     image = torch.rand(1, 1, 16, 32, generator=torch.Generator().manual_seed(0)).double()
     mean = torch.ones(1, 1, 3, 3).double() / 9
     for fault in ("pole", "mirror", "seam"):
-        layer = dict(layers("answer"))[fault]
+        layer = dict(_layers("answer"))[fault]
         assert (layer(image**0, mean) - 1).abs().max() < 1e-12
         yaw = layer(image.roll(5, -1), mean) - layer(image, mean).roll(5, -1)
         assert bool(yaw.abs().max() > 1e-3) == (fault == "seam")
 
 
 @pytest.mark.parametrize("size", [(16, 32), (24, 50)])
-def test_both_wrong_gradients_are_wrong_and_one_of_them_only_in_the_south(size):
+def test_wrong_gradients_are_wrong_and_one_of_them_only_in_the_south(size):
     generator = torch.Generator().manual_seed(0)
     image = torch.rand(1, 1, *size, generator=generator, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(1, 1, 3, 3, generator=generator, dtype=torch.float64)
     g = torch.randn(1, 1, *size, generator=generator, dtype=torch.float64)
     right, *others = (
-        torch.autograd.grad(layer(image, weight), image, g)[0] for _, layer in layers("gradient")
+        torch.autograd.grad(layer(image, weight), image, g)[0] for _, layer in _layers("gradient")
     )
-    flipped, rounded, shifted = ((grad - right).abs().amax((0, 1, 3)) for grad in others)
-    assert rounded.max() < 1e-5 and flipped.max() > 0.1
+    flipped, by_hand, shifted, moved = ((grad - right).abs().amax((0, 1, 3)) for grad in others)
+    assert by_hand.max() == 0 and flipped.max() > 0.1 and moved.min() > 0.01
     last = size[0] - size[0] // 8
     assert shifted[:last].max() == 0 and shifted[last:].min() > 0
 
@@ -152,18 +181,96 @@ def test_hints_are_given_for_likely_mistakes():
         check("07.5", lambda Kt, Kp, radius: np.full((Kt, Kp), 1 / Kt / Kp))
     )
 
-    def sines(Kt, Kp, radius):
-        share = np.sin(np.arange(Kt) * radius / (Kt - 1))[:, None] * np.ones(Kp)
-        return share / share.sum()
 
-    assert not check("07.5", sines)
+def sines(Kt, Kp, radius, rim=1.0):
+    share = np.sin(np.arange(Kt) * radius / (Kt - 1))[:, None] * np.ones(Kp)
+    share[-1] *= rim
+    return share / share.sum()
 
-    def trapezoid(Kt, Kp, radius):  # another rule of the same order is as right
-        share = np.sin(np.arange(Kt) * radius / (Kt - 1))[:, None] * np.ones(Kp)
-        share[-1] /= 2
-        return share / share.sum()
 
-    assert check("07.5", trapezoid)
+@pytest.mark.parametrize("rim", [1.0, 0.5])
+def test_a_centre_without_a_share_is_refused(rim):
+    """The sine of the distance forgets the disc at the centre, with or without half a rim."""
+    answer = check("07.5", lambda Kt, Kp, radius: sines(Kt, Kp, radius, rim))
+    assert not answer and "centre stands for a small disc" in repr(answer)
+
+
+def test_a_whole_ring_at_the_rim_is_refused():
+    def shares(Kt, Kp, radius):
+        edges = (np.arange(Kt + 1) - 0.5) * radius / (Kt - 1)
+        edges[0] = 0
+        ring = np.cos(edges[:-1]) - np.cos(edges[1:])
+        return (ring / ring.sum() / Kp)[:, None] * np.ones(Kp)
+
+    answer = check("07.5", shares)
+    assert not answer and "half of its ring lies outside" in repr(answer)
+
+
+def adjoint_test(x_of, g_of, relative=None):
+    def answer(layer):
+        torch.manual_seed(5)
+        x = x_of(torch.randn(1, 2, 16, 32).double()).requires_grad_()
+        y = layer(x, torch.randn(3, 2, 3, 3).double())
+        g = g_of(torch.randn_like(y))
+        (back,) = torch.autograd.grad(y, x, g)
+        there, here = (y * g).sum(), (x * back).sum()
+        scale = y.norm() * g.norm() if relative is None else there.abs()
+        return bool((there - here).abs() < (relative or 1e-9) * scale)
+
+    return answer
+
+
+def same(v):
+    return v
+
+
+def test_right_tests_of_a_gradient_are_accepted():
+    assert check("07.6", adjoint_test(same, same))
+    assert check("07.6", adjoint_test(same, same, 1e-6))
+
+    def entry_by_entry(layer):
+        torch.manual_seed(0)
+        x = torch.randn(1, 1, 8, 16).double().requires_grad_()
+        weight = torch.randn(1, 1, 3, 3).double()
+        return torch.autograd.gradcheck(
+            lambda v: layer(v, weight), (x,), raise_exception=False, fast_mode=False
+        )
+
+    assert check("07.6", entry_by_entry)
+
+
+@pytest.mark.parametrize(("x_of", "g_of"), [(torch.ones_like, same), (same, torch.ones_like)])
+def test_a_constant_on_one_side_does_not_test_a_gradient(x_of, g_of):
+    answer = check("07.6", adjoint_test(x_of, g_of))
+    assert not answer and "a wrong gradient is caught" in repr(answer)
+
+
+def test_carrying_a_grid_of_tangents_is_told_apart_from_equal_angles():
+    def answer(H, W, kh, kw):
+        up = np.arctan(((kh - 1) / 2 - np.arange(kh)) * np.tan(np.pi / H))
+        right = np.arctan((np.arange(kw) - (kw - 1) / 2) * np.tan(2 * np.pi / W))
+        ahead = sphere.lonlat_to_xyz(torch.tensor(right), torch.tensor(up)[:, None])
+        lat = (0.5 - (torch.arange(H).double() + 0.5) / H) * np.pi
+        turned = ahead.reshape(-1, 3) @ sphere.rotation_matrix(0.0, lat).transpose(-1, -2)
+        lon, lat = sphere.xyz_to_lonlat(turned)
+        return patterns.Pattern("any", H, W, (kh, kw), lat, lon)
+
+    wrong = check("07.2", answer)
+    assert not wrong and "degrees from its place" in repr(wrong)
+
+
+def test_weights_of_a_crown_with_its_shares_divided_out_are_refused():
+    """The exercise convolves without shares."""
+    share = nn.CrownConv2d(1, 1, (2, 8), 0.1).tap_weights()
+
+    def answer(weight):
+        slots = [(2, 1), (2, 2), (1, 2), (0, 2), (0, 1), (0, 0), (1, 0), (2, 0)]
+        circle = torch.stack([weight[..., r, c] for r, c in slots], -1)
+        centre = weight[..., 1, 1, None].expand_as(circle) / 8
+        return torch.stack((centre, circle), -2)
+
+    assert check("07.3", answer)
+    assert not check("07.3", lambda weight: answer(weight) / share)
 
 
 def test_naming_a_fault_wrongly_is_told_without_giving_it_away():

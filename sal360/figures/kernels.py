@@ -60,7 +60,8 @@ def kernel_explorer(
 ) -> Plot:
     """A kernel from pole to pole: its taps on the sphere, and every pixel it reads by its share.
 
-    A slider moves the row, buttons choose the kernel.
+    A slider moves the row, buttons choose the kernel. The panorama shows only the part that some
+    kernel reads in that row, not to scale: on a phone its pixels would be smaller than the taps.
 
     Args:
         kernels: name to pattern, or to pattern and shares of its taps; all on one size of
@@ -100,6 +101,10 @@ def kernel_explorer(
             made += _kernel_traces(pattern, name, row, seen[name, row], most[name])
         return made
 
+    def window(row: int) -> dict[str, Any]:
+        read = [seen[name, row].shares > 0 for name in named]
+        return _window(np.logical_or.reduce(read))
+
     start = len(rows) // 6
     shown, still = traces(int(rows[start])), graticule()
     each = len(shown) // len(named)
@@ -111,12 +116,18 @@ def kernel_explorer(
             data=traces(int(row)),
             name=str(row),
             traces=list(range(len(shown))),
-            layout={"scene": {"camera": {"eye": facing(latitude(int(row)))}}},
+            layout={
+                "scene": {"camera": {"eye": facing(latitude(int(row)))}},
+                **window(int(row)),
+            },
         )
         for row in rows
     ]
-    axes = degree_axes()
-    axes["yaxis"]["domain"] = [0.08, 0.44]
+    axes, first_window = degree_axes(), window(int(rows[start]))
+    for name, axis in axes.items():
+        axis.update(first_window[name])
+    del axes["yaxis"]["scaleanchor"]
+    axes["yaxis"]["domain"] = [0.11, 0.44]
     hidden = {"visible": False, "range": [0, 1], "fixedrange": True}
     figure.update_layout(
         scene={
@@ -165,6 +176,25 @@ def kernel_explorer(
     return Plot(figure, alt, height=720)
 
 
+def _window(read: np.ndarray) -> dict[str, Any]:
+    """Ranges and labels of the axes around the pixels that are read: ``(H, W)`` bool."""
+    H, W = read.shape
+    rows, cols = read.any(1).nonzero()[0], read.any(0).nonzero()[0]
+    top, low = max(int(rows[0]) - 1, 0), min(int(rows[-1]) + 2, H)
+    # as far to the right as to the left, so that the kernel stays in the middle
+    half = min(max(W // 2 - int(cols[0]), int(cols[-1]) - W // 2 + 1) + 1, W // 2) * 360 / W
+    span = {
+        "xaxis": ([-half, half], 90 if half > 100 else 30 if half > 40 else 10, "WE"),
+        "yaxis": ([90 - 180 * low / H, 90 - 180 * top / H], 30 if low - top > H / 2 else 10, "SN"),
+    }
+    made = {}
+    for axis, (ends, step, (minus, plus)) in span.items():
+        ticks = [v for v in range(-180, 181, step) if ends[0] <= v <= ends[1] and abs(v) < 180]
+        text = [f"{abs(v)}° {plus if v > 0 else minus}" if v else "0°" for v in ticks]
+        made[axis] = {"range": ends, "tickvals": ticks, "ticktext": text}
+    return made
+
+
 def _kernel_traces(
     pattern: Pattern, name: str, row: int, seen: Footprint, most: float
 ) -> list[Any]:
@@ -178,7 +208,7 @@ def _kernel_traces(
     flat.update(
         mode="markers",
         marker={
-            "size": 4,
+            "size": 5,
             "color": "white",
             "symbol": "circle",
             "line": {"color": "black", "width": 1},
@@ -189,7 +219,7 @@ def _kernel_traces(
         "orientation": "h",
         "len": 0.8,
         "thickness": 8,
-        "y": 0.045,
+        "y": 0.06,
         "yanchor": "top",
         "tickfont": {"size": 11},
         "ticksuffix": " %",
@@ -225,15 +255,23 @@ def _in_words(seen: Footprint) -> str:
     return f"{seen.reads} reads of {seen.pixels} pixels in {seen.columns} columns"
 
 
-def by_latitude(curves: Mapping[str, Any], ylabel: str, reference: float | None = None) -> Picture:
+def by_latitude(
+    curves: Mapping[str, Any],
+    ylabel: str,
+    reference: float | None = None,
+    span: tuple[float, float] = (90.0, -90.0),
+) -> Picture:
     """One value per image row against its latitude, north on the left as rows are counted.
 
     Args:
         curves: name to ``(H,)`` values. ylabel: what they are, with their unit.
-        reference: a value to draw a thin line at.
+        reference: a value to draw a thin line at. span: latitudes to show, degrees, from the left.
     """
     from matplotlib import pyplot
 
+    left, right = span
+    if not 90 >= left > right >= -90:
+        raise ValueError(f"span: {span}, wanted two latitudes in degrees, the northern one first")
     figure, axis = pyplot.subplots(figsize=(4.8, 3.3), layout="constrained")
     if reference is not None:
         axis.axhline(reference, color=INK, lw=0.8)
@@ -241,13 +279,21 @@ def by_latitude(curves: Mapping[str, Any], ylabel: str, reference: float | None 
     for n, (name, values) in enumerate(curves.items()):
         value = np.asarray(values, float)
         lat = (0.5 - (np.arange(len(value)) + 0.5) / len(value)) * 180
-        axis.plot(lat, value, color=CYCLE[n], ls=("-", "--", "-.")[n % 3], lw=2, label=name)
+        shown = (lat <= left) & (lat >= right)
+        lat, value = lat[shown], value[shown]
+        axis.plot(
+            lat, value, color=CYCLE[n], ls=("-", "--", "-.")[n % 3], lw=2, label=name,
+            marker="os^"[n % 3] if len(lat) < 20 else "",
+        )  # fmt: skip
         low, high = int(value.argmin()), int(value.argmax())
         told.append(f"{name} from {value[low]:.3g} at latitude {lat[low]:.0f} to "
                     f"{value[high]:.3g} at {lat[high]:.0f}")  # fmt: skip
-    axis.set_xlim(92, -92)
+    margin = (left - right) / 90
+    axis.set_xlim(left + margin, right - margin)
     axis.set_ylim(0, None)
-    axis.set_xticks([90, 45, 0, -45, -90], ["90° N", "45° N", "0°", "45° S", "90° S"])
+    ticks = np.linspace(left, right, 5 if left - right > 90 else 4)
+    text = [f"{abs(v):.3g}° {'N' if v > 0 else 'S'}" if v else "0°" for v in ticks]
+    axis.set_xticks(ticks, text)
     axis.set_xlabel("latitude", color=INK, fontsize=12)
     axis.set_ylabel(ylabel, color=INK, fontsize=12)
     axis.tick_params(colors=INK, labelsize=12)

@@ -82,6 +82,11 @@ def chain(turns):
 
 
 WRONG = {
+    "06.1": (lambda x, w: torch.nn.functional.conv2d(x, w, padding=1), "turned by 1"),
+    "06.2": (lambda name: "all", "add the latitude: you said 'all', measured 'turns'"),
+    "06.3": (lambda layer, degrees: 0.0, "x + latitude, 30 degrees: you gave 0.000"),
+    "06.4": (lambda letter: "sound", "box A has another one"),
+    "06.5": (lambda: [[0, 1, 0], [1, -4, 1], [0, 1, 0]], "within 0.2 %"),
     "07.1": (lambda I, O, K: (K * I * O, K * I * O), "four reads of every tap"),
     "07.2": (
         lambda H, W, kh, kw: patterns.tangent_pattern(H, W, (kh | 1, kw | 1)),

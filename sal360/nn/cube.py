@@ -144,21 +144,24 @@ def _sum_dtype(x: Tensor) -> torch.dtype:
 
 
 class Sums(NamedTuple):
-    """Rows of a sparse matrix, as ``embedding_bag`` takes them."""
+    """Rows of a sparse matrix, as ``embedding_bag`` takes them; whole where it is small."""
 
     columns: Tensor
     starts: Tensor
     weights: Tensor
     width: int
+    dense: Tensor | None
 
     def __call__(self, values: Tensor) -> Tensor:
-        """Sums of ``m * C`` values, ``C`` of each column: ``n * C`` of the same dtype."""
+        """Sums of ``m * C`` values, ``n * C`` of the same dtype; channels first where dense."""
         exact = values.to(_sum_dtype(values))
-        weights = self.weights.to(exact.dtype)
-        table = exact.view(self.width, -1)
-        out = F.embedding_bag(
-            self.columns, table, self.starts, mode="sum", per_sample_weights=weights
-        )
+        if self.dense is not None:
+            out = exact.view(-1, self.width) @ self.dense.to(exact.dtype)
+        else:
+            table, weights = exact.view(self.width, -1), self.weights.to(exact.dtype)
+            out = F.embedding_bag(
+                self.columns, table, self.starts, mode="sum", per_sample_weights=weights
+            )
         return out.flatten().to(values.dtype)
 
 
@@ -222,7 +225,7 @@ def _places(rim: Rim, C: int, channels: int) -> Places:
         face = torch.div(texels, plane, rounding_mode="floor")
         place = texels + face * (C - 1) * plane
         step = torch.arange(channels, device=texels.device) * plane
-        # Copies go along lines, as they lie in memory; sums are taken of whole vectors.
+        # Copies go along lines, as they lie in memory; many sums are taken of whole vectors.
         return (place + step[:, None] if along else place[:, None] + step).flatten()
 
     with torch.inference_mode(False):
@@ -230,8 +233,8 @@ def _places(rim: Rim, C: int, channels: int) -> Places:
         return Places(
             flat(rim.take, face, True),
             flat(rim.put, padded, True),
-            flat(rim.parts, face, False),
-            flat(rim.mixed, padded, False),
+            flat(rim.parts, face, rim.sums.dense is not None),
+            flat(rim.mixed, padded, rim.sums.dense is not None),
         )
 
 
@@ -264,8 +267,12 @@ def _sums(
     entry, same = (row * cols + column).unique(return_inverse=True)  # in the order of the rows
     weights = torch.zeros(len(entry), dtype=torch.float64).index_add_(0, same, value)
     starts = torch.searchsorted(entry, torch.arange(rows) * cols)
+    dense = None
+    if rows * cols <= 1 << 13:  # the corners of a rim of one texel
+        dense = torch.zeros(rows * cols, dtype=torch.float64).index_add_(0, entry, weights)
+        dense = dense.view(rows, cols).t().contiguous().to(device)
     column = (entry % max(cols, 1)).int()
-    return Sums(column.to(device), starts.int().to(device), weights.to(device), cols)
+    return Sums(column.to(device), starts.int().to(device), weights.to(device), cols, dense)
 
 
 @lru_cache(maxsize=64)

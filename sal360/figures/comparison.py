@@ -46,27 +46,29 @@ Spot = tuple[float, float, bool]
 def answers(
     panels: Mapping[str, tuple[Any, Sequence[Spot]]], scenes: Sequence[str] = ()
 ) -> Picture:
-    """Panoramas with their spots marked: a ring around those to be found, a cross on others.
+    """Panoramas with their spots marked: a ring around those to be found, a square around others.
 
     Args:
         panels: title to an ``(H, W)`` map and its spots.
-        scenes: titles of those that are pictures, drawn in grey; the others are answers in
-            [0, 1], drawn in colour on one scale.
+        scenes: titles of those that are pictures, drawn in grey; the others are answers from 0
+            up, drawn in colour on one scale.
     """
     from matplotlib import cm, colors, pyplot
 
     drawn = []
-    for title, (value, spots) in panels.items():
-        array = np.asarray(value, float)
-        grey = title in scenes
-        span = {"cmap": "gray"} if grey else {"cmap": "viridis", "vmin": 0, "vmax": 1}
+    arrays = {title: np.asarray(value, float) for title, (value, _) in panels.items()}
+    found = [float(array.max()) for title, array in arrays.items() if title not in scenes]
+    top = max(math.ceil(10 * max(found, default=1.0)) / 10, 0.1)
+    for title, (_, spots) in panels.items():
+        array, grey = arrays[title], title in scenes
+        span = {"cmap": "gray"} if grey else {"cmap": "viridis", "vmin": 0, "vmax": top}
         figure, axis = pyplot.subplots(figsize=(4.2, 2.5), layout="constrained")
         axis.imshow(array, extent=(-180, 180, -90, 90), **span)
         told = []
         for lon, lat, wanted in spots:
             for colour, wide in (("black", 4.2), ("white", 2.2)):
-                mark = {"ms": 19, "mfc": "none"} if wanted else {"ms": 9}
-                axis.plot(lon, lat, "o" if wanted else "x", mec=colour, mew=wide, **mark)
+                mark = "o" if wanted else "s"
+                axis.plot(lon, lat, mark, mec=colour, mew=wide, mfc="none", ms=27)
             row = min(int((0.5 - lat / 180) * len(array)), len(array) - 1)
             col = int((lon / 360 + 0.5) * array.shape[1]) % array.shape[1]
             kind = "round" if wanted else "long"
@@ -80,12 +82,12 @@ def answers(
             spine.set_color(INK)
         drawn.append((figure, f"{title}: {'; '.join(told)}"))
     figure, axis = pyplot.subplots(figsize=(4.6, 0.85), layout="constrained")
-    scale = cm.ScalarMappable(colors.Normalize(0, 1), "viridis")
+    scale = cm.ScalarMappable(colors.Normalize(0, top), "viridis")
     bar = figure.colorbar(scale, cax=axis, orientation="horizontal")
     bar.set_label('answer: "a round spot is here"', color=INK, fontsize=11)
     bar.ax.tick_params(colors=INK, labelsize=11)
     bar.outline.set_visible(False)
-    drawn.append((figure, "Colour bar of the answers: 0 to 1"))
+    drawn.append((figure, f"Colour bar of the answers: 0 to {top:.1f}"))
     return Keyed(drawn, 260)
 
 

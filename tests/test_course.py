@@ -82,9 +82,14 @@ def chain(turns):
 
 
 WRONG = {
+    "08.1": (lambda S, n, k: 1 - (S - 2 * n * (k // 2)) ** 2 / S**2, "5 x 5, 9 layers"),
+    "08.2": (lambda: {}, "0 of them"),
+    "08.3": (lambda pad, S, p: math.pi, "did you give radians?"),
+    "08.4": (lambda S, k, i: (i, k), "where copying takes it"),
+    "08.5": (lambda pad, S, p: set(), "missed [('F', 'left')]"),
     "06.1": (lambda x, w: torch.nn.functional.conv2d(x, w, padding=1), "turned by 1"),
     "06.2": (lambda name: "all", "add the latitude: you said 'all', measured 'turns'"),
-    "06.3": (lambda layer, degrees: 0.0, "x + latitude, 30 degrees: you gave 0.000"),
+    "06.3": (lambda layer, degrees, bearing: 0.0, "towards longitude 0: you gave 0.0000"),
     "06.4": (lambda letter: "sound", "box A has another one"),
     "06.5": (lambda: [[0, 1, 0], [1, -4, 1], [0, 1, 0]], "within 0.2 %"),
     "07.1": (lambda I, O, K: (K * I * O, K * I * O), "four reads of every tap"),

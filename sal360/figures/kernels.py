@@ -179,13 +179,17 @@ def kernel_explorer(
 def _window(read: np.ndarray) -> dict[str, Any]:
     """Ranges and labels of the axes around the pixels that are read: ``(H, W)`` bool."""
     H, W = read.shape
-    rows, cols = read.any(1).nonzero()[0], read.any(0).nonzero()[0]
+    rows, cols = (np.flatnonzero(read.any(axis=axis)) for axis in (1, 0))
     top, low = max(int(rows[0]) - 1, 0), min(int(rows[-1]) + 2, H)
     # as far to the right as to the left, so that the kernel stays in the middle
     half = min(max(W // 2 - int(cols[0]), int(cols[-1]) - W // 2 + 1) + 1, W // 2) * 360 / W
     span = {
-        "xaxis": ([-half, half], 90 if half > 100 else 30 if half > 40 else 10, "WE"),
-        "yaxis": ([90 - 180 * low / H, 90 - 180 * top / H], 30 if low - top > H / 2 else 10, "SN"),
+        "xaxis": ([-half, half], 90 if half > 100 else 30 if half > 40 else 10, ("W", "E")),
+        "yaxis": (
+            [90 - 180 * low / H, 90 - 180 * top / H],
+            30 if low - top > H / 2 else 10,
+            ("S", "N"),
+        ),
     }
     made = {}
     for axis, (ends, step, (minus, plus)) in span.items():

@@ -82,6 +82,19 @@ def chain(turns):
 
 
 WRONG = {
+    "09.1": (
+        lambda a, b: (float((a - b).mean()), float(1.96 * (a - b).std() / len(a) ** 0.5)),
+        "1.96 holds",
+    ),
+    "09.2": (lambda d, e: max(2, math.ceil((1.96 * d / e) ** 2)), "you gave 2, wanted 4"),
+    "09.3": (
+        lambda f: [
+            {"kind": k, "training": "equator", "budget": "steps"} for k in ("planar", "tangent")
+        ],
+        "kernel and padding differ",
+    ),
+    "09.4": (lambda d, m: "better" if d.mean() > 0 else "worse", "wanted 'same'"),
+    "09.5": (lambda ours, theirs: set(), "missed parameters"),
     "08.1": (lambda S, n, k: 1 - (S - 2 * n * (k // 2)) ** 2 / S**2, "5 x 5, 9 layers"),
     "08.2": (lambda: {}, "0 of them"),
     "08.3": (lambda pad, S, p: math.pi, "did you give radians?"),

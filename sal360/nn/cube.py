@@ -167,24 +167,21 @@ class Sums(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Rim:
-    """What the rim of a padded cube is made of: ``n`` texels in four strips.
-
-    Strips come in the order above, below (both over the full width), left, right; within each
-    of them faces, then rows, then columns. A texel of the cube is ``face S^2 + row S + col``.
+    """What the rim of a padded cube is made of. A texel is ``face rows cols + row cols + col``.
 
     Attributes:
         S, padding: of the faces, and ``(left, right, top, bottom)``.
-        take: ``(n,)`` texel of the cube that each is a copy of; 0 for the others.
-        mixed: ``(n',)`` those others, as places in the rim.
-        parts: ``(m,)`` texels of the cube of which they are sums.
-        sums: the ``n' x m`` matrix; spread: its transpose.
+        take, put: ``(n,)`` texels of the cube, and of the padded cube to which they are copied.
+        parts: ``(m,)`` texels of the cube of which the other texels of the rim are sums.
+        mixed: ``(n',)`` those others. sums: the ``n' x m`` matrix; spread: its transpose.
     """
 
     S: int
     padding: Sides
     take: Tensor
-    mixed: Tensor
+    put: Tensor
     parts: Tensor
+    mixed: Tensor
     sums: Sums
     spread: Sums
 
@@ -194,83 +191,73 @@ class Rim:
         left, right, top, bottom = self.padding
         return self.S + top + bottom, self.S + left + right
 
-    @property
-    def copies(self) -> bool:
-        """Whether any texel is a copy of one."""
-        return len(self.mixed) < len(self.take)
-
     def inside(self, padded: Tensor) -> Tensor:
         """The faces without their rim."""
         left, _, top, _ = self.padding
         return padded[..., top : top + self.S, left : left + self.S]
 
-    def strips(self, padded: Tensor, rim: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Views of ``(6, c, rows, cols)`` faces and of their ``(c, n)`` rim, in pairs."""
-        left, right, top, bottom = self.padding
-        (rows, cols), S, first = self.size, self.S, 0
-        for high, wide, down, across in (
-            (top, cols, 0, 0),
-            (bottom, cols, rows - bottom, 0),
-            (S, left, top, 0),
-            (S, right, top, cols - right),
-        ):
-            count = 6 * high * wide
-            if count:
-                place = padded[..., down : down + high, across : across + wide]
-                part = rim[:, first : first + count].unflatten(1, (6, high, wide))
-                yield place, part.transpose(0, 1)
-            first += count
+
+class Places(NamedTuple):
+    """The texels of a rim in memory, for some channels: a flat tensor of numbers for each."""
+
+    take: Tensor
+    put: Tensor
+    parts: Tensor
+    mixed: Tensor
 
 
 _BLOCK = 1 << 20  # texels handled at once: what the interior brought is still in the cache
 
 
-def _blocks(rim: Rim, B: int, C: int) -> Iterator[tuple[int, slice, int, Tensor, Tensor]]:
-    """Cubes, channels, how many, and where these are taken from, counted from the first."""
+def _blocks(rim: Rim, B: int, C: int) -> Iterator[tuple[int, slice, Places]]:
+    """Cubes, channels, and what they read and write, counted from the first of the channels."""
     rows, cols = rim.size
     channels = min(C, max(1, _BLOCK // (6 * rows * cols)))
     for cube in range(B):
         for first in range(0, C, channels):
             some = min(channels, C - first)
-            yield cube, slice(first, first + some), some, *_places(rim, C, some)
+            yield cube, slice(first, first + some), _places(rim, C, some)
 
 
 @lru_cache(maxsize=48)
-def _places(rim: Rim, C: int, channels: int) -> tuple[Tensor, Tensor]:
-    """``take`` and ``parts`` in the memory of a cube of C channels, for some of them."""
-
-    def flat(texels: Tensor, along: bool) -> Tensor:
-        plane = rim.S**2
-        place = texels + torch.div(texels, plane, rounding_mode="floor") * ((C - 1) * plane)
+def _places(rim: Rim, C: int, channels: int) -> Places:
+    def flat(texels: Tensor, plane: int, along: bool) -> Tensor:
+        face = torch.div(texels, plane, rounding_mode="floor")
+        place = texels + face * (C - 1) * plane
         step = torch.arange(channels, device=texels.device) * plane
         # Copies go along lines, as they lie in memory; many sums are taken of whole vectors.
         return (place + step[:, None] if along else place[:, None] + step).flatten()
 
     with torch.inference_mode(False):
-        return flat(rim.take, True), flat(rim.parts, rim.sums.dense is not None)
+        face, padded = rim.S**2, rim.size[0] * rim.size[1]
+        return Places(
+            flat(rim.take, face, True),
+            flat(rim.put, padded, True),
+            flat(rim.parts, face, rim.sums.dense is not None),
+            flat(rim.mixed, padded, rim.sums.dense is not None),
+        )
 
 
 def make_rim(S: int, padding: Sides, table: SamplingTable, device: torch.device) -> Rim:
     """A rim from a table that has a row for each of :func:`rim_texels`."""
-    _, row, col = rim_texels(S, padding)
-    strip = torch.where(row < 0, 0, torch.where(row >= S, 1, torch.where(col < 0, 2, 3)))
-    order = torch.argsort(strip, stable=True)
-    pixels, weights = table.pixels[order], table.weights[order]
-    used = weights.abs() > 1e-12
-    alone = (used.sum(1) == 1) & ((weights.sum(1) - 1).abs() < 1e-9)
-    take = torch.zeros(len(order), dtype=torch.long)
-    take[alone] = pixels[alone][used[alone]]
+    face, row, col = rim_texels(S, padding)
+    left, right, top, bottom = padding
+    place = (face * (S + top + bottom) + row + top) * (S + left + right) + col + left
+    used = table.weights.abs() > 1e-12
+    alone = (used.sum(1) == 1) & ((table.weights.sum(1) - 1).abs() < 1e-9)
+    take = table.pixels[alone][used[alone]]
     which, _ = used[~alone].nonzero().unbind(1)
-    parts, source = pixels[~alone][used[~alone]].unique(return_inverse=True)
-    values, mixed = weights[~alone][used[~alone]], (~alone).nonzero()[:, 0]
+    parts, source = table.pixels[~alone][used[~alone]].unique(return_inverse=True)
+    values, others = table.weights[~alone][used[~alone]], int((~alone).sum())
     return Rim(
         S,
         padding,
         take.to(device),
-        mixed.to(device),
+        place[alone].to(device),
         parts.to(device),
-        _sums(which, source, values, len(mixed), len(parts), device),
-        _sums(source, which, values, len(parts), len(mixed), device),
+        place[~alone].to(device),
+        _sums(which, source, values, others, len(parts), device),
+        _sums(source, which, values, len(parts), others, device),
     )
 
 
@@ -327,18 +314,13 @@ class _Pad(torch.autograd.Function):
         faces = x.reshape(-1, 6, C, S, S).contiguous()
         out = x.new_empty(len(faces), 6, C, rows, cols)
         inside = rim.inside(out)
-        for cube, channels, some, take, parts in _blocks(rim, len(faces), C):
+        for cube, channels, at in _blocks(rim, len(faces), C):
             inside[cube, :, channels] = faces[cube, :, channels]
             source = faces[cube].view(-1)[channels.start * S * S :]
-            edge = source.index_select(0, take).view(some, -1) if rim.copies else None
-            if len(rim.mixed):
-                sums = rim.sums(source.index_select(0, parts))
-                dense = rim.sums.dense is not None
-                sums = sums.view(some, -1) if dense else sums.view(-1, some).t()
-                edge = sums if edge is None else edge.index_copy_(1, rim.mixed, sums)
-            assert edge is not None
-            for place, part in rim.strips(out[cube, :, channels], edge):
-                place.copy_(part)
+            target = out[cube].view(-1)[channels.start * rows * cols :]
+            target.scatter_(0, at.put, source.index_select(0, at.take))
+            if len(at.mixed):
+                target.scatter_(0, at.mixed, rim.sums(source.index_select(0, at.parts)))
         return out.view(*x.shape[:-2], rows, cols)
 
     @staticmethod
@@ -357,19 +339,14 @@ class _Unpad(torch.autograd.Function):
         exact = _sum_dtype(y)
         out = y.new_empty(len(padded), 6, C, S, S, dtype=exact)
         inside = rim.inside(padded)
-        for cube, channels, some, take, parts in _blocks(rim, len(padded), C):
+        for cube, channels, at in _blocks(rim, len(padded), C):
             out[cube, :, channels] = inside[cube, :, channels]
+            source = padded[cube].view(-1)[channels.start * rows * cols :]
             target = out[cube].view(-1)[channels.start * S * S :]
-            edge = y.new_empty(some, len(rim.take), dtype=exact)
-            for place, part in rim.strips(padded[cube, :, channels], edge):
-                part.copy_(place)
-            if len(rim.mixed):
-                given = edge.index_select(1, rim.mixed) if rim.copies else edge
-                given = given if rim.spread.dense is not None else given.t().contiguous()
-                target.scatter_add_(0, parts, rim.spread(given.flatten()))
-                edge.index_fill_(1, rim.mixed, 0.0)
-            if rim.copies:
-                target.scatter_add_(0, take, edge.view(-1))
+            target.scatter_add_(0, at.take, source.index_select(0, at.put).to(exact))
+            if len(at.mixed):
+                given = source.index_select(0, at.mixed).to(exact)
+                target.scatter_add_(0, at.parts, rim.spread(given))
         return out.view(*y.shape[:-2], S, S).to(y.dtype)
 
     @staticmethod

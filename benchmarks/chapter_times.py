@@ -25,6 +25,10 @@ NEEDS = {
     "03": "chapters 1 and 2",
     "04": "chapters 1 to 3",
     "05": "chapters 1 to 4",
+    "06": "chapters 1 to 5",
+    "07": "chapters 1 to 6",
+    "08": "chapters 4 to 7",
+    "09": "chapters 6 to 8",
 }
 
 

@@ -20,6 +20,10 @@ PAGES = (
     "book/03-resampling",
     "book/04-projections",
     "book/05-sampling-grids",
+    "book/06-equivariance",
+    "book/07-spherical-convolution",
+    "book/08-cube-padding",
+    "book/09-which-one",
     "book/benchmarks",
 )
 SIZES = {"desktop": (1280, 900, 1), "phone": (390, 844, 2)}

@@ -168,7 +168,15 @@ def test_the_slider_of_the_direction_figure_moves_the_arrow(open_page, server):
     assert wrong == []
 
 
-SLIDERS = ["book/02-area", "book/03-resampling", "book/04-projections", "book/05-sampling-grids"]
+SLIDERS = [
+    "book/02-area",
+    "book/03-resampling",
+    "book/04-projections",
+    "book/05-sampling-grids",
+    "book/06-equivariance",
+    "book/07-spherical-convolution",
+    "book/08-cube-padding",
+]
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -1,5 +1,6 @@
 """The figures of chapter 06: drawn from the data, light, the same twice, without a network."""
 
+import math
 import re
 
 import numpy as np
@@ -10,7 +11,8 @@ from sal360 import figures
 from sal360.course import chapter06, check
 from sal360.course.chapter06 import OPERATIONS, boxes, commutes_with, field
 from sal360.nn.equivariance import check_equivariance
-from sal360.sphere import erp_directions, rotation_matrix
+from sal360.projections import rotate_erp
+from sal360.sphere import erp_directions, pixel_area, rotation_matrix
 
 ANGLES = (0, 45, 90)
 
@@ -60,6 +62,24 @@ def test_one_filter_stands_alone_and_three_are_refused():
         figures.commuting(ANGLES, zero, {"a": (zero[:2], zero[:2], (0, 0))})
 
 
+def test_the_maps_may_leave_out_what_lies_below():
+    grid = torch.rand(3, 16, 32)
+    plot = figures.commuting(ANGLES, grid, {"a": (grid, grid, (0, 0, 0))}, lowest=-45)
+    assert np.asarray(plot.figure.data[0].z).shape == (12, 32)
+    assert tuple(plot.figure.layout.yaxis.range) == (-45, 90)
+    with pytest.raises(ValueError, match="^lowest: 90"):
+        figures.commuting(ANGLES, grid, {"a": (grid, grid, (0, 0, 0))}, lowest=90)
+
+
+def test_turns_share_one_key_and_are_told():
+    turns = {"tilt 10": torch.full((4, 8), -10.0), "tilt 30": torch.full((4, 8), 30.0)}
+    picture = figures.turn_maps(turns)
+    assert len(picture.panels) == 3 and "median 10, largest 10" in picture.alt
+    assert picture.panels == figures.turn_maps(turns).panels
+    with pytest.raises(ValueError, match="^turns: far, wanted"):
+        figures.turn_maps({"far": torch.full((4, 8), 200.0)})
+
+
 def test_curves_tell_their_range():
     picture = figures.error_curves({"a": ((0, 45, 90), (0.1, 0.4, 0.2))}, "tilt (degrees)")
     assert "relative error against tilt (degrees): a from 0.1 to 0.4 (at 45)" in picture.alt
@@ -80,6 +100,11 @@ def test_the_verdicts_are_clear_cut():
             assert tilt < 0.03 or tilt > 0.3
 
 
+def test_a_report_on_a_box_does_not_tell_its_fault():
+    names = {check_equivariance(box, 1, 8, 16, axes=1).name for box in boxes().values()}
+    assert names == {"box"}
+
+
 def test_every_box_has_the_fault_it_is_said_to_have():
     found = {k: check_equivariance(box, 1, 32, 64, axes=2, degree=4) for k, box in boxes().items()}
     assert {k for k, f in found.items() if f.yaw > 1e-9} == {"B"}
@@ -98,7 +123,7 @@ def test_every_box_has_the_fault_it_is_said_to_have():
         ("06.1", lambda x, w: torch.nn.functional.conv2d(x, w), "own size"),
         ("06.2", lambda name: "all", "you said 'all', measured 'turns'"),
         ("06.2", lambda name: "both", "ReLU: 'both'"),
-        ("06.3", lambda layer, degrees: 0.0, "x + latitude"),
+        ("06.3", lambda layer, degrees, bearing: 0.0, "x + latitude, 30 degrees towards"),
         ("06.4", lambda letter: "sound", "box A has another one"),
         ("06.4", lambda letter: "bad", "wanted one of latitude"),
         ("06.5", lambda: [[0, 1, 0], [1, -4, 1], [0, 1, 0]], "within 0.2 %"),
@@ -111,19 +136,32 @@ def test_wrong_answers_are_told_why(number, answer, words):
     assert not said and words in said.message
 
 
-def test_a_tilt_the_other_way_round_is_recognised():
-    import math
+def tilted(layer, degrees, bearing, mode="bicubic", H=48, back=False, toward=True, by_first=False):
+    """Exercise 06.3 solved, and with one slip for each argument."""
+    grid, area = erp_directions(H, 2 * H), pixel_area(H, 2 * H)[:, None]
+    b = math.radians(bearing) if toward else 0.0
+    R = rotation_matrix(b) @ rotation_matrix(0.0, math.radians(degrees)) @ rotation_matrix(-b)
+    first = layer(field(grid @ R)[None, None])
+    second = rotate_erp(layer(field(grid)[None, None]), R.T if back else R, mode)
+    off = ((first - second) ** 2 * area).sum()
+    return (off / ((first if by_first else second) ** 2 * area).sum()).sqrt().item()
 
-    from sal360.projections import rotate_erp
-    from sal360.sphere import pixel_area
 
-    def backwards(layer, degrees):
-        grid, area = erp_directions(48, 96), pixel_area(48, 96)[:, None]
-        R = rotation_matrix(0.0, math.radians(degrees))
-        first = layer(field(grid @ R)[None, None])
-        second = rotate_erp(layer(field(grid)[None, None]), R.T, "bicubic")
-        off = ((first - second) ** 2 * area).sum() / (second**2 * area).sum()
-        return off.sqrt().item()
-
-    assert "other way round" in check("06.3", backwards).message
+def test_a_slip_in_the_tilt_error_is_refused_and_recognised():
+    assert check("06.3", tilted)
     assert chapter06.EDGE.sum() == 0
+    for slip, words in (
+        ({"back": True}, "other way round"),
+        ({"toward": False}, "towards longitude 0"),
+        ({"mode": "bilinear"}, "read bilinearly"),
+        ({"by_first": True}, "by the other answer"),
+        ({"H": 64}, "x + latitude"),
+    ):
+        said = check("06.3", lambda *given, slip=slip: tilted(*given, **slip))
+        assert not said and words in said.message, (slip, said.message)
+
+
+def test_a_kernel_in_single_precision_is_taken():
+    kernel = torch.tensor([[1, 4, 1], [4, -20, 4], [1, 4, 1]]) / 6
+    assert kernel.dtype == torch.float32 and kernel.sum() != 0
+    assert check("06.5", lambda: kernel)

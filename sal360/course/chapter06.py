@@ -107,49 +107,77 @@ def field(xyz: Tensor) -> Tensor:
 
 @exercise("06.3")
 def error_against_tilt(answer: Callable[..., Any]) -> Iterator[Case]:
-    """``(layer, degrees) -> relative error`` on :func:`field`, 48 x 96, pitched up."""
+    """``(layer, degrees, bearing) -> relative error`` on :func:`field`, 48 x 96, tilted up."""
     H, W = 48, 96
     grid, area = erp_directions(H, W), pixel_area(H, W)[:, None]
     layers: dict[str, Operation] = {
-        "the identity": lambda x: x,
         "x + latitude": _latitude,
         "tangent edge filter": lambda x: _tangent(x, EDGE),
         "planar edge filter": lambda x: F.conv2d(
             F.pad(x, (1, 1, 1, 1), mode="circular"), EDGE.to(x)[None, None]
         ),
+        "the identity": lambda x: x,
     }
     for name, layer in layers.items():
-        for degrees in (30.0, 90.0):
-            R = rotation_matrix(0.0, math.radians(degrees))
+        still = layer(field(grid)[None, None])
+        for degrees, bearing in ((30.0, 0.0), (90.0, 0.0), (60.0, 70.0)):
+            nod = rotation_matrix(0.0, math.radians(degrees))
+            there, back = (rotation_matrix(b * math.radians(bearing)) for b in (1, -1))
+            R = there @ nod @ back
             first = layer(field(grid @ R)[None, None])
 
-            def error(
-                turn: Tensor, weight: Tensor, first: Tensor = first, layer: Operation = layer
-            ) -> float:
-                second = rotate_erp(layer(field(grid)[None, None]), turn, "bicubic")
-                off = ((first - second).square() * weight).sum()
-                return float((off / (second.square() * weight).sum()).sqrt())
+            def size(x: Tensor, weight: Tensor = area) -> Tensor:
+                return (x.square() * weight).sum().sqrt()
 
-            wanted, got = error(R, area), float(ask(answer, layer, degrees))
-            limit = 0.01 + 0.05 * wanted
-            hint = ""
-            for slip, value in (
-                ("the rotation the other way round", error(R.T, area)),
-                ("every pixel counted alike", error(R, torch.ones_like(area))),
+            second = rotate_erp(still, R, "bicubic")
+            wanted = float(size(first - second) / size(second))
+
+            def turned(
+                paints: Tensor, turns: Tensor, layer: Any = layer, size: Any = size
+            ) -> float:
+                one = layer(field(grid @ paints)[None, None])
+                other = rotate_erp(layer(field(grid)[None, None]), turns, "bicubic")
+                return float(size(one - other) / size(other))
+
+            across = back @ nod @ there
+            rough = rotate_erp(still, R, "bilinear")
+            even = torch.ones_like(area)
+            slips = (
+                ("the rotation the other way round", turned(R, R.T)),
+                ("both rotations the other way round", turned(R.T, R.T)),
+                ("a tilt towards longitude 0", turned(nod, nod)),
+                ("a tilt towards the opposite bearing", turned(across, across)),
+                ("every pixel counted alike",
+                 float(size(first - second, even) / size(second, even))),
                 ("the square of the error", wanted**2),
-            ):
-                if abs(got - wanted) > limit and math.isclose(got, value, rel_tol=0.02):
-                    hint = f" (is it {slip}?)"
+                ("the answer read bilinearly", float(size(first - rough) / size(rough))),
+                ("divided by the other answer", float(size(first - second) / size(first))),
+            )  # fmt: skip
+            got = float(ask(answer, layer, degrees, bearing))
+            limit = 1e-4 + 2e-3 * wanted
+            hint = "".join(
+                f" (is it {slip}?)"
+                for slip, value in slips
+                if abs(value - wanted) > limit and math.isclose(got, value, rel_tol=1e-3)
+            )
             yield Case(
                 "the relative error, weighted by area",
                 abs(got - wanted) <= limit,
-                f"{name}, {degrees:g} degrees: you gave {got:.3f}, wanted {wanted:.3f}{hint}",
+                f"{name}, {degrees:g} degrees towards longitude {bearing:g}: you gave {got:.4f}, "
+                f"wanted {wanted:.4f}{hint}",
             )
 
 
 def boxes() -> dict[str, Operation]:
     """Five closed layers for exercise 06.4: one is sound, four have one fault each."""
-    return {letter: operation for letter, (_, operation) in _BOXES.items()}
+    return {letter: _closed(operation) for letter, (_, operation) in _BOXES.items()}
+
+
+def _closed(operation: Operation) -> Operation:
+    def box(x: Tensor) -> Tensor:  # a report is titled by this name, which must not tell the fault
+        return operation(x)
+
+    return box
 
 
 def _no_seam(x: Tensor) -> Tensor:
@@ -185,7 +213,7 @@ def isotropic_kernel(answer: Callable[..., Any]) -> Iterator[Case]:
     kernel = torch.as_tensor(ask(answer), dtype=torch.float64)
     yield Case("three rows of three", kernel.shape == (3, 3), f"shape {tuple(kernel.shape)}")
     total = float(kernel.sum())
-    yield Case("nothing on a constant", abs(total) < 1e-9, f"the weights sum to {total:.3g}")
+    yield Case("nothing on a constant", abs(total) < 1e-5, f"the weights sum to {total:.3g}")
     step = torch.tensor([-1.0, 0, 1], dtype=torch.float64)
     down, right = torch.meshgrid(step, step, indexing="ij")
 
@@ -193,13 +221,14 @@ def isotropic_kernel(answer: Callable[..., Any]) -> Iterator[Case]:
         k = 2 * math.pi / pixels
         turn = math.radians(degrees)
         phase = k * (right * math.cos(turn) + down * math.sin(turn))
-        return float((kernel * torch.cos(phase)).sum()) / k**2
+        # cos - 1, without cancellation: the sum is 0, in single precision to seven digits
+        return float((kernel * -2 * torch.sin(phase / 2).square()).sum()) / k**2
 
     slow = gain(1000.0, 0.0)
     yield Case("a Laplacian: -1 times the squared frequency of a slow wave",
                abs(slow + 1) < 1e-3, f"a wave of 1000 pixels: {slow:.3f}, wanted -1")  # fmt: skip
     odd = float((kernel - kernel.flip(0)).abs().max() + (kernel - kernel.flip(1)).abs().max())
-    yield Case("no side preferred", odd < 1e-9, f"mirrored, it differs by {odd:.2g}")
+    yield Case("no side preferred", odd < 1e-5, f"mirrored, it differs by {odd:.2g}")
     for pixels in (40.0, 12.0, 8.0):
         straight = gain(pixels, 0.0)
         for degrees in (30.0, 45.0, 60.0, 90.0):

@@ -16,7 +16,7 @@ from sal360.figures.comparison import (
     score_by_latitude,
 )
 from sal360.figures.cube_padding import edge_curves, rim_origin, signed_maps
-from sal360.figures.equivariance import commuting, error_curves
+from sal360.figures.equivariance import commuting, error_curves, turn_maps
 from sal360.figures.footprint import crown_figure, footprint, row_curves
 from sal360.figures.globe import globe
 from sal360.figures.kernels import by_latitude, detections, kernel_explorer, read_by
@@ -77,6 +77,7 @@ __all__ = [
     "signed_maps",
     "taps_figure",
     "tissot",
+    "turn_maps",
     "views",
     "weight_maps",
 ]

@@ -1,4 +1,4 @@
-"""Rotate and convolve, in both orders: the diagram of chapter 06 and the curves of its errors."""
+"""Rotate and convolve, in both orders: chapter 06's diagram, its errors, how the north turns."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ from sal360.figures.show import CYCLE, INK, Picture, Plot, slider
 
 Both = tuple[Any, Any, Sequence[float]]
 """Rotate then convolve ``(N, H, W)``, convolve then rotate ``(N, H, W)``, relative errors (N)."""
-TOP, ROWS = 0.97, ("rotated picture", "rotate, then convolve", "convolve, then rotate")
+TOP, GAP, ROWS = 0.96, 0.06, ("rotated picture", "rotate, then convolve", "convolve, then rotate")
 
 
 def commuting(
-    angles: Sequence[float], pictures: Any, answers: Mapping[str, Both], start: int | None = None
+    angles: Sequence[float],
+    pictures: Any,
+    answers: Mapping[str, Both],
+    start: int | None = None,
+    lowest: float = -90.0,
 ) -> Plot:
     """A picture tilted, filtered in both orders, and what is left between them; with a slider.
 
@@ -26,7 +30,8 @@ def commuting(
         pictures: ``(N, H, W)`` the rotated pictures, values in [0, 1].
         answers: name of a filter to its answers in both orders and their relative difference.
             All share one colour scale, the differences too. One or two filters.
-        start: index of the angle shown first; the last but two unless given.
+        start: index of the angle shown first; the last but three unless given.
+        lowest: latitude (degrees) of the maps' lower edge: leave out where nothing happens.
     """
     import plotly.graph_objects as go
 
@@ -48,10 +53,15 @@ def commuting(
         return np.round(values / top * 127).clip(-127, 127).astype(np.int8)
 
     H, W = shown.shape[1:]
+    if not -90 <= lowest < 90:
+        raise ValueError(f"lowest: {lowest}, wanted a latitude from -90 to below 90 degrees")
+    kept = int(np.ceil((90 - lowest) / 180 * H))
+    shown = shown[:, :kept]
+    pairs = {name: (a[:, :kept], b[:, :kept]) for name, (a, b) in pairs.items()}
     lon, lat = ((np.arange(W) + 0.5) / W - 0.5) * 360, (0.5 - (np.arange(H) + 0.5) / H) * 180
     where = {"x0": lon[0], "dx": 360 / W, "y0": lat[0], "dy": -180 / H, "hoverinfo": "skip"}
     bar = {
-        "orientation": "h", "len": 0.7, "thickness": 9, "x": 0.5, "y": -0.03, "yanchor": "top",
+        "orientation": "h", "len": 0.7, "thickness": 9, "x": 0.5, "y": -0.045, "yanchor": "top",
         "tickvals": [-127, 0, 127], "ticktext": [f"{-top:.2g}", "0", f"{top:.2g}"],
         "tickfont": {"size": 12}, "title": {"text": "answer and difference", "side": "top"},
     }  # fmt: skip
@@ -83,16 +93,16 @@ def commuting(
         go.Frame(data=traces(k), name=str(k), traces=list(range(1 + 3 * len(pairs))))
         for k in range(len(angles))
     ]
-    height = (TOP + 0.03) / 4
+    height = TOP / 4
     spots = [((0.25, 0.75), 0)]
     for n in range(len(pairs)):
-        left = (0.0, 0.52)[n] if len(pairs) == 2 else 0.25
-        spots += [((left, left + (0.48 if len(pairs) == 2 else 0.5)), m) for m in (1, 2, 3)]
+        left = (0.0, 0.51)[n] if len(pairs) == 2 else 0.25
+        spots += [((left, left + (0.49 if len(pairs) == 2 else 0.5)), m) for m in (1, 2, 3)]
     layout: dict[str, Any] = {}
     for k, (across, row) in enumerate(spots):
         number = "" if k == 0 else str(k + 1)
         high = TOP - row * height
-        layout |= _axes(number, across, (high - height + 0.055, high), row == 3)
+        layout |= _axes(number, across, (high - height + GAP, high), row == 3, lowest)
     titles = [*ROWS, "difference of the two"]
     notes = [
         {"text": title, "x": 0.5, "y": TOP - row * height, "yanchor": "bottom"}
@@ -100,9 +110,10 @@ def commuting(
     ]
     if len(pairs) == 2:
         notes += [
-            {"text": f"<b>{name}</b>", "x": (0.0, 1.0)[n], "y": TOP - height, "yanchor": "bottom",
-             "xanchor": ("left", "right")[n]}
+            {"text": f"<b>{name}</b>", "x": (0.0, 1.0)[n], "y": TOP - row * height,
+             "yanchor": "bottom", "xanchor": ("left", "right")[n]}
             for n, name in enumerate(pairs)
+            for row in (1, 2, 3)
         ]  # fmt: skip
     common = {"xref": "paper", "yref": "paper", "showarrow": False,
               "font": {"color": INK, "size": 13}}  # fmt: skip
@@ -117,20 +128,23 @@ def commuting(
         "A panorama tilted by a slider, filtered after and before the rotation, and the "
         f"difference of both answers. Relative differences: {told}"
     )
-    return Plot(figure, alt, height=840)
+    return Plot(figure, alt, height=720)
 
 
 def _axes(
-    number: str, across: tuple[float, float], along: tuple[float, float], labels: bool
+    number: str,
+    across: tuple[float, float],
+    along: tuple[float, float],
+    labels: bool,
+    lowest: float,
 ) -> dict[str, Any]:
-    common = {"zeroline": False, "showgrid": False, "constrain": "domain", "color": INK,
-              "tickfont": {"size": 11}}  # fmt: skip
+    # The maps fill their panels on any width: to scale, they would be small on a phone.
+    common = {"zeroline": False, "showgrid": False, "color": INK, "tickfont": {"size": 12}}
     return {
         "xaxis" + number: {**common, "domain": across, "range": [-180, 180],
                            "anchor": "y" + number, "tickvals": [-90, 0, 90],
                            "ticktext": ["90° W", "0°", "90° E"], "showticklabels": labels},
-        "yaxis" + number: {**common, "domain": along, "range": [-90, 90], "anchor": "x" + number,
-                           "scaleanchor": "x" + number, "constraintoward": "top",
+        "yaxis" + number: {**common, "domain": along, "range": [lowest, 90], "anchor": "x" + number,
                            "tickvals": [-45, 0, 45], "showticklabels": False},
     }  # fmt: skip
 
@@ -179,3 +193,42 @@ def error_curves(
                   fontsize=11)  # fmt: skip
     alt = f"Logarithmic plot of {y} against {x}: {'; '.join(told)}"
     return Keyed([(figure, alt)], widest=460)
+
+
+def turn_maps(turns: Mapping[str, Any], unit: str = "turn of the local north (degrees)") -> Picture:
+    """How far something is turned at every pixel, regardless of the side; one key below all.
+
+    Args:
+        turns: title to ``(H, W)`` degrees, -180 to 180.
+        unit: what the colours mean.
+    """
+    from matplotlib import pyplot
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    norm = Normalize(0, 180)
+    scale = ScalarMappable(norm, "viridis")
+    panels = []
+    for name, values in turns.items():
+        turn = np.abs(np.asarray(_cpu(values), float))
+        if turn.ndim != 2 or not (turn <= 180).all():
+            raise ValueError(f"turns: {name}, wanted (H, W) degrees from -180 to 180")
+        figure, axis = pyplot.subplots(figsize=(3.9, 2.4), layout="constrained")
+        axis.imshow(turn, extent=(-180, 180, -90, 90), norm=norm, cmap="viridis")
+        axis.set_title(name, color=INK, fontsize=13)
+        axis.set_xticks(range(-180, 181, 90))
+        axis.set_yticks(range(-90, 91, 45))
+        axis.set_xlabel("longitude (degrees)", color=INK, fontsize=11)
+        axis.set_ylabel("latitude (degrees)", color=INK, fontsize=11)
+        axis.tick_params(colors=INK, labelsize=11)
+        for spine in axis.spines.values():
+            spine.set_color(INK)
+        told = f"median {np.median(turn):.0f}, largest {turn.max():.0f}"
+        panels.append((figure, f"Map of {name}: {unit}, {told}"))
+    figure, axis = pyplot.subplots(figsize=(4.2, 0.75), layout="constrained")
+    bar = figure.colorbar(scale, cax=axis, orientation="horizontal", ticks=range(0, 181, 45))
+    bar.set_label(unit, color=INK, fontsize=12)
+    bar.ax.tick_params(colors=INK, labelsize=11)
+    bar.outline.set_visible(False)
+    panels.append((figure, f"Colours: {unit}, from 0 to 180"))
+    return Keyed(panels)

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from sal360 import figures
+from sal360 import figures, upstream
 from sal360.course import check
-from sal360.course.chapter08 import planted_pad
+from sal360.course.chapter08 import SIDES, _ring_angles, _strip, planted_pad
 from sal360.figures.cube_padding import _around
 from sal360.nn import CubePad2d
+from sal360.upstream.cp360 import REVERSED_EDGES
 
 
 def test_the_rim_needs_no_network_and_comes_out_the_same():
@@ -33,7 +34,8 @@ def texts(plot, face):
 def test_letters_and_rings_are_those_of_the_padding():
     net, rim = texts(figures.rim_origin(CubePad2d(2), S=4), "F")
     assert rim.shape == (8, 8) and net.shape == (12, 16)
-    assert (rim[:2, 2:6] == "U").all() and (rim[2:6, 6:] == "R").all()
+    assert (rim[0, 2:6] == "U2").all() and (rim[1, 2:6] == "U1").all()
+    assert (rim[2:6, 6] == "R1").all() and (rim[2:6, 7] == "R2").all()
     assert (rim[:2, :2] == "").all() and (rim[2:6, 2:6] == "").all()  # corners and inside
     assert list(net[2:4, 4]) == ["2", "1"]  # the lower lines of up, the lowest nearest
     assert (net != "").sum() == 4 * 4 * 2
@@ -43,6 +45,8 @@ def test_a_fault_shows():
     right = figures.rim_origin(CubePad2d(2), S=4)
     reversed_ = figures.rim_origin(planted_pad(2, ("F", "top", "rings")), S=4)
     assert list(texts(reversed_, "F")[0][2:4, 4]) == ["1", "2"]
+    assert list(texts(reversed_, "F")[1][:2, 2]) == ["U1", "U2"]  # the second line is nearest
+    assert right.alt.endswith("shared edge: none") and reversed_.alt.endswith("edge: F top")
     assert (texts(reversed_, "R")[0] == texts(right, "R")[0]).all()
     swapped = figures.rim_origin(planted_pad(1, ("F", "left", "R"), ("F", "right", "L")), S=4)
     assert "F (top U, right L, bottom D, left R)" in swapped.alt
@@ -54,6 +58,78 @@ def test_reading_is_left_blank_because_it_mixes():
     assert (rim == "").all()
     with pytest.raises(ValueError, match="one width of rim"):
         figures.rim_origin(lambda x: x)
+
+
+def published(p):
+    order = ["FRBLUD".index(face) for face in "BDFLRU"]
+    back = [order.index(k) for k in range(6)]
+    return lambda faces: upstream.cube_pad(faces[order], p)[back]
+
+
+def test_the_published_rim_is_labelled_with_its_lines():
+    plot = figures.rim_origin(published(2), S=4)
+    rim = texts(plot, "U")[1]
+    assert list(rim[2, :2]) == ["L1", "L2"] and list(rim[2, 6:]) == ["R1", "R2"]
+    ours = {"T": "U"}
+    wrong = {f"{ours.get(f, f)} {side}" for f, side in REVERSED_EDGES}
+    assert set(plot.alt.split("shared edge: ")[1].split(", ")) == wrong and len(wrong) == 8
+
+
+@pytest.mark.parametrize(("S", "p"), [(64, 3), (16, 2)])
+def test_the_largest_of_all_rings_does_not_show_reversed_ones(S, p):
+    ours, theirs = (_ring_angles(pad, S, p) for pad in (CubePad2d(p), published(p)))
+    assert max(ours) == pytest.approx(max(theirs)) and theirs[0] > 2 * ours[0]
+    assert S != 64 or round(max(ours), 2) == 2.1
+
+
+def rings(pad, S, p):
+    return _ring_angles(pad, S, p)
+
+
+def looks_at(faces):
+    """A tester that sees the rim of some faces only."""
+
+    def answer(pad, S, p):
+        good = CubePad2d(p)
+
+        def patched(x):
+            out = good(x).clone()
+            out[faces] = pad(x)[faces]
+            return out
+
+        wrong = pad(torch.ones(6, 1, S, S)).min() < 0.5
+        return [180.0] * p if wrong else rings(patched, S, p)
+
+    return answer
+
+
+def blames(part):
+    """Edges whose numbers differ in a part of the strip, ``(rings, texels)``."""
+
+    def answer(pad, S, p):
+        numbers = torch.arange(6.0 * S * S).reshape(6, 1, S, S)
+        found, right = pad(numbers)[:, 0], CubePad2d(p)(numbers)[:, 0]
+        return {
+            (f, side)
+            for k, f in enumerate("FRBLUD")
+            for side in SIDES
+            if not torch.equal(_strip(found[k], side, p)[part], _strip(right[k], side, p)[part])
+        }
+
+    return answer
+
+
+def test_testers_that_look_at_a_part_are_refused():
+    assert check("08.3", rings).passed
+    for faces in ([0], [4], [2], [0, 1, 2, 3, 4], [1, 2, 3, 4, 5]):
+        assert not check("08.3", looks_at(faces)).passed
+    assert "one angle for each ring" in repr(check("08.3", lambda *a: max(rings(*a))))
+    assert not check("08.3", lambda pad, S, p: [max(rings(pad, S, p))] * p).passed
+    assert check("08.5", blames(slice(None))).passed
+    assert len(blames(slice(None))(CubePad2d(2, "reproject"), 6, 2)) == 24
+    for part in (slice(1), slice(-1, None), (slice(None), slice(1)), (slice(None), slice(-1)),
+                 (slice(None), slice(1, 2)), (slice(None), slice(None, None, 2))):  # fmt: skip
+        assert not check("08.5", blames(part)).passed
 
 
 def test_the_way_around_the_rim():
@@ -79,8 +155,8 @@ def test_curves_and_signed_maps_tell_their_figures():
         ("08.1", lambda S, n, k: 1 - (S - 2 * n * (k // 2)) ** 2 / S**2, "5 x 5, 9 layers"),
         ("08.1", lambda S, n, k: 100 * (1 - max(0, S - 2 * n * (k // 2)) ** 2 / S**2), "at most 1"),
         ("08.2", lambda: {}, "0 of them"),
-        ("08.3", lambda pad, S, p: math.pi, "did you give radians?"),
-        ("08.4", lambda S, k, i: (i, k), "where copying takes it"),
+        ("08.3", lambda pad, S, p: [math.pi] * p, "did you give radians?"),
+        ("08.4", lambda S, k, i: (i, k - 1), "where copying takes it"),
         ("08.5", lambda pad, S, p: set(), "missed [('F', 'left')]"),
     ],
 )

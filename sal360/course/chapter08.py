@@ -74,7 +74,7 @@ def _face_table() -> dict[tuple[str, str], tuple[str, str, bool]]:
 
 @exercise("08.2")
 def face_table(answer: Callable[..., Any]) -> Iterator[Case]:
-    """``() -> {(face, side): (neighbour, its side, reversed)}`` for the 24 edges."""
+    """``() -> {(face, side): (neighbour, its side, backwards)}`` for the 24 edges."""
     wanted = _face_table()
     got = dict(ask(answer))
     yield Case(
@@ -106,38 +106,87 @@ def _replicate(pad: int) -> Pad:
     return lambda x: F.pad(x, (pad,) * 4, mode="replicate")
 
 
+_OPPOSITE = [FACES.index(face) for face in "BLFRDU"]
+
+
+def _texel_planted(right: Pad, *places: tuple[int, int, int]) -> Pad:
+    """A padding with texels, ``(face, row, column)`` of the padded one, from the far side."""
+
+    def padded(x: Tensor) -> Tensor:
+        out, middle = right(x).clone(), x.shape[-1] // 2
+        for face, row, col in places:
+            out[face, :, row, col] = x[_OPPOSITE[face], :, middle, middle]
+        return out
+
+    return padded
+
+
+def _ring_angles(pad: Pad, S: int, p: int) -> list[float]:
+    """Largest angle in each ring, nearest first, degrees; 180 where a texel has no direction."""
+    told = pad(cube_directions(S).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    lost = told.norm(dim=-1) < 1e-9
+    off = torch.rad2deg(angle_between(torch.where(lost[..., None], 1.0, told), _continued(S, p)))
+    off[lost] = 180.0
+    place = torch.arange(S + 2 * p)
+    beyond = torch.maximum(p - place, place - (S + p) + 1)
+    ring = torch.maximum(beyond[:, None], beyond)
+    return [float(off[:, ring == k].max()) for k in range(1, p + 1)]
+
+
+def _pads_to_test() -> Iterator[tuple[str, Pad, int, int]]:
+    for S, p in ((4, 1), (6, 2), (8, 3)):
+        yield "zeros", _zeros(p), S, p
+        yield "the face's own edge repeated", _replicate(p), S, p
+        yield "copies of the neighbours", CubePad2d(p), S, p
+        yield "readings", CubePad2d(p, "reproject"), S, p
+    for face in FACES:  # what the largest of all rings together would not show
+        for side in SIDES:
+            yield f"rings of {face} {side} reversed", planted_pad(3, (face, side, "rings")), 8, 3
+            yield f"{face} {side} turned", planted_pad(2, (face, side, "turned")), 6, 2
+    S, p = 4, 2
+    right = CubePad2d(p)
+    inside = range(p, S + p)
+    for f, face in enumerate(FACES):
+        for row in range(S + 2 * p):
+            for col in range(S + 2 * p):
+                if row not in inside or col not in inside:
+                    name = f"one texel of {face} from elsewhere, row {row - p}, column {col - p}"
+                    yield name, _texel_planted(right, (f, row, col)), S, p
+
+
 @exercise("08.3")
 def tester(answer: Callable[..., Any]) -> Iterator[Case]:
-    """``(pad, S, p) -> degrees``: how far from its place the worst texel of the rim comes."""
-    for S, p in ((4, 1), (6, 2), (8, 3)):
-        for name, pad in (
-            ("zeros", _zeros(p)), ("the face's own edge repeated", _replicate(p)),
-            ("copies of the neighbours", CubePad2d(p)), ("readings", CubePad2d(p, "reproject")),
-        ):  # fmt: skip
-            padded = pad(cube_directions(S).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-            lost = padded.norm(dim=-1) < 1e-9
-            safe = torch.where(lost[..., None], torch.ones_like(padded), padded)
-            off = torch.rad2deg(angle_between(safe, _continued(S, p)))
-            wanted = 180.0 if bool(lost.any()) else float(off.max())
-            got = float(ask(answer, pad, S, p))
-            radians = math.isclose(math.degrees(got), wanted, rel_tol=1e-4)
+    """``(pad, S, p) -> p`` angles, degrees: how far from its place each ring's worst texel is."""
+    for name, pad, S, p in _pads_to_test():
+        wanted = _ring_angles(pad, S, p)
+        given = ask(answer, pad, S, p)
+        yield Case(
+            "one angle for each ring",
+            isinstance(given, (list, tuple, Tensor)) and len(given) == p,
+            f"{name}, S {S}, {p} rings: you gave {given!r}",
+        )
+        for k, (mine, angle) in enumerate(zip(map(float, given), wanted, strict=True), 1):
+            radians = math.isclose(math.degrees(mine), angle, rel_tol=1e-4)
             hint = " (did you give radians?)" if radians else ""
             yield Case(
-                "180 where a texel has no direction" if wanted == 180 else "the largest angle",
-                abs(got - wanted) < 1e-3,
-                f"{name}, S {S}, {p} rings: you gave {got:.3f}, wanted {wanted:.3f} degrees{hint}",
+                "180 where a texel has no direction"
+                if angle == 180
+                else "the ring's largest angle",
+                abs(mine - angle) < 1e-3,
+                f"{name}, S {S}, ring {k} of {p}: you gave {mine:.3f}, wanted {angle:.3f} "
+                f"degrees{hint}",
             )
 
 
 @exercise("08.4")
 def where_to_read(answer: Callable[..., Any]) -> Iterator[Case]:
-    """``(S, k, i) -> row, col`` in R of texel ``i`` of ring ``k`` beyond the right edge of F."""
-    for S, k, i in ((1, 0, 0), (8, 0, 3), (8, 0, 0), (8, 2, 7), (64, 0, 0), (64, 2, 0), (7, 9, 3)):
-        d = torch.tensor([[1 + (2 * k + 1) / S, (2 * i + 1) / S - 1, 1.0]], dtype=torch.float64)
+    """``(S, k, i) -> row, col`` in R of texel ``i`` of ring ``k``, from 1, right of F."""
+    for S, k, i in ((1, 1, 0), (8, 1, 3), (8, 1, 0), (8, 3, 7), (64, 1, 0), (64, 3, 0), (7, 10, 3)):
+        d = torch.tensor([[1 + (2 * k - 1) / S, (2 * i + 1) / S - 1, 1.0]], dtype=torch.float64)
         _, row, col = (float(v) for v in cube_pixel(d, S))
         mine = [float(v) for v in ask(answer, S, k, i)]
         yield Case("a row and a column", len(mine) == 2, f"{len(mine)} numbers")
-        copied = abs(mine[0] - i) < 1e-9 and abs(mine[1] - k) < 1e-9
+        copied = abs(mine[0] - i) < 1e-9 and abs(mine[1] - (k - 1)) < 1e-9
         swapped = abs(mine[1] - row) < 1e-9 and abs(mine[0] - col) < 1e-9
         hint = " (that is where copying takes it)" if copied else ""
         hint = " (did you give column, row?)" if swapped else hint
@@ -156,20 +205,20 @@ def planted_pad(pad: int, *faults: tuple[str, str, str]) -> Pad:
     a letter takes the same line of that face instead of the neighbour. Exercise 08.5 looks for
     them.
     """
-    right, opposite = CubePad2d(pad), {name: k for k, name in enumerate(FACES)}
+    right, number = CubePad2d(pad), {name: k for k, name in enumerate(FACES)}
 
     def padded(x: Tensor) -> Tensor:
         out = right(x).clone()
         for face, side, kind in faults:
-            target = _strip(out[opposite[face]], side, pad)
+            target = _strip(out[number[face]], side, pad)
             if kind == "rings":
                 strip = target.flip(-2)
             elif kind == "turned":
                 strip = target.flip(-1)
             else:
-                other = x[opposite[kind]]
+                other = x[number[kind]]
                 strip = other[..., :pad, :] if side in ("top", "bottom") else other[..., :pad].mT
-            _put(out[opposite[face]], side, pad, strip)
+            _put(out[number[face]], side, pad, strip)
         return out
 
     return padded
@@ -201,14 +250,28 @@ def find_the_faults(answer: Callable[..., Any]) -> Iterator[Case]:
         ("two faces exchanged", 2,
          (("F", "left", "R"), ("F", "right", "L"), ("B", "left", "L"), ("B", "right", "R"))),
     )  # fmt: skip
-    for name, p, faults in cases:
-        wanted = {(face, side) for face, side, _ in faults}
-        for S in (6, 9):
-            got = {tuple(edge) for edge in ask(answer, planted_pad(p, *faults), S, p)}
-            missed, invented = sorted(wanted - got), sorted(got - wanted)
-            yield Case(
-                name,
-                got == wanted,
-                f"S {S}, {p} rings: missed {missed or 'none'}, "
-                f"blamed without reason {invented[:3] or 'none'}",
-            )
+    pads = [(name, p, S, planted_pad(p, *faults), {(face, side) for face, side, _ in faults})
+            for name, p, faults in cases for S in (6, 9)]  # fmt: skip
+    for name, p, S, pad, wanted in (*pads, *_single_texels(4, 2)):
+        got = {tuple(edge) for edge in ask(answer, pad, S, p)}
+        missed, invented = sorted(wanted - got), sorted(got - wanted)
+        yield Case(
+            name,
+            got == wanted,
+            f"S {S}, {p} rings: missed {missed[:3] or 'none'}, "
+            f"blamed without reason {invented[:3] or 'none'}",
+        )
+
+
+def _single_texels(S: int, p: int) -> Iterator[tuple[str, int, int, Pad, set[tuple[str, str]]]]:
+    """Every texel beyond every edge is wrong once: the same one of twelve edges at a time."""
+    edges = [(face, side) for face in FACES for side in SIDES]
+    for ring in range(1, p + 1):
+        for i in range(S):
+            row, col, before, after = i + p, i + p, p - ring, S + p + ring - 1
+            at = {"top": (before, col), "bottom": (after, col),
+                  "left": (row, before), "right": (row, after)}  # fmt: skip
+            for half in (edges[::2], edges[1::2]):
+                places = [(FACES.index(face), *at[side]) for face, side in half]
+                name = f"one texel of an edge, the one at {i} in ring {ring}"
+                yield name, p, S, _texel_planted(CubePad2d(p), *places), set(half)

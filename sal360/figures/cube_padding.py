@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sal360.cubemap import FACES
+from sal360.cubemap import FACES, cube_directions
 from sal360.figures.footprint import PHASE
 from sal360.figures.projections import _PLACE
 from sal360.figures.show import CYCLE, INK, Picture, Plot, slider
@@ -19,6 +19,8 @@ _SIDES = ("top", "right", "bottom", "left")
 
 def rim_origin(pad: Callable[[Tensor], Tensor], S: int = 8, start: str = "U") -> Plot:
     """The rim of each face and, in the same colours, the texels it is taken from on the net.
+
+    A texel of the rim reads L2 if it is from L, there in the second line from the shared edge.
 
     Args:
         pad: ``(6, 1, S, S)`` to ``(6, 1, P, P)``, faces F R B L U D, with the same width on all
@@ -47,7 +49,7 @@ def rim_origin(pad: Callable[[Tensor], Tensor], S: int = 8, start: str = "U") ->
             left, top = _PLACE[FACES[f]]
             net[top * S + r, left * S + c] = rim[i, j] = place[i, j]
             told[top * S + r, left * S + c] = str(ring[i, j])
-            letters[i, j] = FACES[f]
+            letters[i, j] = FACES[f] + _line_number(face, source[i, j], S)
         look = {"colorscale": PHASE, "zmin": 0, "zmax": 1, "showscale": False, "xgap": 1, "ygap": 1,
                 "hoverinfo": "skip"}  # fmt: skip
         box = _PLACE[FACES[face]]
@@ -93,15 +95,18 @@ def rim_origin(pad: Callable[[Tensor], Tensor], S: int = 8, start: str = "U") ->
     )  # fmt: skip
     slider(figure, [(f"the rim of {letter}, {_NAMES[letter]}", letter) for letter in FACES], first)
     figure.layout.sliders[0].update(y=0, yanchor="top")
-    told = []
+    told, strange = [], []
     for f, letter in enumerate(FACES):
         strips = {side: padded[f][(place // 0.25 == k) & (ring == 1)]
                   for k, side in enumerate(_SIDES)}  # fmt: skip
         names = [f"{side} {_face_of(v, S)}" for side, v in strips.items()]
         told.append(f"{letter} ({', '.join(names)})")
+        strange += [f"{letter} {side}" for side, codes in strips.items()
+                    if not _from_first_line(codes, f, S)]  # fmt: skip
     alt = (
         f"Above a cube's net with {S} x {S} texels a face, below one face with {p} rings around "
-        f"it; equal colours are the same texel. Ring 1 of each face comes from {'; '.join(told)}"
+        f"it; equal colours are the same texel. Ring 1 of each face comes from {'; '.join(told)}; "
+        f"not from the line at the shared edge: {', '.join(strange) or 'none'}"
     )
     return Plot(figure, alt, height=700)
 
@@ -129,6 +134,18 @@ def _around(S: int, p: int) -> tuple[np.ndarray, np.ndarray]:
         place = np.where(where, (k + run) / 4, place)
     ring = np.max([p - i, i - (P - p) + 1, p - j, j - (P - p) + 1], axis=0)
     return place, ring
+
+
+def _line_number(face: int, source: int, S: int) -> str:
+    """Which line of a neighbour a texel stands in, from the shared edge; empty for other faces."""
+    at = cube_directions(S).reshape(-1, 3)[source]
+    line = round(float((1 - at @ cube_directions(1)[face, 0, 0]) * S / 2 + 0.5))
+    return str(line) if 1 <= line <= S else ""
+
+
+def _from_first_line(codes: np.ndarray, face: int, S: int) -> bool:
+    whole = codes[np.abs(codes - codes.round()) < 1e-6].round().astype(int)
+    return all(_line_number(face, source, S) == "1" for source in whole)
 
 
 def _face_of(codes: np.ndarray, S: int) -> str:

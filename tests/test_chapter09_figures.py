@@ -82,7 +82,11 @@ def test_the_pareto_figure_tells_cost_quality_and_error():
     marks = plot.figure.data[1]
     assert list(marks.x) == pytest.approx([1 + 0.3 * k for k in range(7)])
     assert marks.marker.cmin == 0.4 and marks.marker.cmax == pytest.approx(0.52)
-    named = {text.strip("\u00a0") for trace in plot.figure.data[2:] for text in trace.text}
+    named = {
+        text.replace("<br>", "").strip("\u00a0")
+        for trace in plot.figure.data[2:]
+        for text in trace.text
+    }
     assert named == set(KINDS)
 
 

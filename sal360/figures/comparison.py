@@ -299,11 +299,17 @@ def _labels(points: Mapping[str, Standing]) -> list[Any]:
         place = ("bottom " if k % 2 else "top ") + ("left" if left else "right")
         places.setdefault(place, []).append(kind)
     gap = "\u00a0" * 3
+
+    def text(kind: str, place: str) -> str:
+        beside = kind + gap if "left" in place else gap + kind
+        # an empty line holds the name clear of the dotted line and of the grid
+        return f"{beside}<br>" + gap if "top" in place else gap + f"<br>{beside}"
+
     return [
         go.Scatter(
             x=[points[kind].cost for kind in places.get(place, ())],
             y=[points[kind].quality.mean for kind in places.get(place, ())],
-            text=[kind + gap if "left" in place else gap + kind for kind in places.get(place, ())],
+            text=[text(kind, place) for kind in places.get(place, ())],
             mode="text",
             textposition=place,
             textfont={"size": 12, "color": INK},

@@ -237,12 +237,13 @@ def _equivariance(results: dict[str, Any]) -> str:
         [
             "## What layers keep of the sphere",
             "",
-            f"`check_equivariance` on panoramas of {results['sizes']['erp']} and on cubes as fine "
-            "as those; all 3 x 3 kernels carry one isotropic Laplacian, the crowns one centre "
-            "minus surround. Numbers are relative, 0 is perfect; *tilt* is the rms difference between "
-            "tilting first and last, *seam* and *poles* (of a cube: edges and corners) the jump "
-            "there in units of the usual step between neighbours, *adjoint* and *gradient* are "
-            "autograd's errors, and empty where a layer is not linear. Chapter 6 explains each.",
+            f"`check_equivariance` on panoramas of {results['sizes']['erp']} and on cubes as "
+            "fine as those; all 3 x 3 kernels carry one isotropic Laplacian, the crowns one "
+            "centre minus surround. Numbers are relative, 0 is perfect; *tilt* is the rms "
+            "difference between tilting first and last, *seam* and *poles* (of a cube: edges and "
+            "corners) the jump there in units of the usual step between neighbours, *adjoint* "
+            "and *gradient* are autograd's errors, and empty where a layer is not linear. "
+            "Chapter 6 explains each.",
             "",
             _table(head, rows),
         ]

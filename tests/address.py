@@ -11,7 +11,10 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = ("README.md", "CITATION.cff", "_config.yml", "CONTRIBUTING.md", "environment.yml")
+FILES = (
+    "README.md", "CITATION.cff", "_config.yml", "CONTRIBUTING.md", "environment.yml",
+    "sal360/datasets/registry.tsv",
+)  # fmt: skip
 # owner/name in: the repository itself, an install line, a Colab link
 PLACES = re.compile(
     r"(?P<before>https://github\.com/|https://colab\.research\.google\.com/github/)"

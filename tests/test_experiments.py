@@ -1,5 +1,6 @@
 """The kernels' experiment: one task everywhere, equal networks, the same numbers, a record."""
 
+import hashlib
 import json
 import math
 from dataclasses import replace
@@ -7,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sal360.datasets import download
 from sal360.experiments import kernels, summary
 from sal360.experiments.kernels import KINDS, RECIPES, Finder
 from sal360.sphere import erp_directions, fibonacci_sphere, pixel_area, rotation_matrix
@@ -348,3 +350,11 @@ def test_the_kept_weights_score_what_the_record_says(record, kind):
     again = kernels.score(network, replace(data, trials=few))
     for name, value in again["cc"].items():
         assert value == pytest.approx(run["cc"][name], abs=0.002)
+
+
+def test_a_copy_elsewhere_gets_the_same_files_by_their_hash():
+    """An installed package has no data folder beside it and fetches them."""
+    for name in ("kernels.json", "kernels.safetensors"):
+        remote = download.registry()[f"runs/{name}"]
+        assert remote.sha256 == hashlib.sha256(kernels.published(name).read_bytes()).hexdigest()
+        assert remote.url.endswith(f"/data/runs/{name}")

@@ -20,17 +20,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from importlib.metadata import metadata
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import torch
 from torch import Tensor, nn
 
 from sal360._version import __version__
-from sal360.datasets.download import TIMEOUT_S, cache_folder
+from sal360.datasets.download import fetch
 from sal360.metrics import cc
 from sal360.nn import CrownConv2d, RingConv2d, SphereConv2d, SpherePad2d, to_cube_padded
 from sal360.projections import cube_directions, cube_to_erp, erp_to_cube, sample_erp
@@ -769,24 +767,13 @@ def trained(kind: str, recipe: Recipe, path: str | Path) -> Finder:
 
 
 def published(name: str = "kernels.json") -> Path:
-    """Path of a file in the repository's ``data/runs``, fetched where they are missing.
+    """Path of a file in the repository's ``data/runs``, fetched by its hash where they are missing.
 
     Raises:
-        OSError: neither there nor to be had.
+        sal360.datasets.download.DownloadError: neither there nor to be had.
     """
     here = Path(__file__).resolve().parents[2] / "data" / "runs" / name
-    kept = cache_folder() / "runs" / __version__ / name
-    for path in (here, kept):
-        if path.is_file():
-            return path
-    address = dict(line.split(", ", 1) for line in metadata("sal360").get_all("Project-URL") or [])[
-        "Repository"
-    ]
-    with urlopen(f"{address}/raw/main/data/runs/{name}", timeout=TIMEOUT_S) as reply:
-        content = reply.read()
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_bytes(content)
-    return kept
+    return here if here.is_file() else fetch(f"runs/{name}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from sal360 import figures
-from sal360.experiments.kernels import BANDS, KINDS
+from sal360.experiments.recipe import KINDS
+from sal360.experiments.task import BANDS
 from sal360.figures.comparison import STYLE, Spread, Standing, pareto_front
 
 

@@ -10,7 +10,9 @@ import torch
 
 from sal360.datasets import download
 from sal360.experiments import kernels, summary
-from sal360.experiments.kernels import KINDS, RECIPES, Finder
+from sal360.experiments.networks import Finder
+from sal360.experiments.recipe import KINDS, RECIPES
+from sal360.projections import erp_to_cube
 from sal360.sphere import erp_directions, fibonacci_sphere, pixel_area, rotation_matrix
 
 TINY = replace(
@@ -114,7 +116,7 @@ def test_every_layer_starts_with_a_spread_of_one_and_every_parameter_learns(kind
     )
     network = Finder(kind, TINY)
     network.start(image, 3)
-    x = kernels.erp_to_cube(image, TINY.S).flatten(0, 1) if "cube" in kind else image
+    x = erp_to_cube(image, TINY.S).flatten(0, 1) if "cube" in kind else image
     with torch.no_grad():
         for layer in network.layers:
             assert float(layer(x).std()) == pytest.approx(1, abs=1e-3)

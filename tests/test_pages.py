@@ -87,6 +87,7 @@ def open_page(browser):
 
         context.route("**/*", route)
         page = context.new_page()
+        page.set_default_timeout(180_000)  # a busy machine draws WebGL in software, slowly
         page.on("console", lambda m: m.type == "error" and wrong.append(f"console: {m.text[:200]}"))
         page.on("pageerror", lambda e: wrong.append(f"script: {str(e)[:200]}"))
         page.on("requestfailed", lambda r: wrong.append(f"failed: {r.url[:120]}"))

@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,322 +28,28 @@ from torch import Tensor, nn
 
 from sal360._version import __version__
 from sal360.datasets.download import fetch
+from sal360.experiments.networks import Finder, count, equal_widths
+from sal360.experiments.recipe import RECIPES, Recipe
+from sal360.experiments.task import (
+    BANDS,
+    TILTS,
+    TRAINED_TO,
+    Scenes,
+    render,
+    tilts,
+    training_scenes,
+    trial_scenes,
+)  # fmt: skip
 from sal360.metrics import cc
-from sal360.nn import CrownConv2d, RingConv2d, SphereConv2d, SpherePad2d, to_cube_padded
-from sal360.projections import cube_directions, cube_to_erp, erp_to_cube, sample_erp
-from sal360.sphere import (
-    erp_directions,
-    erp_index,
-    pixel_area,
-    rotation_matrix,
-    sample_sphere,
-    xyz_to_lonlat,
-)
+from sal360.projections import cube_directions, sample_erp
+from sal360.sphere import erp_directions, erp_index, pixel_area
 
 SCHEMA = "sal360/kernels/1"
-BANDS = ((0, 15), (15, 30), (30, 45), (45, 60), (60, 75), (75, 90))
-"""Degrees from the equator; the networks learn in the first two."""
-TILTS = (30, 60, 90)
-"""Degrees between the old and the new vertical."""
-TRAINED_TO = 30.0
-"""Largest latitude, in degrees, of a spot in a training scene."""
 TUNING_SEED = 1000
 """The learning rate is chosen on this seed, which no result uses."""
 
 TIMED_BY = "tangent"
 """Whose time the others are given when times are equal."""
-
-KINDS = {
-    "planar": "3 x 3, zeros beyond the edges",
-    "wrapped": "3 x 3, padded across seam and poles",
-    "tangent": "3 x 3 on the tangent plane",
-    "ring": "centre and 8 taps on one circle",
-    "crown": "3 circles of 4 taps",
-    "cube": "3 x 3 on six faces, padded from neighbours",
-    "cube, zeros": "3 x 3 on six faces, zeros beyond the edges",
-}
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides a run but its kind and seed."""
-
-    scale: str
-    H: int
-    steps: int
-    width: int
-    seeds: int
-    tuning_steps: int = 700
-    kinds: tuple[str, ...] = tuple(KINDS)
-    controls: tuple[str, ...] = ("planar", "wrapped", "tangent", "cube")
-    ablated: tuple[str, ...] = ("planar", "tangent")
-    rates: tuple[float, ...] = (0.06, 0.12, 0.24, 0.48)
-    batch: int = 1
-    pool: int = 512
-    trials: int = 48
-    spot: float = 9.0  # degrees: radius of a round spot of middling size
-    aspect: float = 2.2  # long to short axis of the others
-    clutter: float = 0.35  # standard deviation of the background; spots are .6 to 1.2 bright
-    sigma: float = 6.0  # degrees: width of the blobs in the truth
-
-    @property
-    def W(self) -> int:
-        """Columns of the panorama."""
-        return 2 * self.H
-
-    @property
-    def S(self) -> int:
-        """Texels along a cube's edge, so that six faces hold about as many pixels."""
-        return round(math.sqrt(self.H * self.W / 6))
-
-
-RECIPES = {
-    "fast": Recipe("fast", H=32, steps=400, width=8, seeds=1, kinds=("planar", "tangent"),
-                   controls=(), ablated=(), rates=(0.12,), pool=128, trials=32, spot=13.5,
-                   sigma=9.0),
-    "cpu": Recipe("cpu", H=48, steps=900, width=12, seeds=5),
-    "gpu": Recipe("gpu", H=96, steps=2000, width=32, seeds=10, batch=16, pool=8192, trials=256,
-                  spot=4.5, sigma=3.0),
-}  # fmt: skip
-
-
-# --- the task ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Scenes:
-    """Spots on textured spheres, as formulas: they can be seen from any directions.
-
-    Attributes:
-        centre: ``(B, n, 3)`` unit vectors. radius: ``(B, n)`` radians, of the disc of equal area.
-        aspect: ``(B, n)`` long over short axis. angle: ``(B, n)`` radians from the long axis to
-        the east, towards the south.
-        brightness: ``(B, n)``. waves, phase: ``(B, M, 3)`` and ``(B, M)``, the background.
-    """
-
-    centre: Tensor
-    radius: Tensor
-    aspect: Tensor
-    angle: Tensor
-    brightness: Tensor
-    waves: Tensor
-    phase: Tensor
-
-    def __len__(self) -> int:
-        return len(self.centre)
-
-    def __getitem__(self, index: Any) -> Scenes:
-        return Scenes(**{name: value[index] for name, value in vars(self).items()})
-
-    def float(self) -> Scenes:
-        """The same in float32: geometry meets the image."""
-        return Scenes(**{name: value.float() for name, value in vars(self).items()})
-
-    @property
-    def target(self) -> Tensor:
-        """``(B, n)`` bool: the round ones."""
-        return self.aspect == 1
-
-
-def training_scenes(n: int, seed: int, recipe: Recipe, upright: bool = False) -> Scenes:
-    """Scenes of eight spots, four of them round, none beyond 30 degrees of latitude."""
-    draw = torch.Generator().manual_seed(seed)
-    slot = torch.arange(8) + 0.4 * (_uniform(draw, n, 8) - 0.5) + _uniform(draw, n, 1) * 8
-    lon = slot * (2 * math.pi / 8)
-    top = math.sin(math.radians(TRAINED_TO))
-    lat = torch.asin(top * (2 * _uniform(draw, n, 8) - 1))
-    order = _uniform(draw, n, 8).argsort(-1)
-    return _scenes(lon, lat, order < 4, draw, recipe, upright)
-
-
-def trial_scenes(
-    n: int, seed: int, band: tuple[float, float], recipe: Recipe, upright: bool = False
-) -> Scenes:
-    """Scenes of two spots, first a round one, then another in the opposite hemisphere.
-
-    The same seed gives the same spots and backgrounds in every band; only latitudes change.
-
-    Args:
-        band: degrees from the equator between which the spots' centres are spread by area.
-    """
-    draw = torch.Generator().manual_seed(seed)
-    low, high = (math.sin(math.radians(edge)) for edge in band)
-    lat = torch.asin(low + (high - low) * _uniform(draw, n, 2))
-    north = torch.where(_uniform(draw, n, 1) < 0.5, 1.0, -1.0)
-    lat = lat * torch.cat((north, -north), 1)
-    lon = 2 * math.pi * _uniform(draw, n, 1) + torch.cat(
-        (torch.zeros(n, 1), math.pi * (0.5 + _uniform(draw, n, 1))), 1
-    )
-    return _scenes(lon, lat, torch.tensor([True, False]).expand(n, 2), draw, recipe, upright)
-
-
-def _scenes(
-    lon: Tensor, lat: Tensor, target: Tensor, draw: torch.Generator, recipe: Recipe, upright: bool
-) -> Scenes:
-    n, spots = lon.shape
-    centre = rotation_matrix(lon, lat)[..., 2]
-    radius = math.radians(recipe.spot) * 1.3 ** (2 * _uniform(draw, n, spots) - 1)
-    brightness = 0.6 + 0.6 * _uniform(draw, n, spots)
-    # Plane waves in space, cut by the sphere: a texture without seam, pole or preferred place.
-    along = sample_sphere(n * 24, draw).reshape(n, 24, 3)
-    finest = math.pi / math.radians(recipe.spot)  # half a wave across a spot's radius
-    waves = along * finest * (0.2 + 0.8 * _uniform(draw, n, 24))[..., None]
-    phase = 2 * math.pi * _uniform(draw, n, 24)
-    aspect = torch.where(target, 1.0, recipe.aspect).double()
-    angle = math.pi * _uniform(draw, n, spots)
-    if upright:
-        angle = (math.pi / 2) * (angle > math.pi / 2).double()
-    return Scenes(centre, radius, aspect, angle, brightness, waves, phase)
-
-
-def _uniform(draw: torch.Generator, *size: int) -> Tensor:
-    return torch.rand(*size, generator=draw, dtype=torch.float64)
-
-
-def render(
-    scenes: Scenes, directions: Tensor, recipe: Recipe, turn: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """What is seen in given directions, and what should be answered there.
-
-    Args:
-        directions: ``(..., 3)`` unit vectors, float64.
-        turn: ``(3, 3)`` or ``(B, 3, 3)`` rotation of the scenes; it moves the formulas, so
-            nothing is interpolated.
-    Returns:
-        image and truth, ``(B, 1, ...)`` float32; the truth is 1 at the middle of a round spot.
-    """
-    rays = directions.reshape(1, -1, 3)
-    if turn is not None:
-        rays = rays @ turn  # R^T d, as a row
-    rays = rays.float().expand(len(scenes), -1, -1)
-    frames = rotation_matrix(*xyz_to_lonlat(scenes.centre)).float()
-    scenes = scenes.float()
-    wave = torch.baddbmm(scenes.phase[:, None], rays, scenes.waves.transpose(1, 2))
-    image = recipe.clutter * math.sqrt(2 / wave.shape[-1]) * torch.cos(wave).sum(-1)
-    soft = math.pi / recipe.H  # edges are one pixel wide
-    truth = torch.zeros_like(image)
-    for k in range(scenes.centre.shape[1]):
-        east, south, ahead = (rays @ frames[:, k]).unbind(-1)
-        far = torch.hypot(east, south)
-        angle = torch.atan2(far, ahead) / far.clamp_min(1e-12)
-        stretch = scenes.aspect[:, k, None].sqrt()
-        c, s = torch.cos(scenes.angle[:, k, None]), torch.sin(scenes.angle[:, k, None])
-        u, v = (c * east + s * south) * angle / stretch, (c * south - s * east) * angle * stretch
-        cover = ((scenes.radius[:, k, None] - torch.hypot(u, v)) / soft + 0.5).clamp(0, 1)
-        image = image + cover * (scenes.brightness[:, k, None] - image)
-        blob = torch.exp((ahead - 1) / math.radians(recipe.sigma) ** 2)
-        truth = torch.maximum(truth, blob * scenes.target[:, k, None])
-    shape = (len(scenes), 1, *directions.shape[:-1])
-    return image.reshape(shape), truth.reshape(shape)
-
-
-def tilts(n: int, degrees: float | None, seed: int) -> Tensor:
-    """``(n, 3, 3)`` rotations by an angle about random horizontal axes; None: any rotation."""
-    draw = torch.Generator().manual_seed(seed)
-    about = 2 * math.pi * _uniform(draw, n)
-    if degrees is None:
-        pole = xyz_to_lonlat(sample_sphere(n, draw))
-        return rotation_matrix(*pole, about)
-    spin = rotation_matrix(about)
-    return spin @ rotation_matrix(0.0, 0.0, math.radians(degrees)) @ spin.transpose(-1, -2)
-
-
-# --- the networks -----------------------------------------------------------------------------
-
-
-class Finder(nn.Module):
-    """Four layers of one kind with ReLUs between: ``(B, 1, H, W)`` to logits of that shape.
-
-    Args:
-        kind: a key of :data:`KINDS`. recipe: sizes. widths: channels of the three hidden layers;
-            :func:`equal_widths` unless given.
-    """
-
-    def __init__(self, kind: str, recipe: Recipe, widths: Sequence[int] | None = None) -> None:
-        super().__init__()
-        self.kind, self.recipe = kind, recipe
-        sizes = (1, *(widths or equal_widths(kind, recipe)), 1)
-        self.layers = nn.ModuleList(_layer(kind, i, o, recipe) for i, o in pairwise(sizes))
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Logits of "a round spot is here", on the panorama."""
-        if not self.kind.startswith("cube"):
-            return self._stack(image)
-        return self.from_faces(erp_to_cube(image, self.recipe.S))
-
-    def from_faces(self, faces: Tensor) -> Tensor:
-        """The same from ``(B, 6, 1, S, S)`` faces, for the cube's kinds."""
-        answer = self._stack(faces.flatten(0, 1)).unflatten(0, (-1, 6))
-        return cube_to_erp(answer, self.recipe.H, self.recipe.W)
-
-    def _stack(self, x: Tensor) -> Tensor:
-        for layer in self.layers[:-1]:
-            x = torch.relu(layer(x))
-        return self.layers[-1](x)
-
-    def start(self, images: Tensor, seed: int) -> None:
-        """Draw the weights, then scale each layer so that its answers spread by 1.
-
-        Scaling by what a layer really answers treats all kinds alike, whatever their taps weigh.
-        """
-        draw = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            x = images
-            if self.kind.startswith("cube"):
-                x = erp_to_cube(images, self.recipe.S).flatten(0, 1)
-            for layer in self.layers:
-                for weight in layer.parameters():
-                    noise = torch.randn(weight.shape, generator=draw)
-                    weight.copy_(noise if weight.ndim > 1 else torch.zeros_like(noise))
-                scale = 1 / layer(x).std()
-                for weight in layer.parameters():
-                    weight.mul_(scale)
-                x = torch.relu(layer(x))
-
-
-def _layer(kind: str, i: int, o: int, recipe: Recipe) -> nn.Module:
-    if kind == "wrapped":
-        return nn.Sequential(SpherePad2d(1), nn.Conv2d(i, o, 3))
-    if kind == "tangent":
-        return SphereConv2d(i, o, 3)
-    if kind == "ring":
-        return RingConv2d(i, o)
-    if kind == "crown":
-        return CrownConv2d(i, o, (3, 4), 1.5 * math.pi / recipe.H)
-    if kind == "cube":
-        return to_cube_padded(nn.Conv2d(i, o, 3, padding=1))
-    if kind in ("planar", "cube, zeros"):
-        return nn.Conv2d(i, o, 3, padding=1)
-    raise ValueError(f"kind: {kind!r}, wanted one of {', '.join(KINDS)}")
-
-
-def count(network: nn.Module) -> int:
-    """Trainable numbers."""
-    return sum(p.numel() for p in network.parameters())
-
-
-def equal_widths(kind: str, recipe: Recipe) -> tuple[int, int, int]:
-    """Channels of the hidden layers, so that every kind has about as many parameters.
-
-    Nine taps get three times ``recipe.width``; the crown's twelve get whatever comes closest.
-    """
-
-    def total(widths: Sequence[int], taps: int) -> int:
-        sizes = (1, *widths, 1)
-        return sum(i * o * taps + o for i, o in pairwise(sizes))
-
-    plain = (recipe.width,) * 3
-    if kind != "crown":
-        return plain
-    near = range(recipe.width // 2, recipe.width + 1)
-    wanted = total(plain, 9)
-    return min(
-        ((a, b, c) for a in near for b in near for c in near),
-        key=lambda w: (abs(total(w, 12) - wanted), max(w) - min(w)),
-    )
-
-
-# --- learning and scoring ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -408,7 +113,7 @@ def train(
     """Train one network: Adam, a rate that rises and falls to zero, area-weighted loss.
 
     Args:
-        kind: a key of :data:`KINDS`. seed: of the weights and of the order of the pictures.
+        kind: one of the recipe's. seed: of the weights and of the order of the pictures.
         rate: step size, in units of each weight's spread at the start.
         steps: ``recipe.steps`` unless given. training: ``"equator"`` or ``"everywhere"``.
     Returns:
@@ -527,9 +232,6 @@ def residual(level: Tensor, tilted: Tensor, turn: Tensor) -> float:
     return math.sqrt(wrong / spread)
 
 
-# --- the record -------------------------------------------------------------------------------
-
-
 def measure(recipe: Recipe, device: str = "cpu", rounds: int = 15) -> dict[str, Any]:
     """Time of one learning step of each kind, taken in turns so that all see the same machine.
 
@@ -628,7 +330,8 @@ def run(
     """Do the experiment, or what is left of it. Chapter 09.
 
     Args:
-        scale: a key of :data:`RECIPES`. seeds: how many, or which ones; the recipe's unless given.
+        scale: ``"fast"``, ``"cpu"`` or ``"gpu"``. seeds: how many, or which ones; the recipe's
+            unless given.
         out: a JSON file, written after every run; one that holds a part is continued. Beside
             it, in safetensors, the networks of the first seed at equal steps.
         device: ``"cuda"`` where there is one and the scale is ``"gpu"``, else ``"cpu"``.
@@ -703,7 +406,7 @@ def new_record(recipe: Recipe, device: str) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "sal360": __version__,
-        "code": hashlib.sha256(Path(__file__).read_bytes()).hexdigest(),
+        "code": _code(),
         "recipe": json.loads(json.dumps(asdict(recipe))),
         "device": named,
         "threads": torch.get_num_threads(),
@@ -715,6 +418,14 @@ def new_record(recipe: Recipe, device: str) -> dict[str, Any]:
         "runs": [],
         "status": "running",
     }
+
+
+def _code() -> str:
+    """Hash of the files that decide a run."""
+    digest = hashlib.sha256()
+    for name in ("recipe", "task", "networks", "kernels"):
+        digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
+    return digest.hexdigest()
 
 
 def save(record: dict[str, Any], path: str | Path) -> None:

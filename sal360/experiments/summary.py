@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from sal360._check import ArrayLike, as_float64, in_range
-from sal360.experiments.kernels import BANDS, TIMED_BY
+from sal360.experiments.kernels import TIMED_BY
+from sal360.experiments.task import BANDS
 
 BAND_NAMES = tuple(f"{low}-{high}" for low, high in BANDS)
 """Names of the trials by latitude, from the equator to the poles."""

@@ -48,8 +48,7 @@ $(SITE): $(STAMP) $(INPUTS) _config.yml _toc.yml README.md $(SOURCES)
 	@touch $@
 	@echo "open $(SITE)"
 
-# Two workers with one thread each: threads of both on two cores wait for each other, seven times
-# as long in the worst file.
+# Two workers with one thread each: more threads than cores would wait for each other.
 test: $(SITE)
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} SAL360_SCALE=$${SAL360_SCALE:-fast} $(BIN)/python -m pytest tests book \
 		--nbval-lax --nbval-current-env -n 2 --dist loadscope

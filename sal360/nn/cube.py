@@ -15,12 +15,12 @@ from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sal360._check import positive_int
 from sal360.cubemap import cube_directions, cube_pixel, cube_table
-from sal360.resampling import SamplingTable
+from sal360.nn.sampled import Reads, reads_between
+from sal360.resampling import SamplingTable, computing_dtype
 
 CubeMode = Literal["copy", "reproject"]
 Sides = tuple[int, int, int, int]
@@ -138,33 +138,6 @@ def _around_the_cube(place: Tensor) -> tuple[Tensor, Tensor]:
     return wave(place), wave(place + 2)
 
 
-def _sum_dtype(x: Tensor) -> torch.dtype:
-    """Half precision is too coarse to add in."""
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
-
-
-class Sums(NamedTuple):
-    """Rows of a sparse matrix, as ``embedding_bag`` takes them; whole where it is small."""
-
-    columns: Tensor
-    starts: Tensor
-    weights: Tensor
-    width: int
-    dense: Tensor | None
-
-    def __call__(self, values: Tensor) -> Tensor:
-        """Sums of ``m * C`` values, ``n * C`` of the same dtype; channels first where dense."""
-        exact = values.to(_sum_dtype(values))
-        if self.dense is not None:
-            out = exact.view(-1, self.width) @ self.dense.to(exact.dtype)
-        else:
-            table, weights = exact.view(self.width, -1), self.weights.to(exact.dtype)
-            out = F.embedding_bag(
-                self.columns, table, self.starts, mode="sum", per_sample_weights=weights
-            )
-        return out.flatten().to(values.dtype)
-
-
 @dataclass(frozen=True, eq=False)
 class Rim:
     """What the rim of a padded cube is made of. A texel is ``face rows cols + row cols + col``.
@@ -173,7 +146,7 @@ class Rim:
         S, padding: of the faces, and ``(left, right, top, bottom)``.
         take, put: ``(n,)`` texels of the cube, and of the padded cube to which they are copied.
         parts: ``(m,)`` texels of the cube of which the other texels of the rim are sums.
-        mixed: ``(n',)`` those others. sums: the ``n' x m`` matrix; spread: its transpose.
+        mixed: ``(n',)`` those others. sums: the map from ``m`` rows to ``n'``.
     """
 
     S: int
@@ -182,8 +155,7 @@ class Rim:
     put: Tensor
     parts: Tensor
     mixed: Tensor
-    sums: Sums
-    spread: Sums
+    sums: Reads
 
     @property
     def size(self) -> tuple[int, int]:
@@ -225,7 +197,7 @@ def _places(rim: Rim, C: int, channels: int) -> Places:
         face = torch.div(texels, plane, rounding_mode="floor")
         place = texels + face * (C - 1) * plane
         step = torch.arange(channels, device=texels.device) * plane
-        # Copies go along lines, as they lie in memory; many sums are taken of whole vectors.
+        # Copies go along lines, as they lie in memory; sums are taken of rows of channels.
         return (place + step[:, None] if along else place[:, None] + step).flatten()
 
     with torch.inference_mode(False):
@@ -233,9 +205,15 @@ def _places(rim: Rim, C: int, channels: int) -> Places:
         return Places(
             flat(rim.take, face, True),
             flat(rim.put, padded, True),
-            flat(rim.parts, face, rim.sums.dense is not None),
-            flat(rim.mixed, padded, rim.sums.dense is not None),
+            flat(rim.parts, face, False),
+            flat(rim.mixed, padded, False),
         )
+
+
+@lru_cache(maxsize=48)
+def _sums_in(rim: Rim, dtype: torch.dtype) -> Reads:
+    with torch.inference_mode(False):
+        return rim.sums.to(rim.take.device, dtype)
 
 
 def make_rim(S: int, padding: Sides, table: SamplingTable, device: torch.device) -> Rim:
@@ -249,6 +227,7 @@ def make_rim(S: int, padding: Sides, table: SamplingTable, device: torch.device)
     which, _ = used[~alone].nonzero().unbind(1)
     parts, source = table.pixels[~alone][used[~alone]].unique(return_inverse=True)
     values, others = table.weights[~alone][used[~alone]], int((~alone).sum())
+    sums = reads_between(which, source, values, (others, len(parts)))
     return Rim(
         S,
         padding,
@@ -256,23 +235,8 @@ def make_rim(S: int, padding: Sides, table: SamplingTable, device: torch.device)
         place[alone].to(device),
         parts.to(device),
         place[~alone].to(device),
-        _sums(which, source, values, others, len(parts), device),
-        _sums(source, which, values, len(parts), others, device),
+        sums.to(device, torch.float64),
     )
-
-
-def _sums(
-    row: Tensor, column: Tensor, value: Tensor, rows: int, cols: int, device: torch.device
-) -> Sums:
-    entry, same = (row * cols + column).unique(return_inverse=True)  # in the order of the rows
-    weights = torch.zeros(len(entry), dtype=torch.float64).index_add_(0, same, value)
-    starts = torch.searchsorted(entry, torch.arange(rows) * cols)
-    dense = None
-    if rows * cols <= 1 << 13:  # the corners of a rim of one texel
-        dense = torch.zeros(rows * cols, dtype=torch.float64).index_add_(0, entry, weights)
-        dense = dense.view(rows, cols).t().contiguous().to(device)
-    column = (entry % max(cols, 1)).int()
-    return Sums(column.to(device), starts.int().to(device), weights.to(device), cols, dense)
 
 
 @lru_cache(maxsize=64)
@@ -313,14 +277,16 @@ class _Pad(torch.autograd.Function):
         C, S, (rows, cols) = x.shape[-3], rim.S, rim.size
         faces = x.reshape(-1, 6, C, S, S).contiguous()
         out = x.new_empty(len(faces), 6, C, rows, cols)
-        inside = rim.inside(out)
+        inside, exact = rim.inside(out), computing_dtype(x)
+        sums = _sums_in(rim, exact)
         for cube, channels, at in _blocks(rim, len(faces), C):
             inside[cube, :, channels] = faces[cube, :, channels]
             source = faces[cube].view(-1)[channels.start * S * S :]
             target = out[cube].view(-1)[channels.start * rows * cols :]
             target.scatter_(0, at.put, source.index_select(0, at.take))
             if len(at.mixed):
-                target.scatter_(0, at.mixed, rim.sums(source.index_select(0, at.parts)))
+                given = source.index_select(0, at.parts).to(exact).view(len(rim.parts), -1)
+                target.scatter_(0, at.mixed, sums.forward.of(given).flatten().to(x.dtype))
         return out.view(*x.shape[:-2], rows, cols)
 
     @staticmethod
@@ -336,7 +302,8 @@ class _Unpad(torch.autograd.Function):
         ctx.rim = rim
         C, S, (rows, cols) = y.shape[-3], rim.S, rim.size
         padded = y.reshape(-1, 6, C, rows, cols).contiguous()
-        exact = _sum_dtype(y)
+        exact = computing_dtype(y)
+        sums = _sums_in(rim, exact)
         out = y.new_empty(len(padded), 6, C, S, S, dtype=exact)
         inside = rim.inside(padded)
         for cube, channels, at in _blocks(rim, len(padded), C):
@@ -345,8 +312,8 @@ class _Unpad(torch.autograd.Function):
             target = out[cube].view(-1)[channels.start * S * S :]
             target.scatter_add_(0, at.take, source.index_select(0, at.put).to(exact))
             if len(at.mixed):
-                given = source.index_select(0, at.mixed).to(exact)
-                target.scatter_add_(0, at.parts, rim.spread(given))
+                given = source.index_select(0, at.mixed).to(exact).view(len(rim.mixed), -1)
+                target.scatter_add_(0, at.parts, sums.backward.of(given).flatten())
         return out.view(*y.shape[:-2], S, S).to(y.dtype)
 
     @staticmethod

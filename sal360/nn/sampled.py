@@ -80,6 +80,14 @@ class Reads:
         """The transposed map."""
         return Reads(self.backward, self.forward)
 
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Reads:
+        """The same on a device, with weights of a dtype."""
+        moved = (
+            Sums(rows.to(device), starts.to(device), weights.to(device, dtype))
+            for rows, starts, weights in (self.forward, self.backward)
+        )
+        return Reads(*moved)
+
     @property
     def bytes(self) -> int:
         """Memory of both tables."""
@@ -245,15 +253,8 @@ def reads_of(
     key = (mode, dtype, str(device), products)
     if key not in kept:
         with torch.inference_mode(False), torch.no_grad():
-            made = _make_reads(pattern, mode, products)
-            kept[key] = Reads(
-                *(_moved(sums, dtype, device) for sums in (made.forward, made.backward))
-            )
+            kept[key] = _make_reads(pattern, mode, products).to(device, dtype)
     return kept[key]
-
-
-def _moved(sums: Sums, dtype: torch.dtype, device: torch.device | str) -> Sums:
-    return Sums(sums.rows.to(device), sums.starts.to(device), sums.weights.to(device, dtype))
 
 
 def _make_reads(pattern: Pattern, mode: Mode, products: bool) -> Reads:
@@ -314,6 +315,19 @@ def _along_rows(
     begin = (ends - in_row * wide)[:, None] + in_row[:, None] * torch.arange(wide)
     starts = begin[..., None] + (sizes.cumsum(1) - sizes)[:, None]
     return Sums(read.int(), starts.flatten().int(), weight[entry])
+
+
+def reads_between(into: Tensor, source: Tensor, weight: Tensor, size: tuple[int, int]) -> Reads:
+    """The sparse map with ``weight[e]`` at row ``into[e]``, column ``source[e]``.
+
+    Args:
+        into, source, weight: ``(E,)``, in any order. size: (sums N, rows M).
+    """
+    order = torch.argsort(into, stable=True)
+    count = torch.bincount(into, minlength=size[0])
+    starts = (count.cumsum(0) - count).int()
+    forward = Sums(source[order].int(), starts, weight[order])
+    return Reads(forward, _transposed(forward, size[1]))
 
 
 def _transposed(sums: Sums, N: int) -> Sums:

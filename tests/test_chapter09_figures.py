@@ -7,20 +7,21 @@ import pytest
 
 from sal360 import figures
 from sal360.experiments.recipe import KINDS
+from sal360.experiments.summary import Interval
 from sal360.experiments.task import BANDS
-from sal360.figures.comparison import STYLE, Spread, Standing, pareto_front
+from sal360.figures.comparison import STYLE, Standing, pareto_front
 
 
 def curves(kinds, start=0.9, fall=0.1):
     return {
-        kind: [Spread(start - fall * n * k / len(BANDS), 0.02) for n in range(len(BANDS))]
+        kind: [Interval(start - fall * n * k / len(BANDS), 0.02) for n in range(len(BANDS))]
         for k, kind in enumerate(kinds)
     }
 
 
 def points(kinds):
     return {
-        kind: Standing(1 + 0.3 * k, Spread(0.5 + 0.05 * (k % 3), 0.02), 0.4 + 0.02 * k)
+        kind: Standing(1 + 0.3 * k, Interval(0.5 + 0.05 * (k % 3), 0.02), 0.4 + 0.02 * k)
         for k, kind in enumerate(kinds)
     }
 
@@ -92,7 +93,7 @@ def test_the_pareto_figure_tells_cost_quality_and_error():
 
 
 def test_differences_say_which_hold_zero():
-    rows = {"tangent": Spread(0.3, 0.1), "ring": Spread(0.02, 0.1), "cube": Spread(-0.3, 0.2)}
+    rows = {"tangent": Interval(0.3, 0.1), "ring": Interval(0.02, 0.1), "cube": Interval(-0.3, 0.2)}
     picture = figures.differences({"60 to 75": rows}, "CC more than planar")
     alt = picture.panels[0][0]
     assert "tangent +0.300 ± 0.100;" in alt and "ring +0.020 ± 0.100, holds 0" in alt

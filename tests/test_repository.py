@@ -237,3 +237,16 @@ def test_padding_a_cube_is_a_small_part_of_a_convolution():
     results = json.loads((ROOT / "data/benchmarks/cube_pad.json").read_text("utf-8"))["results"]
     whole = results["with a 3 x 3 convolution, 1 thread"]
     assert max(whole[mode]["ratio"] for mode in ("copy", "reproject")) < 1.2
+
+
+def test_the_docstrings_claims_about_reading_are_the_records():
+    """What ``PatternConv2d`` says of bilinear and bicubic reads, and the plan of tilts."""
+    path = ROOT / "data/benchmarks/equivariance.json"
+    layers = json.loads(path.read_text("utf-8"))["results"]["layers"]
+    bilinear, bicubic = (layers[name]["tilt"] for name in ("SphereConv2d", "SphereConv2d, bicubic"))
+    assert all(0.035 < t < 0.05 for t in bilinear)
+    assert all(t < b / 40 for t, b in zip(bicubic, bilinear, strict=True))
+    assert all(t > 1 for t in layers["published tangent"]["tilt"])
+    ours = ("SphereConv2d", "CrownConv2d", "RingConv2d", "SphereMaxPool2d", "SphereAvgPool2d")
+    for name in ours:
+        assert layers[name]["yaw"] == 0 and layers[name]["constant"] < 1e-9, name

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sal360.experiments.summary import Interval
 from sal360.figures.area import Keyed
 from sal360.figures.show import CYCLE, INK, Picture, Plot, slider
 
@@ -24,18 +25,11 @@ STYLE = {
 _NEW = ((CYCLE[1], "solid", "star"), (CYCLE[0], "dash", "star-open"))
 
 
-class Spread(NamedTuple):
-    """A mean and half of its interval's width."""
-
-    mean: float
-    half: float
-
-
 class Standing(NamedTuple):
     """What a kind costs, how well it does, how far from equivariant it is."""
 
     cost: float
-    quality: Spread
+    quality: Interval
     residual: float
 
 
@@ -92,7 +86,7 @@ def answers(
 
 
 def score_by_latitude(
-    frames: Mapping[str, Mapping[str, Sequence[Spread]]],
+    frames: Mapping[str, Mapping[str, Sequence[Interval]]],
     bands: Sequence[tuple[float, float]],
     ylabel: str = "correlation with the truth (CC)",
     trained: float | None = None,
@@ -109,7 +103,7 @@ def score_by_latitude(
     middle = np.array([(low + high) / 2 for low, high in bands])
     names = [f"{low:g} to {high:g}\u00b0" for low, high in bands]
 
-    def drawn(curves: Mapping[str, Sequence[Spread]]) -> list[Any]:
+    def drawn(curves: Mapping[str, Sequence[Interval]]) -> list[Any]:
         traces = []
         for n, kind in enumerate(kinds):
             colour, dash, symbol = _style(kind, n)
@@ -244,7 +238,7 @@ def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
 
 
 def differences(
-    panels: Mapping[str, Mapping[str, Spread]], xlabel: str, nothing: str = "no difference"
+    panels: Mapping[str, Mapping[str, Interval]], xlabel: str, nothing: str = "no difference"
 ) -> Picture:
     """Differences with their intervals, one line each; those that hold 0 are hollow and grey.
 

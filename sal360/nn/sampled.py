@@ -42,7 +42,7 @@ def eager(function: Function) -> Function:
     """Have ``torch.compile`` call a function as it is.
 
     Traced, a table would be made again at every call. This is the mark that
-    ``torch.compiler.disable`` sets; that one takes two seconds to import.
+    ``torch.compiler.disable`` sets; that one loads the compiler, which light imports forbid.
     """
     function._torchdynamo_disable = True  # type: ignore[attr-defined]
     return function

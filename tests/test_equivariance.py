@@ -320,12 +320,12 @@ def test_a_module_that_cannot_be_copied_says_so():
 
 
 def test_the_smoothest_fields_are_the_hardest_for_bilinear_reads():
-    """The docstring of ``PatternConv2d``: 6 % there, a thousandth by cubic reads."""
+    """The docstring of ``PatternConv2d``: up to 6 % there, a thousandth by cubic reads."""
     found = {}
     for mode in ("bilinear", "bicubic"):
         layer = SphereConv2d(1, 1, bias=False, mode=mode)
         with torch.no_grad():
             layer.weight.copy_(torch.tensor([[1.0, 2, 1], [2, -12, 2], [1, 2, 1]]))
         found[mode] = check_equivariance(layer, 1, 128, 256, degree=1).tilt
-    assert all(0.05 < tilt < 0.065 for tilt in found["bilinear"])
+    assert 0.055 < max(found["bilinear"]) < 0.065
     assert all(tilt < 0.001 for tilt in found["bicubic"])

@@ -70,8 +70,9 @@ class PatternConv2d(nn.Module):
         kernel_size: shape of the kernel, ``(rows, columns)`` or ``(circles, bearings)``.
         mode: of reading between pixels. ``"bilinear"`` reads 4 pixels a tap and adds up to an
             eighth of a second difference to what it reads: a Laplacian's answers before and
-            after a tilt then differ by 4 %, by up to 6 % on the smoothest fields. ``"bicubic"`` reads
-            16, and they differ by a thousandth (chapter 06). ``"nearest"`` reads 1.
+            after a tilt then differ by 4 %, by up to 6 % on the smoothest fields.
+            ``"bicubic"`` reads 16, and they differ by a thousandth (chapter 06). ``"nearest"``
+            reads 1.
     """
 
     def __init__(

@@ -171,7 +171,7 @@ def _scaling(results: dict[str, Any]) -> list[str]:
         "",
         _table(["grows", "from, to", *EXPONENTS.values()], rows),
         "![Time and memory of an ordinary and of a tangent convolution against pixels, channels "
-        "and taps, on logarithmic axes](_static/scaling.svg)",
+        "and taps, on logarithmic axes, with the fitted powers](_static/scaling.svg)",
         "",
     ]
 
@@ -189,27 +189,29 @@ def draw_scaling(results: dict[str, Any]) -> bytes:
     import io
 
     from matplotlib import pyplot, rc_context
+    from matplotlib.ticker import NullFormatter
 
     grey, colours = "#757b85", {"planar": "#0072b2", "sphere": "#d55e00"}
     quiet = {"svg.hashsalt": "sal360", "svg.fonttype": "none", "font.family": "sans-serif"}
-    labels = {"pixels": "pixels", "channels": "channels", "taps": "taps"}
     with rc_context(quiet | {"text.color": grey, "axes.edgecolor": grey, "axes.labelcolor": grey,
                              "xtick.color": grey, "ytick.color": grey}):  # fmt: skip
-        figure, axes = pyplot.subplots(2, 3, figsize=(9, 5.4), sharex="col", layout="constrained")
-        for column, (axis, found) in zip(axes.T, results.items(), strict=True):
-            for panel, unit in zip(column, ("ms", "mb"), strict=True):
+        figure, axes = pyplot.subplots(3, 2, figsize=(6, 8), layout="constrained")
+        for line, (axis, found) in zip(axes, results.items(), strict=True):
+            for panel, unit in zip(line, ("ms", "mb"), strict=True):
                 for kind, marker in (("planar", "o"), ("sphere", "s")):
                     x = [row["at"] for row in found["rows"]]
                     y = [row[f"{kind}_{unit}"] for row in found["rows"]]
                     power = found["exponents"][f"{kind}_{unit}"]
                     panel.loglog(x, y, marker=marker, color=colours[kind], ms=5,
-                                 label=f"{kind}, power {power:.2f}")  # fmt: skip
-                panel.legend(frameon=False, fontsize=9)
+                                 label=f"{kind} {power:.2f}")  # fmt: skip
+                panel.legend(frameon=False, fontsize=11)
                 panel.grid(alpha=0.25)
                 panel.patch.set_alpha(0)
-            column[1].set_xlabel(labels[axis])
-        axes[0, 0].set_ylabel("time, ms")
-        axes[1, 0].set_ylabel("memory, MB")
+                panel.yaxis.set_minor_formatter(NullFormatter())
+                panel.set_xlabel(axis, fontsize=12)
+                panel.tick_params(labelsize=11)
+            line[0].set_ylabel("time, ms", fontsize=12)
+            line[1].set_ylabel("memory, MB", fontsize=12)
         figure.patch.set_alpha(0)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})

@@ -81,15 +81,13 @@ def test_the_front_holds_what_is_not_beaten():
 def test_the_pareto_figure_tells_cost_quality_and_error():
     plot = figures.pareto({"equator": points(KINDS), "tilted": points(KINDS)})
     assert "planar costs 1.00, reaches 0.50, error 0.40" in plot.alt
-    marks = plot.figure.data[1]
-    assert list(marks.x) == pytest.approx([1 + 0.3 * k for k in range(7)])
-    assert marks.marker.cmin == 0.4 and marks.marker.cmax == pytest.approx(0.52)
-    named = {
-        text.replace("<br>", "").strip("\u00a0")
-        for trace in plot.figure.data[2:]
-        for text in trace.text
-    }
-    assert named == set(KINDS)
+    marks = plot.figure.data[1:]
+    assert [mark.name for mark in marks] == list(KINDS)
+    assert [mark.x[0] for mark in marks] == pytest.approx([1 + 0.3 * k for k in range(7)])
+    assert len({mark.marker.symbol for mark in marks}) == 7  # the key tells them apart
+    scale = plot.figure.layout.coloraxis
+    assert scale.cmin == 0.4 and scale.cmax == pytest.approx(0.52)
+    assert {mark.marker.coloraxis for mark in marks} == {"coloraxis"}
 
 
 def test_differences_say_which_hold_zero():

@@ -173,32 +173,23 @@ def pareto(
     def drawn(points: Mapping[str, Standing]) -> list[Any]:
         front = pareto_front({k: (s.cost, s.quality.mean) for k, s in points.items()})
         path = [points[kind] for kind in front]
-        cost = [s.cost for s in points.values()]
-        text = [
-            f"{kind}: cost {s.cost:.2f}, {s.quality.mean:.3f} \u00b1 {s.quality.half:.3f}, "
-            f"equivariance error {s.residual:.2f}"
-            for kind, s in points.items()
-        ]
-        return [
-            go.Scatter(x=[s.cost for s in path], y=[s.quality.mean for s in path], mode="lines",
-                       line={"color": INK, "width": 1.5, "dash": "dot"}, hoverinfo="skip",
-                       name="not beaten"),
-            go.Scatter(
-                x=cost, y=[s.quality.mean for s in points.values()], mode="markers", text=text,
-                hovertemplate="%{text}<extra></extra>",
-                error_y={"array": [s.quality.half for s in points.values()], "color": INK,
-                         "thickness": 1.2, "width": 3},
-                marker={"size": 17, "color": [s.residual for s in points.values()],
-                        "colorscale": "Viridis", "cmin": low, "cmax": high,
-                        "symbol": [_style(k, 0)[2].removesuffix("-open") for k in points],
-                        "line": {"width": 1.5, "color": INK},
-                        "colorbar": {"orientation": "h", "y": -0.2, "yanchor": "top", "len": 0.9,
-                                     "thickness": 12, "tickfont": {"color": INK},
-                                     "title": {"text": "equivariance error (0: none)",
-                                               "side": "bottom", "font": {"color": INK}}}},
-            ),
-            *_labels(points),
-        ]  # fmt: skip
+        line = go.Scatter(
+            x=[s.cost for s in path], y=[s.quality.mean for s in path], mode="lines",
+            line={"color": INK, "width": 1.5, "dash": "dot"}, hoverinfo="skip", name="not beaten",
+        )  # fmt: skip
+        return [line, *(mark(kind, n, s) for n, (kind, s) in enumerate(points.items()))]
+
+    def mark(kind: str, n: int, s: Standing) -> Any:
+        symbol = _style(kind, n)[2]
+        outline = {} if symbol.endswith("-open") else {"width": 1.5, "color": INK}
+        return go.Scatter(
+            x=[s.cost], y=[s.quality.mean], mode="markers", name=kind,
+            hovertemplate=f"{kind}: cost {s.cost:.2f}, {s.quality.mean:.3f} \u00b1 "
+            f"{s.quality.half:.3f}, equivariance error {s.residual:.2f}<extra></extra>",
+            error_y={"array": [s.quality.half], "color": INK, "thickness": 1.2, "width": 3},
+            marker={"size": 15, "color": [s.residual], "coloraxis": "coloraxis", "symbol": symbol,
+                    "line": outline or {"width": 4}},
+        )  # fmt: skip
 
     first = next(iter(frames))
     figure = go.Figure(data=drawn(frames[first]))
@@ -209,8 +200,16 @@ def pareto(
     axis = {"color": INK, "gridcolor": "rgba(128,128,128,0.25)", "zeroline": False,
             "fixedrange": True}  # fmt: skip
     figure.update_layout(
-        showlegend=False,
-        xaxis={"title": xlabel, "range": [min(ends) - room, max(ends) + 2 * room], **axis},
+        coloraxis={
+            "colorscale": "Viridis", "cmin": low, "cmax": high,
+            "colorbar": {"orientation": "h", "y": -0.13, "yanchor": "top", "len": 0.9,
+                         "thickness": 12, "tickfont": {"color": INK},
+                         "title": {"text": "colour: equivariance error (0: none)",
+                                   "side": "bottom", "font": {"color": INK}}},
+        },
+        legend={"orientation": "h", "x": 0.5, "xanchor": "center", "y": -0.36, "yanchor": "top",
+                "font": {"size": 13}},
+        xaxis={"title": xlabel, "range": [min(ends) - room, max(ends) + room], **axis},
         yaxis={"title": ylabel, "range": [max(min(ups), 0) - 0.04, min(max(ups), 1) + 0.04],
                **axis},
     )  # fmt: skip
@@ -221,8 +220,8 @@ def pareto(
     )
     others = ", ".join(name for name in frames if name != first)
     alt = f"{ylabel} against {xlabel}, coloured by equivariance error, {first}: {told}"
-    plot = Plot(figure, alt + (f". Slider: {others}" if others else ""), height=600)
-    figure.update_layout(margin={"t": 76, "b": 70, "l": 8, "r": 8})
+    plot = Plot(figure, alt + (f". Slider: {others}" if others else ""), height=660)
+    figure.update_layout(margin={"t": 76, "b": 16, "l": 8, "r": 8})
     return plot
 
 
@@ -278,40 +277,6 @@ def differences(
 
 def _style(kind: str, n: int) -> tuple[str, str, str]:
     return STYLE.get(kind, _NEW[n % len(_NEW)])
-
-
-def _labels(points: Mapping[str, Standing]) -> list[Any]:
-    """Names beside the marks, by turns above and below, and to the left of a close neighbour."""
-    import plotly.graph_objects as go
-
-    order = sorted(points, key=lambda kind: points[kind].cost)
-    cost = [points[kind].cost for kind in order]
-    close = 0.12 * (cost[-1] - cost[0])
-    places: dict[str, list[str]] = {}
-    for k, kind in enumerate(order):
-        left = k + 1 < len(order) and cost[k + 1] - cost[k] < close
-        place = ("bottom " if k % 2 else "top ") + ("left" if left else "right")
-        places.setdefault(place, []).append(kind)
-    gap = "\u00a0" * 3
-
-    def text(kind: str, place: str) -> str:
-        beside = kind + gap if "left" in place else gap + kind
-        # an empty line holds the name clear of the dotted line and of the grid
-        return f"{beside}<br>" + gap if "top" in place else gap + f"<br>{beside}"
-
-    return [
-        go.Scatter(
-            x=[points[kind].cost for kind in places.get(place, ())],
-            y=[points[kind].quality.mean for kind in places.get(place, ())],
-            text=[text(kind, place) for kind in places.get(place, ())],
-            mode="text",
-            textposition=place,
-            textfont={"size": 12, "color": INK},
-            hoverinfo="skip",
-            cliponaxis=False,
-        )
-        for place in ("top left", "top right", "bottom left", "bottom right")
-    ]
 
 
 def _on_top(figure: Any, names: Sequence[str]) -> None:

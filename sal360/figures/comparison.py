@@ -166,6 +166,7 @@ def pareto(
         frames: question to kind to where it stands. xlabel, ylabel: with their units.
     """
     import plotly.graph_objects as go
+    from plotly.colors import sample_colorscale
 
     everything = [s for points in frames.values() for s in points.values()]
     low, high = (f(s.residual for s in everything) for f in (min, max))
@@ -177,18 +178,23 @@ def pareto(
             x=[s.cost for s in path], y=[s.quality.mean for s in path], mode="lines",
             line={"color": INK, "width": 1.5, "dash": "dot"}, hoverinfo="skip", name="not beaten",
         )  # fmt: skip
-        return [line, *(mark(kind, n, s) for n, (kind, s) in enumerate(points.items()))]
+        scale = go.Scatter(  # draws nothing; the colour bar is its
+            x=[None], y=[None], mode="markers", showlegend=False, hoverinfo="skip",
+            marker={"color": [low], "coloraxis": "coloraxis"},
+        )  # fmt: skip
+        return [line, scale, *(mark(kind, n, s) for n, (kind, s) in enumerate(points.items()))]
 
     def mark(kind: str, n: int, s: Standing) -> Any:
         symbol = _style(kind, n)[2]
-        outline = {} if symbol.endswith("-open") else {"width": 1.5, "color": INK}
+        share = (s.residual - low) / (high - low) if high > low else 0.0
+        colour = sample_colorscale("Viridis", [share])[0]
+        outline = {"width": 4} if symbol.endswith("-open") else {"width": 1.5, "color": INK}
         return go.Scatter(
             x=[s.cost], y=[s.quality.mean], mode="markers", name=kind,
             hovertemplate=f"{kind}: cost {s.cost:.2f}, {s.quality.mean:.3f} \u00b1 "
             f"{s.quality.half:.3f}, equivariance error {s.residual:.2f}<extra></extra>",
             error_y={"array": [s.quality.half], "color": INK, "thickness": 1.2, "width": 3},
-            marker={"size": 15, "color": [s.residual], "coloraxis": "coloraxis", "symbol": symbol,
-                    "line": outline or {"width": 4}},
+            marker={"size": 15, "color": colour, "symbol": symbol, "line": outline},
         )  # fmt: skip
 
     first = next(iter(frames))

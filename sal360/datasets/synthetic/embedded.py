@@ -1,4 +1,4 @@
-"""A small 360-degree world that the package renders itself, with exact truth.
+"""The embedded clip: a small 360-degree world with exact truth.
 
 Discs drift over the sphere along their own great or small circles, in front of a fixed,
 textured background; one crosses the seam, one comes close to the zenith. Because every pixel

@@ -3,12 +3,14 @@
 A ``.pth`` file may hold a whole pickled module, and unpickling calls whatever the file names:
 ``os.system`` as readily as a layer. This reader resolves only the names it knows, and resolves
 them to inert records of its own, so that a file can describe objects but never make or call
-one. Anything else is refused before it is looked up.
+one. Anything else is refused before it is looked up. What a file may make it reserve is bounded
+by the file's own size. Plain data, without tensors, is read by :mod:`sal360.plain_pickle`.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -20,9 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sal360.plain_pickle import UnsafePickleError, check_pickle, read_plain_pickle
 
-class UnsafePickleError(ValueError):
-    """A file asked for a name that reading tensors does not need."""
+__all__ = ["UnsafePickleError", "read_plain_pickle", "read_torch_tensors"]
 
 
 class Record:
@@ -96,6 +98,19 @@ def _load(archive: zipfile.ZipFile, path: Path, classes: frozenset[str]) -> Any:
     prefix = names[0].removesuffix("data.pkl")
     if archive.getinfo(names[0]).file_size > _MAX_PICKLE_BYTES:
         raise ValueError("its data.pkl is too large to hold only names")
+    whole = path.stat().st_size
+    storages: dict[str, Tensor] = {}
+    budget = [8 * whole + 2**20]  # bytes of tensors: they may share storages, within reason
+
+    def rebuild(
+        storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
+    ) -> Tensor:
+        if not isinstance(storage, Tensor) or math.prod(size) > storage.numel():
+            raise ValueError("a tensor larger than its storage")
+        budget[0] -= math.prod(size) * storage.element_size()
+        if budget[0] < 0:
+            raise ValueError("its tensors are larger than the file by far")
+        return torch.as_strided(storage, size, stride, offset).clone()  # torch checks the bounds
 
     class Reader(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> Any:
@@ -106,7 +121,7 @@ def _load(archive: zipfile.ZipFile, path: Path, classes: frozenset[str]) -> Any:
                 "collections.OrderedDict": OrderedDict,
                 "__builtin__.set": set,
                 "builtins.set": set,
-                "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
+                "torch._utils._rebuild_tensor_v2": rebuild,
                 "torch._utils._rebuild_parameter": _rebuild_parameter,
             }
             if full in known:
@@ -119,18 +134,19 @@ def _load(archive: zipfile.ZipFile, path: Path, classes: frozenset[str]) -> Any:
             kind, dtype, key, _location, count = pid
             if kind != "storage" or not isinstance(dtype, np.dtype) or "/" in str(key):
                 raise ValueError("unknown storage")
+            if (found := storages.get(f"{key} {dtype}")) is not None:
+                return found
             info = archive.getinfo(f"{prefix}data/{key}")
             if info.file_size != int(count) * dtype.itemsize:
                 raise ValueError(f"storage {key} is cut short")
-            return torch.from_numpy(np.frombuffer(archive.read(info), dtype=dtype).copy())
+            if info.file_size > whole:  # torch stores without compression
+                raise ValueError(f"storage {key} is larger than the file")
+            raw = np.frombuffer(archive.read(info), dtype=dtype).copy()
+            return storages.setdefault(f"{key} {dtype}", torch.from_numpy(raw))
 
-    return Reader(io.BytesIO(archive.read(names[0]))).load()
-
-
-def _rebuild_tensor(
-    storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
-) -> Tensor:
-    return torch.as_strided(storage, size, stride, offset).clone()  # bounds are checked by torch
+    data = archive.read(names[0])
+    check_pickle(data)
+    return Reader(io.BytesIO(data)).load()
 
 
 def _rebuild_parameter(data: Tensor, *_: Any) -> Tensor:

@@ -5,6 +5,14 @@ system; nothing else in the package imports their quirks.
 """
 
 from sal360.upstream.cp360 import CP360_FACES, REVERSED_EDGES, cube_pad
+from sal360.upstream.losses import (
+    TEMPORAL_WEIGHTS,
+    TemporalLosses,
+    row_weight,
+    sphere_kld,
+    sphere_mse,
+    temporal_losses,
+)
 from sal360.upstream.sst_sal import (
     load_sst_sal,
     sphere_conv2d,
@@ -18,13 +26,19 @@ __all__ = [
     "CP360_FACES",
     "REVERSED_EDGES",
     "RING_SLOTS",
+    "TEMPORAL_WEIGHTS",
     "CrownRow",
+    "TemporalLosses",
     "crown_conv2d",
     "crown_grid",
     "cube_pad",
     "load_sst_sal",
     "ring_table",
+    "row_weight",
     "sphere_conv2d",
+    "sphere_kld",
     "sphere_max_pool2d",
+    "sphere_mse",
     "tangent_coordinates",
+    "temporal_losses",
 ]

@@ -249,15 +249,24 @@ def data() -> None:
 
 
 @data.command("list")
-def data_list() -> None:
-    """Every file of the registry, whether it is here, and its licence."""
+@click.option("--files", is_flag=True, help="Every file by its name.")
+def data_list(files: bool) -> None:
+    """What can be downloaded, how much of it is here, its licence and what to cite."""
     from sal360.datasets import download
 
     folder = download.cache_folder()
     click.echo(f"cache: {folder}")
-    for remote in download.registry().values():
-        mark = "here" if (folder / remote.path).is_file() else "-"
-        click.echo(f"{mark:5}{remote.path:40}{remote.licence}")
+    known = download.registry()
+    for name in dict.fromkeys(path.partition("/")[0] for path in known):
+        paths = [path for path in known if path.startswith(f"{name}/")]
+        here = [path for path in paths if (folder / path).is_file()]
+        size = sum((folder / path).stat().st_size for path in here) / 1e6
+        click.echo(
+            f"\n{name}: {len(here)} of {len(paths)} files here" + f", {size:.1f} MB" * bool(here)
+        )
+        _credits(paths)
+        for path in paths if files else ():
+            click.echo(f"  {'here' if path in here else '-':5}{path}")
 
 
 @data.command("download")
@@ -265,21 +274,35 @@ def data_list() -> None:
 def data_download(names: tuple[str, ...]) -> None:
     """Fetch files by NAME or by the start of their names (``samples``, ``avtrack360/images``).
 
-    Each is checked by its hash; what is here already is not fetched again.
+    Licence and citation are shown first. Each file is checked by its hash; what is here already
+    is not fetched again, and a download that was broken off goes on where it stopped.
     """
     from sal360.datasets import download
 
     known = download.registry()
-    wanted = [
-        path
-        for path in known
-        if any(path == n or path.startswith(n.rstrip("/") + "/") for n in names)
-    ]
+
+    def meant(name: str) -> list[str]:
+        return [p for p in known if p == name or p.startswith(name.rstrip("/") + "/")]
+
     for name in names:
-        if not any(path == name or path.startswith(name.rstrip("/") + "/") for path in known):
+        if not meant(name):
             raise ValueError(f"{name}: not in the registry (sal360 data list)")
-    for path in wanted:
-        click.echo(f"{download.fetch(path, progress=True)}  [{known[path].licence}]")
+        here = sum((download.cache_folder() / path).is_file() for path in meant(name))
+        click.echo(f"{name}: {len(meant(name))} files, {here} here already", err=True)
+        _credits(meant(name), err=True)
+    for path in dict.fromkeys(path for name in names for path in meant(name)):
+        click.echo(download.fetch(path, progress=True))
+
+
+def _credits(paths: list[str], err: bool = False) -> None:
+    """Licences and citations of files of the registry, each once."""
+    from sal360.datasets import download
+
+    known = download.registry()
+    for credit, licence in dict.fromkeys((download.credit(p), known[p].licence) for p in paths):
+        click.echo(f"  {credit.title}", err=err)
+        click.echo(f"    licence: {licence}", err=err)
+        click.echo(f"    cite: {credit.citation}", err=err)
 
 
 @cli.command()

@@ -54,16 +54,46 @@ MODELS: dict[str, ModelCard] = {
             limits=_SST_LIMITS,
         ),
         ModelCard(
+            "uniform",
+            "baseline: the same everywhere on the sphere",
+            baselines.Uniform,
+            limits="Knows nothing; what every score is worth without any knowledge.",
+        ),
+        ModelCard(
             "equator",
             "baseline: the same band around the horizon for every frame",
             baselines.Equator,
             limits="Never looks at the video. A model must beat it.",
         ),
         ModelCard(
+            "equator-front",
+            "baseline: the band around the horizon, denser in front",
+            baselines.EquatorFront,
+            limits="Never looks at the video, and trusts that viewers start out facing its middle.",
+        ),
+        ModelCard(
+            "mean-map",
+            "baseline: one map for all, the mean truth of other videos (give it by --weights)",
+            baselines.MeanMap,
+            limits="Never looks at the video. Uniform until a map is given.",
+        ),
+        ModelCard(
+            "contrast",
+            "baseline: boolean maps, regions that stand out in a still picture, plus the equator",
+            baselines.BooleanMaps,
+            limits="Blind to motion and meaning; a patterned ground is full of figures.",
+        ),
+        ModelCard(
             "motion",
             "baseline: where the picture changes, smoothed on the sphere, plus the equator",
             baselines.Motion,
             limits="Blind to still things; a moving camera moves everything.",
+        ),
+        ModelCard(
+            "centre-of-motion",
+            "baseline: one blob at the mean direction of all change, plus the equator",
+            baselines.CentreOfMotion,
+            limits="Between two moving things it looks where neither is.",
         ),
     )
 }
@@ -93,7 +123,7 @@ def load_model(
     model = card.build()
     origin = {"name": name, "weights": None, "sha256": None}
     if weights is not None:
-        if next(model.parameters(), None) is None:
+        if not model.state_dict():
             raise ValueError(f"weights: {str(weights)!r}, but {name} is a baseline and has none")
         if weights == "official" and card.official is None:
             raise ValueError(f"weights: {name} has no official weights")

@@ -245,7 +245,14 @@ def view(
 
 @cli.group()
 def data() -> None:
-    """The real files that the book uses: list them, fetch them."""
+    """Data sets: fetch those that can be had, check those on disk, make synthetic ones.
+
+    \b
+    sal360 data list                       what can be downloaded, its licence, what to cite
+    sal360 data download avtrack360        fetch it, checked by hashes
+    sal360 data verify PATH                what is missing or broken in a data set, file by file
+    sal360 data make --layout wild360 OUT  a small synthetic data set in a real layout
+    """
 
 
 @data.command("list")
@@ -292,6 +299,71 @@ def data_download(names: tuple[str, ...]) -> None:
         _credits(meant(name), err=True)
     for path in dict.fromkeys(path for name in names for path in meant(name)):
         click.echo(download.fetch(path, progress=True))
+
+
+_LAYOUT_HELP = "sphere360, wild360, vr-eyetracking, salient360 or avtrack360."
+
+
+@data.command("make")
+@click.argument("out", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--layout", required=True, help=_LAYOUT_HELP)
+@click.option("--videos", type=click.IntRange(1), default=3, show_default=True)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=2.0,
+    show_default=True,
+    help="Length of each, at 8 frames a second.",
+)
+@click.option("--size", type=_Size(), default="64x128", show_default=True, help="Of a frame.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of pictures and gaze.")
+def data_make(out: Path, layout: str, **settings: Any) -> None:
+    """Write a small synthetic data set, in the files and names of a real one, into OUT.
+
+    OUT must not exist, or be empty. It appears when it is complete; Ctrl-C leaves nothing. A
+    README in it says that it is synthetic.
+
+    \b
+    sal360 data make --layout sphere360 toy --videos 4 --seconds 3 --size 128x256
+    """
+    from sal360.datasets.layouts.make import make
+
+    folder = make(layout, out, progress=lambda name: _say(f"video {name}"), **settings)
+    _say(f"{folder}: written")
+
+
+@data.command("verify")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--layout", help=f"{_LAYOUT_HELP} [default: the one PATH looks like]")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def data_verify(path: Path, layout: str | None, as_json: bool) -> None:
+    """Open every file of the data set in PATH, and say what is missing or broken.
+
+    Pictures and films are decoded, maps and tables read, and all of them held against each other.
+    Nothing is written.
+
+    \b
+    One line per finding: missing, broken and inconsistent files cannot be used;
+    surplus files are not read; notes are only worth knowing.
+    Exit status: 0 all of it can be used, 1 something is missing, broken or inconsistent,
+    2 PATH is no data set that can be looked at.
+    """
+    from tqdm import tqdm
+
+    from sal360.datasets.layouts.verify import verify
+
+    with tqdm(unit=" files", desc="opened", disable=None, leave=False) as bar:
+        report = verify(path, layout, progress=lambda _: bar.update() and None)
+    if as_json:
+        click.echo(report.json())
+    else:
+        click.echo(f"layout {report.layout}: {report.reason}")
+        for finding in report.findings:
+            line = f"{finding.kind:14}{finding.path}: {finding.message}"
+            click.echo("".join(c if c.isprintable() else "?" for c in line))
+        click.echo(report.summary())
+    if not report.usable:
+        raise click.exceptions.Exit(1)
 
 
 def _credits(paths: list[str], err: bool = False) -> None:

@@ -45,12 +45,14 @@ def as_maps(value: ArrayLike, name: str, squares: bool = False) -> Tensor:
     return maps
 
 
-def as_pair(pred: ArrayLike, truth: ArrayLike, squares: bool = False) -> tuple[Tensor, Tensor]:
+def as_pair(
+    pred: ArrayLike, truth: ArrayLike, squares: tuple[bool, bool] = (False, False)
+) -> tuple[Tensor, Tensor]:
     """Two stacks of maps of one shape, one dtype and the device of ``pred``.
 
     Shapes must be equal: ``(B, 1, H, W)`` against ``(B, H, W)`` would broadcast to all pairs.
     """
-    p, t = as_maps(pred, "pred", squares), as_maps(truth, "truth", squares)
+    p, t = as_maps(pred, "pred", squares[0]), as_maps(truth, "truth", squares[1])
     if p.shape != t.shape:
         raise ValueError(f"truth: shape {tuple(t.shape)}, wanted that of pred, {tuple(p.shape)}")
     dtype = torch.promote_types(p.dtype, t.dtype)

@@ -55,7 +55,7 @@ def sphere_kld(
         TypeError: not floating.
     """
     floor = in_range(floor, "floor", 0.0, 1.0)
-    p, t = as_pair(pred, truth, squares=from_logits)
+    p, t = as_pair(pred, truth, squares=(from_logits, False))
     share = share_of_sphere(p)
     q = as_density(t, "truth", empty="error")
     if from_logits:

@@ -40,6 +40,6 @@ def sphere_mse(
     """
     if form not in ("mean", "integral"):
         raise ValueError(f"form: {form!r}, wanted 'mean' or 'integral'")
-    p, t = as_pair(pred, truth, squares=True)
+    p, t = as_pair(pred, truth, squares=(True, True))
     error = (share_of_sphere(p) * (p - t) ** 2).sum(MAPS)
     return reduced(error * (4 * math.pi) if form == "integral" else error, reduction)

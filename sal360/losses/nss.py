@@ -1,4 +1,7 @@
-"""How far above its own mean a map stands where people looked, as a loss."""
+"""How far above its own mean a map stands where people looked, as a loss.
+
+Source: Peters et al., "Components of bottom-up gaze allocation in natural images", 2005.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +29,14 @@ def nss_loss(
 ) -> Tensor:
     """Minus the mean z-score of ``pred`` at the fixations. Derived in chapter 11.
 
-    Smaller is better, 0 is chance. **The truth is not its minimiser**: the density that the
-    fixations came from is beaten by a spike on the pixel that gathers most fixations for the
-    area it covers. If all lie in one pixel, the least loss is ``-sqrt((1 - s) / s)``, with ``s``
-    that pixel's share of the sphere, so the bound falls with every finer grid. It rewards sharp
-    hits and hides the rest of the map, its scale and its offset; give it a small weight beside
-    a loss whose minimiser is the truth.
+    Smaller is better, 0 is chance. It is a correlation with the fixations **unblurred**: minus
+    CC times the deviation of their histogram per solid angle. So its minimiser, up to scale and
+    offset, is that histogram, a spike for each fixation and as narrow as the grid allows, and
+    not the blurred map that is called the truth; the least it can reach, ``-sqrt((1 - s) / s)``
+    for one pixel with the share ``s`` of the sphere, falls with every finer grid. Only averaged
+    over ever more fixations does the histogram, and with it the minimiser, become the density
+    that they came from. It rewards hits and fits whoever happened to look; it hides the scale
+    and the offset of the map. Give it a small weight beside a loss with a smooth truth.
 
     Args:
         pred: ``(..., H, W)``, such as ``(B, 1, H, W)``; floating, any sign and scale. A flat map

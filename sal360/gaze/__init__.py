@@ -4,11 +4,27 @@ Derived in chapter 10.
 """
 
 from sal360.gaze.density import fixation_maps, fixations_to_density
+from sal360.gaze.fixations import (
+    EYE_DISPERSION,
+    EYE_VELOCITY,
+    HEAD_DISPERSION,
+    HEAD_VELOCITY,
+    Fixations,
+    by_dispersion,
+    by_velocity,
+)
 from sal360.gaze.traces import Traces, gaze_in_world, side_by_side
 from sal360.gaze.windows import frame_times, in_windows, interpolate, median_interval
 
 __all__ = [
+    "EYE_DISPERSION",
+    "EYE_VELOCITY",
+    "HEAD_DISPERSION",
+    "HEAD_VELOCITY",
+    "Fixations",
     "Traces",
+    "by_dispersion",
+    "by_velocity",
     "fixation_maps",
     "fixations_to_density",
     "frame_times",

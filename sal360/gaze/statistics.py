@@ -3,7 +3,8 @@
 A trace is a direction at each time; those of ``n`` observers of one video share a clock, so
 everything here takes ``xyz (n, T, 3)`` and, where time matters, ``times (T,)``. What is measured
 is measured between directions: no seam, no poles, and shares of time come with the share of the
-sphere that they would be by chance. Chapter 10.
+sphere that they would be by chance. :func:`sal360.gaze.interpolate` brings traces onto one clock.
+Chapter 10.
 """
 
 from __future__ import annotations
@@ -17,32 +18,10 @@ from torch import Tensor
 from sal360._check import ArrayLike, as_directions, as_float64, in_range, non_negative, positive_int
 from sal360.gaze.density import fixations_to_density
 from sal360.metrics import cc
-from sal360.sphere import angle_between, lonlat_to_xyz, slerp, xyz_to_lonlat
+from sal360.sphere import angle_between, xyz_to_lonlat
 
 BANDS = (10, 20, 30)
 """Degrees either side of the equator for which shares of time are given."""
-
-
-def resample(time: ArrayLike, lon: ArrayLike, lat: ArrayLike, at: ArrayLike) -> Tensor:
-    """One trace on another clock, along the shortest arc between its samples.
-
-    Args:
-        time: ``(M,)`` ascending seconds, M at least 2. lon, lat: ``(M,)`` radians.
-        at: ``(T,)`` seconds. Before the first and after the last sample the trace stands still.
-    Returns:
-        ``(T, 3)`` float64 unit vectors.
-    Raises:
-        ValueError: times that do not ascend, sizes that differ, two samples opposite each other.
-    """
-    time, at = as_float64(time, "time"), as_float64(at, "at")
-    xyz = lonlat_to_xyz(lon, lat)
-    if time.ndim != 1 or len(time) < 2 or bool((time.diff() <= 0).any()):
-        raise ValueError(f"time: shape {tuple(time.shape)}, wanted (M,) ascending, M at least 2")
-    if xyz.shape != (len(time), 3):
-        raise ValueError(f"lon: shape {tuple(xyz.shape[:-1])}, wanted time's ({len(time)},)")
-    after = torch.searchsorted(time, at).clamp(1, len(time) - 1)
-    share = ((at - time[after - 1]) / (time[after] - time[after - 1])).clamp(0, 1)
-    return slerp(xyz[after - 1], xyz[after], share)
 
 
 class EquatorBias(NamedTuple):
@@ -208,7 +187,7 @@ def recurrence(times: ArrayLike, xyz: ArrayLike, lags: ArrayLike, radius: float)
     radius = in_range(radius, "radius", 0.0, math.pi, "radians", closed=True)
     step = float(times[-1] - times[0]) / (len(times) - 1)
     if not torch.allclose(times.diff(), torch.full_like(times[1:], step), rtol=1e-3):
-        raise ValueError("times: unevenly spaced, wanted a regular clock (see resample)")
+        raise ValueError("times: unevenly spaced, wanted a regular clock (see interpolate)")
     out = []
     for lag in as_float64(lags, "lags").flatten().tolist():
         k = round(lag / step)

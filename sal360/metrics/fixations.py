@@ -78,8 +78,8 @@ def auc_judd(
     Source: the code of the MIT saliency benchmark (Judd, 2009; Bylinskii et al., 2016). It draws
     the negatives from pixels without a fixation (``"unfixated"``), which makes the score depend
     on resolution; a direction has no area to take out, so ``"all"`` is the default, as
-    pysaliency's ``AUC`` has it. That code gives ties what the order of its sweep happens to
-    give, or shakes the map to break them.
+    pysaliency's ``AUC`` has it. That code counts ties as lost, or shakes the map to break them,
+    and its trapezoids then add up to ``1 / (2 N)``.
 
     Args:
         pred: ``(..., H, W)`` any scale. fixations: as the module says; N at least 1.

@@ -13,7 +13,7 @@ from sal360.metrics.weighting import Weighting, as_pair, shares, weights
 from sal360.sphere import erp_directions, lonlat_to_xyz
 
 _BANDS = 18
-_STAGES, _ROUNDS = 14, 20  # temperatures, each half of the one before; iterations at each
+_STAGES, _ROUNDS = 12, 200  # temperatures, each half of the one before; iterations at each
 
 
 def emd(
@@ -126,8 +126,9 @@ def _cells(bands: int) -> tuple[Tensor, Tensor]:
 
 def _transport(excess: Tensor, centres: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
     """Bounds of the least cost of moving the positive part ``(K,)`` onto the negative one."""
-    here, there = excess > 0, excess < 0
-    moved = (excess.clamp(min=0).sum() - excess.clamp(max=0).sum()) / 2
+    moved = excess.abs().sum() / 2
+    dust = 1e-12 * moved  # rounding; without it a cell of 1e-18 costs as much work as any other
+    here, there = excess > dust, excess < -dust
     if float(moved) < 1e-12:  # equal up to rounding
         return torch.zeros_like(moved), torch.zeros_like(moved)
     a, b = excess[here] / excess[here].sum(), excess[there] / excess[there].sum()
@@ -137,11 +138,18 @@ def _transport(excess: Tensor, centres: Tensor, tolerance: float) -> tuple[Tenso
     low, high = torch.zeros_like(moved), cost.max()
     for halving in range(_STAGES):
         warmth = float(cost.max()) * 2.0 ** -(halving + 3)
+        # One step on logarithms, which nothing can overflow, then many on what is left to do,
+        # which is near 1 and costs two products of a matrix and a vector.
+        f = -warmth * torch.logsumexp((g - cost) / warmth + b.log(), 1)
+        g = -warmth * torch.logsumexp((f[:, None] - cost) / warmth + a.log()[:, None], 0)
+        plan = torch.exp((f[:, None] + g - cost) / warmth) * a[:, None] * b
+        u, v = torch.ones_like(a), torch.ones_like(b)
         for _ in range(_ROUNDS):
-            f = -warmth * torch.logsumexp((g - cost) / warmth + b.log(), 1)
-            g = -warmth * torch.logsumexp((f[:, None] - cost) / warmth + a.log()[:, None], 0)
+            u = a / (plan @ v)
+            v = b / (u @ plan)
+        f, g = f + warmth * u.log(), g + warmth * v.log()
         low = torch.maximum(low, _proof(f, cost, a, b))
-        high = torch.minimum(high, _plan(f, g, cost, a, b, warmth))
+        high = torch.minimum(high, (_repaired(plan * u[:, None] * v, a, b) * cost).sum())
         if float(high - low) <= tolerance * float(high):
             break
     return torch.minimum(low, high) * moved, high * moved
@@ -154,11 +162,9 @@ def _proof(f: Tensor, cost: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return a @ f + b @ g
 
 
-def _plan(f: Tensor, g: Tensor, cost: Tensor, a: Tensor, b: Tensor, warmth: float) -> Tensor:
-    """The cost of Sinkhorn's plan, repaired so that it moves ``a`` onto ``b`` exactly."""
-    plan = torch.exp((f[:, None] + g - cost) / warmth) * a[:, None] * b
+def _repaired(plan: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Sinkhorn's plan, changed as little as it takes to move ``a`` onto ``b`` exactly."""
     plan = plan * (a / plan.sum(1)).clamp(max=1)[:, None]
     plan = plan * (b / plan.sum(0)).clamp(max=1)
     left, wanted = (a - plan.sum(1)).clamp(min=0), (b - plan.sum(0)).clamp(min=0)
-    rest = left[:, None] * wanted / wanted.sum().clamp_min(1e-300)
-    return ((plan + rest) * cost).sum()
+    return plan + left[:, None] * wanted / wanted.sum().clamp_min(1e-300)

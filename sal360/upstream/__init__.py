@@ -13,6 +13,14 @@ from sal360.upstream.losses import (
     sphere_mse,
     temporal_losses,
 )
+from sal360.upstream.metrics import (
+    avs360_scores,
+    avs360_weights,
+    cp360_auc_borji,
+    cp360_auc_judd,
+    cp360_cc,
+    cp360_sim,
+)
 from sal360.upstream.sst_sal import (
     load_sst_sal,
     sphere_conv2d,
@@ -29,6 +37,12 @@ __all__ = [
     "TEMPORAL_WEIGHTS",
     "CrownRow",
     "TemporalLosses",
+    "avs360_scores",
+    "avs360_weights",
+    "cp360_auc_borji",
+    "cp360_auc_judd",
+    "cp360_cc",
+    "cp360_sim",
     "crown_conv2d",
     "crown_grid",
     "cube_pad",

@@ -1,8 +1,9 @@
 """What a world may be made of, split by split: no name in one split occurs in another.
 
 A network that is trained on ``train`` meets in ``val`` and ``test`` shapes, surfaces, skies,
-colours, motions and camera paths that it never saw, not only other dice. (Every split also has things without a pattern, and what
-belongs to one shape alone, such as the windows of a house, is not listed.)
+colours, motions and camera paths that it never saw, not only other dice. Every split also has
+things without a pattern, and what belongs to one shape alone, such as the windows of a house, is
+not listed.
 """
 
 from __future__ import annotations

@@ -206,9 +206,8 @@ def _things(
     dice: Random, names: Mapping[str, tuple[str, ...]], place: Place, seconds: float
 ) -> tuple[Thing, ...]:
     palette = [hex_colour(c) for c in PALETTES[dice.choice(names["palettes"])]]
-    things = [
-        _scenery(dice, dice.choice(names["scenery"]), place) for _ in range(dice.randint(1, 4))
-    ]
+    standing = [n for n in names["scenery"] if n != "house" or not place.ceiling]
+    things = [_scenery(dice, dice.choice(standing), place) for _ in range(dice.randint(1, 4))]
     for _ in range(dice.randint(1, 2)):
         things.append(_distractor(dice, dice.choice(names["distractors"]), place))
     count = dice.randint(3, 6)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -49,12 +48,11 @@ class Poses:
 _NUMBERS = (
     "size", "stretch", "distance", "speed", "pause", "swing", "period", "phase", "nearness",
     "loom_period", "loom_phase", "length", "slide_period", "slide_phase", "bob", "follow", "spin",
-    "rock", "flicker", "appears", "disappears", "blink",
+    "rock", "flicker", "soft", "appears", "disappears", "blink", "solid", "attracts", "contrast",
 )  # fmt: skip
-_VECTORS = ("start", "axis", "along", "upright")
+_VECTORS = ("start", "axis", "along", "upright", "first", "second")
 
 
-@lru_cache(maxsize=256)
 def columns(things: tuple[Thing, ...]) -> dict[str, Tensor]:
     """Each number of the things as ``(N,)``, each vector as ``(N, 3)``, float64."""
     out = {
@@ -70,7 +68,7 @@ def columns(things: tuple[Thing, ...]) -> dict[str, Tensor]:
 def poses(world: World, times: Tensor) -> Poses:
     """Where everything is at ``(T,)`` float64 seconds."""
     camera, turn = camera_pose(world, times)
-    c = columns(world.things)
+    c = world.columns
     t = times[:, None]
     omega = 2 * math.pi / c["period"]
     wave = omega * t

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from sal360._check import ArrayLike, as_float64
-from sal360.datasets.synthetic.motion import Poses, background_depth, poses
+from sal360.datasets.synthetic.motion import Poses, background_depth, columns, poses
 
 Vector = tuple[float, float, float]
 Colour = tuple[float, float, float]
@@ -189,6 +190,11 @@ class World:
     noise: float = 0.0
     shadow: float = 0.4
 
+    @cached_property
+    def columns(self) -> dict[str, Tensor]:
+        """Each number of the things as ``(N,)``, each vector and colour as ``(N, 3)``, float64."""
+        return columns(self.things)
+
     def poses(self, times: ArrayLike) -> Poses:
         """Positions in the world's frame; see :class:`~sal360.datasets.synthetic.motion.Poses`."""
         return poses(self, as_float64(times, "times").reshape(-1))
@@ -289,11 +295,11 @@ def world_state(world: World, times: Tensor) -> WorldState:
         velocity=velocity,
         speed=torch.linalg.vector_norm(velocity, dim=-1),
         relative_speed=torch.linalg.vector_norm(relative, dim=-1),
-        contrast=torch.tensor([t.contrast for t in world.things], dtype=torch.float64),
+        contrast=world.columns["contrast"],
         looming=(radius_at(d1) - radius_at(d0)) / STEP / radius,
         onset=now.onset,
         last_onset=now.last_onset,
-        attracts=torch.tensor([t.attracts for t in world.things], dtype=torch.bool),
+        attracts=world.columns["attracts"] > 0,
         gravity=down,
         heading=torch.nn.functional.normalize(level, dim=-1),
     )

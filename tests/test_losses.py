@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sal360 import losses, upstream
+from sal360 import losses, metrics, upstream
 from sal360.sphere import erp_directions, pixel_area
 
 PAIRED = {
@@ -88,12 +88,14 @@ def test_each_loss_equals_the_plain_loop(name):
 
 
 def test_losses_and_metrics_tell_the_same_story():
-    from sal360 import metrics
-
     pred, truth = seeded(2, 6, 12)
     assert abs(1 - losses.cc_loss(pred, truth) - metrics.cc(pred, truth)) < 1e-12
     fixations = 2 * seeded(40, 2, seed=1) - 1
     assert abs(-losses.nss_loss(pred, fixations) - metrics.nss(pred, fixations)) < 1e-12
+    assert abs(1 - losses.sim_loss(pred, truth) - metrics.sim(pred, truth)) < 1e-12
+    density = losses.softmax_density(pred)
+    divergence = losses.sphere_kld(pred, truth, from_logits=True)
+    assert abs(divergence - metrics.kld(density, truth)) < 1e-12  # which has no floor
 
 
 def test_a_constant_difference_costs_its_square():
@@ -474,6 +476,8 @@ def test_nss_of_counts_of_directions_and_of_lists_agree():
     assert by_map.shape == by_list.shape == (3, 1)
     assert torch.allclose(by_map, by_list, atol=1e-9)
     assert torch.allclose(by_list[:, 0], torch.stack(alone), atol=1e-12)
+    by_tensor = losses.nss_loss(pred, fixations.expand(3, 1, -1, -1), reduction="none")
+    assert torch.equal(by_tensor, by_list)
     assert losses.nss_loss(pred[0], fixations.tolist()) == losses.nss_loss(pred[:1], fixations)
 
 
@@ -482,6 +486,15 @@ def test_nss_of_sets_of_other_sizes():
     got = losses.nss_loss(pred, sets, reduction="none")
     for k, fixations in enumerate(sets):
         assert abs(got.flatten()[k] - losses.nss_loss(pred.flatten(0, 1)[k], fixations)) < 1e-12
+
+
+def test_what_was_prepared_without_gradients_serves_training_afterwards():
+    truth = seeded(1, 1, 6, 14)
+    with torch.inference_mode():
+        losses.sphere_kld(truth, truth)
+    pred = seeded(1, 1, 6, 14, seed=1).requires_grad_()
+    losses.sphere_kld(pred, truth).backward()
+    assert pred.grad.abs().max() > 0
 
 
 # --- several at once -------------------------------------------------------------------------
@@ -511,9 +524,12 @@ def test_a_weighted_sum_hands_out_targets_by_name():
         along=(0.5, losses.temporal_smoothness),
         place=(0.5, lambda maps: losses.temporal_smoothness(maps)),
     )
-    _, parts = whole(maps, seeded(1, 3, 1, 6, 12, seed=2), flow=flow)
+    truth = seeded(1, 3, 1, 6, 12, seed=2)
+    _, parts = whole(maps, truth, flow=flow)
     assert parts["along"] == losses.temporal_smoothness(maps, flow)
     assert parts["place"] == losses.temporal_smoothness(maps)
+    planar = losses.WeightedSum(planar=(1.0, torch.nn.MSELoss()))  # any module that has names
+    assert planar(maps, target=truth).total == ((maps - truth) ** 2).mean()
 
 
 # --- between frames --------------------------------------------------------------------------

@@ -3,7 +3,8 @@
 Of each loss its docstring says what its minimiser is, what it rewards and what it hides.
 Chapter 11 derives them; chapter 15 those between frames. All take ``(..., H, W)``, compute in
 float32 or better whatever comes in, and give a finite value and a finite gradient or one clear
-error: for flat maps, for maps of zeros, for one bright pixel, for numbers of any size.
+error: for flat maps, for maps of zeros, for one bright pixel, for numbers of any size. The
+checks read a few numbers back, for which a GPU is waited for.
 """
 
 from sal360.losses.combined import SummedLoss, WeightedSum

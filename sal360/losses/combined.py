@@ -90,6 +90,7 @@ class WeightedSum:
 
 def _needs(function: Callable[..., Tensor]) -> dict[str, bool]:
     """The names of all but the first argument; True where one is required."""
-    every = list(inspect.signature(function).parameters.values())
+    called = function.forward if isinstance(function, torch.nn.Module) else function
+    every = list(inspect.signature(called).parameters.values())
     named = [p for p in every if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     return {p.name: p.default is p.empty for p in named if p is not every[0]}

@@ -44,7 +44,8 @@ def nss_loss(
         fixations: one of
 
             - ``(N, 2)`` longitudes and latitudes in radians, if ``pred`` holds one map;
-            - a list of such, one for each map, the last leading axis fastest;
+            - a list of such, one for each map, the last leading axis fastest, or a tensor
+              ``(..., N, 2)``;
             - the shape of ``pred``: how many fixations each pixel holds (or any weights), 0 or
               more.
 
@@ -58,12 +59,11 @@ def nss_loss(
     """
     p = as_maps(pred, "pred")
     z = standardised(p)
-    maps = z.shape[:-2].numel()
-    directions = _per_map(fixations, maps)
+    directions = _per_map(fixations, p.shape)
     if directions is None:
         counts = as_maps(as_tensor(fixations, "fixations").to(p), "fixations")
         if counts.shape != p.shape:
-            wanted = f"(N, 2), one such for each of {maps} maps, or {tuple(p.shape)}"
+            wanted = f"(N, 2), one such for each map, or that of pred, {tuple(p.shape)}"
             raise ValueError(f"fixations: shape {tuple(counts.shape)}, wanted {wanted}")
         check_not_empty(counts, "fixations", "counts")
         weight = rescaled(counts)
@@ -74,7 +74,7 @@ def nss_loss(
     return reduced(-score, reduction)
 
 
-def _per_map(fixations: ArrayLike | Sequence[ArrayLike], maps: int) -> list[Tensor] | None:
+def _per_map(fixations: ArrayLike | Sequence[ArrayLike], shape: torch.Size) -> list[Tensor] | None:
     """The directions at each map, float64 ``(N, 2)``; None if it must be a map of counts."""
     each: Sequence[ArrayLike]
     listed = isinstance(fixations, (list, tuple)) and len(fixations) > 0
@@ -82,9 +82,11 @@ def _per_map(fixations: ArrayLike | Sequence[ArrayLike], maps: int) -> list[Tens
         each, names = fixations, [f"fixations[{k}]" for k in range(len(fixations))]
     else:
         whole = as_tensor(fixations, "fixations")
-        if whole.ndim != 2 or whole.shape[-1] != 2:
+        if whole.ndim < 2 or whole.shape[-1] != 2 or whole.shape == shape:
             return None
-        each, names = [whole], ["fixations"]
+        each = list(whole.flatten(0, -3)) if whole.ndim > 2 else [whole]
+        names = ["fixations"] * len(each)
+    maps = shape[:-2].numel()
     if len(each) != maps:
         raise ValueError(f"fixations: for {len(each)} maps, wanted for {maps}")
     pairs = [as_float64(one, name, last=2) for one, name in zip(each, names, strict=True)]

@@ -20,6 +20,12 @@ from sal360._check import ArrayLike, as_float64, in_range, non_negative
 from sal360.losses._maps import MAPS, Reduction, as_maps, reduced, share_of_sphere
 from sal360.losses.warp import flow_speed, resize_flow, warp_by_flow
 
+STILL = 0.3 * 2 * math.pi / 960
+"""Radians per frame below which a pixel stands still: 0.11 degrees.
+
+CP-360's threshold is .15 pixels of a panorama of 960 columns, of a flow that it had halved.
+"""
+
 
 class TemporalLosses(NamedTuple):
     """Three scalars: change along the flow, change in place, what stands where nothing moves."""
@@ -75,7 +81,7 @@ def temporal_smoothness(
 def motion_mask_loss(
     maps: ArrayLike,
     flow: ArrayLike,
-    threshold: float = math.radians(0.5),
+    threshold: float = STILL,
     reduction: Reduction = "mean",
 ) -> Tensor:
     """What a map holds where the picture stands still: the mean over the sphere of its square.
@@ -86,8 +92,7 @@ def motion_mask_loss(
     Args:
         maps: ``(B, T, 1, H, W)`` floating, T at least 2; the last one has no flow and is not used.
         flow: as for :func:`temporal_smoothness`.
-        threshold: radians per frame on the sphere below which a pixel stands still. CP-360's
-            .15 pixels of a map of 112 columns are 0.48 degrees at the equator.
+        threshold: radians per frame on the sphere below which a pixel stands still.
         reduction: ``"mean"`` or ``"sum"`` over clips and pairs, or ``"none"``.
     Returns:
         A scalar, or ``(B, T - 1)``; float32, or float64 if ``maps`` are.
@@ -105,7 +110,7 @@ def temporal_losses(
     maps: ArrayLike,
     flow: ArrayLike,
     visible: ArrayLike | None = None,
-    threshold: float = math.radians(0.5),
+    threshold: float = STILL,
     detach: bool = False,
 ) -> TemporalLosses:
     """CP-360's three losses, corrected: the mean over clips and pairs of each.

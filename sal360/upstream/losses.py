@@ -108,7 +108,7 @@ def temporal_losses(
     Args:
         maps: ``(B, T, 1, h, w)``. flow: ``(B, T - 1, 2, H, W)``, right and down, pixels of its
             grid.
-        threshold: pixels per frame, of the flow after scaling.
+        threshold: pixels per frame, of the flow after scaling; published at 480 x 960.
         flow_scale: .5 as published, where a height is divided by a width; 1 to repair that alone.
         align_corners: how the warp reads: True as in the torch of that time, False as the same
             lines run today.

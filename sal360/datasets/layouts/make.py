@@ -101,31 +101,34 @@ def _told(scenes: Iterator[Item], progress: Callable[[str], None] | None) -> Ite
 
 
 def _scenes(videos: int, count: int, height: int, width: int, seed: int) -> Iterator[Item]:
-    """The embedded world, turned and lit otherwise in each video, and observers of its discs."""
+    for number in range(videos):
+        yield _scene(number, number * width // videos, count, height, width, seed)
+
+
+def _scene(number: int, turn: int, count: int, height: int, width: int, seed: int) -> Item:
+    """The embedded world on another ground, ``turn`` columns to the right, and its observers."""
     from sal360.datasets.synthetic import render_clip
 
-    for number in range(videos):
-        clip = render_clip(count + 1, height, width, FPS, seed=seed + number)
-        turn = number * width // videos
-        generator = torch.Generator().manual_seed(1000 * seed + number)
-        angle = turn * 2 * math.pi / width
-        follows = torch.randint(clip.objects.shape[1], (OBSERVERS,), generator=generator)
-        fixations = []
-        for t in range(count):
-            scatter = torch.randn(OBSERVERS, 3, generator=generator, dtype=torch.float64)
-            lon, lat = xyz_to_lonlat(clip.objects[t, follows] + SPREAD * scatter)
-            lon = torch.remainder(lon + angle + math.pi, 2 * math.pi) - math.pi
-            fixations.append(torch.stack((lon, lat), 1))
-        yield Item(
-            dataset="synthetic",
-            video=f"{number + 1:03d}",
-            frames=clip.frames[:count].roll(turn, -1),
-            indices=torch.arange(count),
-            fps=FPS,
-            flow=clip.flow[:count].roll(turn, -1),
-            truth=clip.truth[:count, None].roll(turn, -1),
-            fixations=tuple(fixations),
-        )
+    clip = render_clip(count + 1, height, width, FPS, seed=seed + number)
+    generator = torch.Generator().manual_seed(1000 * seed + number)
+    angle = turn * 2 * math.pi / width
+    follows = torch.randint(clip.objects.shape[1], (OBSERVERS,), generator=generator)
+    fixations = []
+    for t in range(count):
+        scatter = torch.randn(OBSERVERS, 3, generator=generator, dtype=torch.float64)
+        lon, lat = xyz_to_lonlat(clip.objects[t, follows] + SPREAD * scatter)
+        lon = torch.remainder(lon + angle + math.pi, 2 * math.pi) - math.pi
+        fixations.append(torch.stack((lon, lat), 1))
+    return Item(
+        dataset="synthetic",
+        video=f"{number + 1:03d}",
+        frames=clip.frames[:count].roll(turn, -1),
+        indices=torch.arange(count),
+        fps=FPS,
+        flow=clip.flow[:count].roll(turn, -1),
+        truth=clip.truth[:count, None].roll(turn, -1),
+        fixations=tuple(fixations),
+    )
 
 
 # --- the layouts ---------------------------------------------------------------------------------
@@ -160,7 +163,7 @@ def _wild360(root: Path, scenes: Iterator[Item]) -> None:
             (truth / f"{name}.mp4").mkdir()
             for t in range(len(scene)):
                 np.save(truth / f"{name}.mp4" / f"{t:05d}.npy", _truth(scene, t))
-    for split, listed in names.items():
+    for split, listed in ((k, v) for k, v in names.items() if v):
         (root / f"{split}.txt").write_text("".join(f"{name}\n" for name in listed), "utf-8")
 
 

@@ -63,7 +63,7 @@ def fixations_to_density(
     points = torch.stack((lon.reshape(-1), lat.reshape(-1)), -1)
     if len(points) == 0:
         raise ValueError("lon: no fixations, wanted at least one: a map of none has no mass")
-    _check_latitude(points[:, 1], "lat")
+    points = _on_the_sphere(points, "lat")
     share = torch.ones_like(points[:, 0])
     if weights is not None:
         share = as_float64(weights, "weights").to(points.device)
@@ -95,8 +95,7 @@ def fixation_maps(fixations: Sequence[ArrayLike], H: int, W: int, sigma_deg: flo
     if not parts:
         raise ValueError("fixations: no frames, wanted at least one")
     counts = torch.tensor([len(p) for p in parts], device=parts[0].device)
-    points = torch.cat(parts)
-    _check_latitude(points[:, 1], "fixations")
+    points = _on_the_sphere(torch.cat(parts), "fixations")
     frame = torch.repeat_interleave(counts)
     return _maps(points, torch.ones_like(points[:, 0]), frame, len(parts), H, W, sigma_deg)
 
@@ -111,12 +110,15 @@ def _points(fixations: ArrayLike, name: str) -> Tensor:
     return points
 
 
-def _check_latitude(lat: Tensor, name: str) -> None:
-    if lat.numel() and float(lat.abs().max()) > math.pi / 2 + 1e-9:
+def _on_the_sphere(points: Tensor, name: str) -> Tensor:
+    """The same points; a latitude that float32 has rounded over the pole is put back on it."""
+    lat = points[:, 1]
+    if lat.numel() and float(lat.abs().max()) > math.pi / 2 + 1e-6:
         worst = float(lat[lat.abs().argmax()])
         raise ValueError(
             f"{name}: latitude {worst:g}, wanted at most pi/2 radians (is it in degrees?)"
         )
+    return torch.stack((points[:, 0], lat.clamp(-math.pi / 2, math.pi / 2)), -1)
 
 
 def _maps(

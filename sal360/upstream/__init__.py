@@ -28,7 +28,7 @@ from sal360.upstream.sst_sal import (
     tangent_coordinates,
 )
 from sal360.upstream.vo import RING_SLOTS, ring_table
-from sal360.upstream.zhang import CrownRow, crown_conv2d, crown_grid
+from sal360.upstream.zhang import CrownRow, crown_conv2d, crown_grid, fixation_map
 
 __all__ = [
     "CP360_FACES",
@@ -46,6 +46,7 @@ __all__ = [
     "crown_conv2d",
     "crown_grid",
     "cube_pad",
+    "fixation_map",
     "load_sst_sal",
     "ring_table",
     "row_weight",

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sal360._check import as_image, as_tensor, in_range, positive_int
+from sal360._check import ArrayLike, as_float64, as_image, as_tensor, in_range, positive_int
 
 
 class CrownRow(NamedTuple):
@@ -201,3 +201,42 @@ def _bands(H: int, W: int, radius: float) -> list[_Band]:
         area = torch.tensor([grids[t].area for t in rows], dtype=torch.float64)
         bands.append(_Band(torch.tensor(rows), lines, grid, area))
     return bands
+
+
+def fixation_map(
+    points: ArrayLike, H: int, W: int, padding_mode: Literal["sphere", "0"] = "0"
+) -> Tensor:
+    """The published ground truth: pixels of 10 blurred by the crown convolution, per fixation.
+
+    The kernel is a Gaussian of 9 degrees on a crown of pi/7, 30 rows by 60 columns. Chapter 10
+    looks at what comes of it: a point on the last two rows leaves an empty map, blobs sit about a
+    row and a half too low and are cut at the seam, two points on one pixel count as one (but are
+    divided by as two), and a peak sinks from .0098 at the equator to .0024 near the pole, for the
+    blur divides by pixels of the panorama, not by area. It is no density.
+
+    Args:
+        points: ``(N, 2)`` x, y in [0, 1], N at least 1; x from the left edge, y from the top.
+        H, W: map size; 128 x 256 is theirs.
+        padding_mode: of :func:`crown_conv2d`; theirs is ``"0"``.
+    Returns:
+        ``(H, W)`` float32, before the factor 10 that their training puts on it.
+    Raises:
+        ValueError: no points, or points outside [0, 1].
+    """
+    points = as_float64(points, "points", last=2)
+    H, W = positive_int(H, "H"), positive_int(W, "W")
+    if points.ndim != 2 or len(points) == 0:
+        raise ValueError(f"points: shape {tuple(points.shape)}, wanted (N, 2), N at least 1")
+    low, high = points.aminmax()
+    if not 0 <= low <= high <= 1:
+        raise ValueError(f"points: from {low:g} to {high:g}, wanted x, y in [0, 1]")
+    # A point on the right or lower edge is named by the number past the last pixel.
+    col = torch.round(points[:, 0] * W).long().clamp(max=W - 1)
+    row = torch.round(points[:, 1] * H).long().clamp(max=H - 1)
+    image = torch.zeros(1, 1, H, W, device=points.device)
+    image[0, 0, row, col] = 10.0
+    radius, sigma = math.pi / 7, math.pi / 20
+    away = (torch.arange(30, dtype=torch.float64) + 0.5) / 29 * radius
+    weight = torch.exp(-((away / sigma) ** 2) / 2)[:, None].expand(30, 60)
+    kernel = weight.to(image)[None, None]
+    return crown_conv2d(image, kernel, radius, padding_mode)[0, 0] / len(points)

@@ -32,9 +32,12 @@ def nss(pred: ArrayLike, fixations: ArrayLike, weighting: Weighting = "sphere") 
 
     0 is chance, larger is better; unbounded, and a flat map scores 0. It rewards high values
     at fixations relative to the map's own spread, so it counts false alarms too; it is blind
-    to scale and offset. Its best map is not the density of gaze but a peaked one: all mass on
-    the likeliest place. The map is read between pixel centres, over seam and poles. Source:
-    Peters et al., 2005, as in the code of the MIT saliency benchmark (Bylinskii et al., 2016).
+    to scale and offset. Over many fixations it is :func:`cc` with the density they came from,
+    times that density's deviation over its mean: the density is its best map, and clips with
+    one tight place to look score higher than others whatever the model. Over few, spikes on
+    the fixations beat any density. The map is read between pixel centres, over seam and poles.
+    Source: Peters et al., 2005, as in the code of the MIT saliency benchmark (Bylinskii et al.,
+    2016).
 
     Args:
         pred: ``(..., H, W)`` any scale. fixations: as the module says; N at least 1.
@@ -301,4 +304,6 @@ def _one_set(entry: ArrayLike, name: str, device: torch.device) -> Tensor:
         raise ValueError(
             f"{name}: a latitude of {steepest:.4g}, wanted lon, lat in radians (is it in degrees?)"
         )
-    return looked
+    # pi / 2 in single precision lies beyond the pole, and beyond it is the opposite longitude.
+    lat = looked[:, 1].clamp(-math.pi / 2, math.pi / 2)
+    return torch.stack((looked[:, 0], lat), 1)

@@ -60,14 +60,16 @@ def emd_bounds(
     temperature, comes near its answer and never reaches it; but its potentials, made feasible,
     prove that no plan is cheaper than the first number, and its plan, repaired to move exactly
     the mass there is, costs the second. It stops when they are within ``tolerance`` of each
-    other. So nothing is owed to the temperature; what is left is the binning, which moves
-    each mass by at most the radius of a cell, and in smooth maps much less.
+    other, or when the temperature has been halved a dozen times. So nothing is owed to the
+    temperature; what is left is the binning. A mass is split between the middles of the cells
+    around it, so it keeps its place on average and no cell's edge is felt; maps finer than the
+    cells are blurred, both alike.
 
-    Source: Cuturi, "Sinkhorn distances", 2013; the repair after Altschuler et al., "Near-linear
-    time approximation algorithms for optimal transport via Sinkhorn iteration", 2017.
+    Source of the iteration: Cuturi, "Sinkhorn distances: lightspeed computation of optimal
+    transport", 2013.
 
     Args:
-        bands: of latitude, at least 2; 18 make 414 cells of 10 degrees. Time grows with the
+        bands: of latitude, at least 1; 18 make 412 cells of 10 degrees. Time grows with the
             fourth power. tolerance: relative width of the bracket, above 0 and below 1.
         The others as for :func:`emd`.
     Returns:

@@ -1,0 +1,304 @@
+"""Batches of clips, read by worker processes, in an order that a seed decides and nothing else.
+
+Which clips make which batch, and how each is turned, follows from ``(seed, epoch)``; how many
+workers read them, and how fast, changes nothing. So a training that stopped after ``k`` batches
+goes on with batch ``k + 1`` of the same epoch, as if it had not stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from sal360._check import positive_int
+from sal360.datasets.augment import Augment
+from sal360.datasets.batch import Batch, collate
+from sal360.datasets.item import Item, VideoDataset
+from sal360.datasets.windows import Tail, Window, Windows
+
+__all__ = ["Batch", "ClipLoader", "Window", "Windows", "clip_loader", "collate"]
+
+OnError = Literal["raise", "skip"]
+Turning = Augment | Callable[[Item, int, int], Item]
+
+
+class ClipLoader:
+    """Iterate over the batches of an epoch; see :func:`clip_loader` for the arguments.
+
+    ``for batch in loader`` is one epoch, and :attr:`epoch` counts those that were gone through to
+    the end. After a ``break`` the same epoch begins again. One iterator at a time.
+
+    Attributes:
+        windows: the clips. epoch: the one that the next iteration gives; set it as you like.
+        skipped: ``video, frames a to b`` of each clip that was left out, and why.
+    """
+
+    def __init__(
+        self,
+        windows: Windows,
+        batch_size: int = 1,
+        workers: int = 0,
+        seed: int = 0,
+        augment: Turning | None = None,
+        size: tuple[int, int] | None = None,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        on_error: OnError = "raise",
+        prefetch: int = 2,
+        pin_memory: bool | None = None,
+        start_method: str | None = None,
+    ) -> None:
+        if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:
+            raise ValueError(f"workers: {workers!r}, wanted a whole number of at least 0")
+        if on_error not in ("raise", "skip"):
+            raise ValueError(f"on_error: {on_error!r}, wanted 'raise' or 'skip'")
+        self.windows, self.seed, self.shuffle, self.drop_last = windows, seed, shuffle, drop_last
+        self.batch_size = positive_int(batch_size, "batch_size")
+        self.workers, self.prefetch = workers, positive_int(prefetch, "prefetch")
+        self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
+        self.start_method = start_method
+        self.epoch = 0
+        self.skipped: dict[str, str] = {}
+        self._clips = _Clips(windows, size, augment, on_error)
+        self._first = self._next = 0  # where the next iteration begins; the next batch of this one
+
+    def batches(self, epoch: int) -> list[list[int]]:
+        """Numbers of the clips of every batch of an epoch. Only clips of one length share one."""
+        order = np.arange(len(self.windows))
+        if self.shuffle:
+            order = np.random.default_rng((self.seed, epoch)).permutation(order)
+        full: list[list[int]] = []
+        waiting: dict[int, list[int]] = {}
+        for clip in order.tolist():
+            group = waiting.setdefault(self.windows[clip].length, [])
+            group.append(clip)
+            if len(group) == self.batch_size:
+                full.append(waiting.pop(self.windows[clip].length))
+        return full if self.drop_last else full + list(waiting.values())
+
+    def __len__(self) -> int:
+        """Batches of an epoch, the same for each."""
+        return len(self.batches(0))
+
+    def __iter__(self) -> Iterator[Batch]:
+        first, self._first = self._first, 0
+        epoch, self._next = self.epoch, first
+        plan = self.batches(epoch)[first:]
+        before = len(self.skipped)
+        loader = DataLoader(
+            self._clips,
+            batch_size=None,
+            sampler=[(epoch, clips) for clips in plan],
+            num_workers=self.workers,
+            collate_fn=_as_it_is,
+            pin_memory=self.pin_memory,
+            worker_init_fn=_quiet_worker,
+            multiprocessing_context=self.start_method if self.workers else None,
+            prefetch_factor=self.prefetch if self.workers else None,
+            generator=torch.Generator().manual_seed(self.seed),  # else torch's own is advanced
+        )
+        results = iter(loader)
+        try:
+            for _ in plan:
+                result = self._receive(results, plan[self._next - first :])
+                self._next += 1
+                for where, reason in result.failures:
+                    self.skipped[where] = reason
+                if result.batch is not None:
+                    yield result.batch
+        finally:  # now, and not when an exception that holds this frame is forgotten
+            getattr(results, "_shutdown_workers", lambda: None)()
+        if count := len(self.skipped) - before:
+            warnings.warn(
+                f"{self.windows.dataset.name}: {count} clips of this epoch were left out; "
+                f"first: {next(reversed(self.skipped.values()))}",
+                UserWarning,
+                stacklevel=2,
+            )
+        self.epoch, self._next = epoch + 1, 0
+
+    def _receive(self, results: Iterator[_Result], plan: list[list[int]]) -> _Result:
+        try:
+            result = next(results)
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            # Torch notices a dead worker, or we do when we fetch what it had still announced.
+            if not self.workers or (
+                "DataLoader worker" not in str(error) and type(error) is RuntimeError
+            ):
+                raise
+            ahead = plan[: 1 + self.workers * self.prefetch]
+            names = dict.fromkeys(self.windows[clip].video for clips in ahead for clip in clips)
+            raise RuntimeError(
+                f"{self.windows.dataset.name}: a worker died; it was reading one of "
+                f"{', '.join(names)} ({' '.join(str(error).split())})"
+            ) from None
+        if result.error is not None:
+            raise result.error[0](result.error[1])
+        return result
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where we are: numbers and a string, for a checkpoint.
+
+        A batch counts once it has been handed out. Within ``for batch in loader`` the state says
+        that this batch is done; after the last one the next iteration is empty and ends the epoch.
+        """
+        return {"epoch": self.epoch, "batch": self._next, "plan": self._fingerprint}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there: the next iteration gives the rest of that epoch.
+
+        Raises:
+            ValueError: the state of a loader with other clips, batches or another seed.
+        """
+        if state.get("plan") != self._fingerprint:
+            raise ValueError(
+                "state: of a loader with other clips, batch size, order or seed, wanted this one's"
+            )
+        self.epoch = int(state["epoch"])
+        self._first = self._next = int(state["batch"])
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        w = self.windows
+        plan = [w.dataset.name, w.step, self.seed, self.batch_size, self.shuffle, self.drop_last]
+        return hashlib.sha256(repr([*plan, *w]).encode()).hexdigest()[:16]
+
+
+def clip_loader(
+    dataset: VideoDataset,
+    length: int,
+    batch_size: int = 1,
+    workers: int = 0,
+    seed: int = 0,
+    augment: Turning | None = None,
+    size: tuple[int, int] | None = None,
+    shuffle: bool = True,
+    *,
+    stride: int | None = None,
+    step: int = 1,
+    tail: Tail = "drop",
+    videos: Iterable[str] | None = None,
+    drop_last: bool = False,
+    on_error: OnError = "raise",
+    prefetch: int = 2,
+    pin_memory: bool | None = None,
+    start_method: str | None = None,
+) -> ClipLoader:
+    """Batches of clips of a data set, for a training or an evaluation.
+
+    Args:
+        dataset: any :class:`~sal360.datasets.item.VideoDataset`.
+        length, stride, step, tail, videos: how it is cut, as for :class:`Windows`.
+        batch_size: clips in a batch; only clips of one length share one, so with
+            ``tail="short"`` some batches are smaller.
+        workers: processes that read; 0 reads in this one. Each works on one thread.
+        seed: of the order and nothing else; ``augment`` has its own.
+        augment: called with ``(item, epoch, number of the clip)``, in the worker.
+        size: ``(H, W)`` of the frames; needed when videos differ in size.
+        shuffle: another order in each epoch; else that of the data set, every time.
+        drop_last: leave out batches that are not full.
+        on_error: ``"raise"`` stops at a clip that cannot be read, in one line with the file's
+            name; ``"skip"`` leaves the clip out of its batch, counts it in ``skipped`` and warns
+            at the end of the epoch.
+        prefetch: batches that each worker reads ahead; so at most ``workers * prefetch`` wait, in
+            shared memory (a container's ``/dev/shm`` must hold them).
+        pin_memory: copy each batch to where a GPU can fetch it; None: if there is one.
+        start_method: ``"fork"``, ``"spawn"`` or ``"forkserver"``; None: what Python does here.
+            A script that spawns needs its ``if __name__ == "__main__"``.
+    """
+    return ClipLoader(
+        Windows(dataset, length, stride, step, tail, videos),
+        batch_size,
+        workers,
+        seed,
+        augment,
+        size,
+        shuffle,
+        drop_last,
+        on_error,
+        prefetch,
+        pin_memory,
+        start_method,
+    )
+
+
+@dataclass(frozen=True)
+class _Result:
+    """What comes from a worker: a batch, what it lacks, or why there is none."""
+
+    batch: Batch | None = None
+    failures: tuple[tuple[str, str], ...] = ()
+    error: tuple[type[Exception], str] | None = None
+
+    def pin_memory(self, device: Any = None) -> _Result:
+        if self.batch is None:
+            return self
+        return _Result(self.batch.pin_memory(device), self.failures)
+
+
+class _Clips(Dataset[_Result]):
+    """Reads one batch; lives in the workers."""
+
+    def __init__(
+        self,
+        windows: Windows,
+        size: tuple[int, int] | None,
+        augment: Turning | None,
+        on_error: OnError,
+    ) -> None:
+        self.windows, self.size, self.augment, self.on_error = windows, size, augment, on_error
+
+    def __getitem__(self, key: tuple[int, list[int]]) -> _Result:
+        epoch, clips = key
+        items: list[Item] = []
+        read: list[int] = []
+        failures: list[tuple[str, str]] = []
+        for clip in clips:
+            video, start, length = self.windows[clip]
+            where = f"{video}, frames {start} to {start + (length - 1) * self.windows.step}"
+            try:
+                item = self.windows.read(clip, self.size)
+                if len(item) != length:
+                    raise ValueError(f"{video}: {len(item)} frames, wanted {length}")
+            except (OSError, ValueError) as error:
+                reason = f"{error} (reading {where})"
+                if self.on_error == "raise":
+                    kind = OSError if isinstance(error, OSError) else ValueError
+                    return _Result(error=(kind, reason))
+                failures.append((where, reason))
+                continue
+            except Exception as error:
+                error.add_note(f"reading {where}")
+                raise
+            items.append(item if self.augment is None else self.augment(item, epoch, clip))
+            read.append(clip)
+        try:
+            batch = collate(items, read) if items else None
+        except ValueError as error:
+            return _Result(error=(ValueError, str(error)))
+        return _Result(batch, tuple(failures))
+
+
+def _as_it_is(result: Any) -> Any:
+    return result
+
+
+def _quiet_worker(number: int) -> None:
+    """One thread each, and Ctrl-C is for the parent, who ends its workers.
+
+    A pool of threads does not survive a fork: OpenCV would wait for threads that are not there.
+    Torch sets itself to one thread.
+    """
+    import cv2
+
+    cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -41,10 +41,12 @@ def draw(seed: int, split: str, seconds: float) -> World:
         raise ValueError(f"seconds: {seconds}, wanted at least 1")
     dice = Random(f"sal360 world {split} {seed}")
     names = CONTENT[split]
-    # The first choices go round, so that a few videos already show all places and cameras.
+    # The first choices go round, so that a few videos already show all places, cameras and skies.
     kind = names["places"][seed % len(names["places"])]
     path = names["cameras"][(seed + seed // len(names["cameras"])) % len(names["cameras"])]
-    place = _place(dice, names, kind)
+    turn = seed // len(names["places"])
+    sky = names["skies"][(turn + turn // len(names["cameras"])) % len(names["skies"])]
+    place = _place(dice, names, kind, sky)
     light = _light(dice)
     things = _things(dice, names, place, seconds)
     camera = _camera(dice, path, place)
@@ -86,10 +88,9 @@ _WALLS: Mapping[str, tuple[tuple[str, str], tuple[float, float]]] = {
 _HILLS = ("3d5a3c", "52664f", "5b6f85", "6f6a58", "38424f")
 
 
-def _place(dice: Random, names: Mapping[str, tuple[str, ...]], kind: str) -> Place:
+def _place(dice: Random, names: Mapping[str, tuple[str, ...]], kind: str, sky: str) -> Place:
     walled = kind in ("court", "parlour", "hall", "gallery")
     ceiling = kind in ("parlour", "hall", "gallery")
-    sky = dice.choice(names["skies"])
     zenith, horizon, accent = (_near(dice, hex_colour(c), 0.05) for c in _SKIES[sky])
     height = dice.uniform(1.4, 2.4) if walled else dice.choice((1.6, 2.2, 3.5, 6.0))
     half = (dice.uniform(5.0, 9.0), dice.uniform(5.0, 9.0)) if walled else (math.inf, math.inf)
@@ -102,7 +103,11 @@ def _place(dice: Random, names: Mapping[str, tuple[str, ...]], kind: str) -> Pla
         )
     pale = _near(dice, (0.88, 0.87, 0.84), 0.05)
     top = Texture(
-        wall.kind, pale, _mix(pale, wall.first, 0.25), wall.scale * 1.5, dice.randrange(2**31)
+        names["walls"][1 if kind == "parlour" else 0],
+        pale,
+        _mix(pale, wall.first, 0.15),
+        wall.scale * 1.5,
+        dice.randrange(2**31),
     )
     hill = _mix(_near(dice, hex_colour(dice.choice(_HILLS)), 0.05), horizon, 0.35)
     if sky in ("night", "aurora"):

@@ -63,16 +63,17 @@ def paint(surface: Texture, u: Tensor, v: Tensor, fu: Tensor, fv: Tensor) -> Ten
         a, b, f = u + v, u - v, torch.maximum(fu, fv)
         mix = _joints(a, b, f, f, 0.12)
     elif kind == "mural":
-        low = waves(seed, 10, 2, 0.9, u, v, fu, fv)
+        u, v, fu, fv = (0.4 * x for x in (u, v, fu, fv))
+        low = waves(seed, 10, 3, 0.9, u, v, fu, fv)
         high = waves(seed + 1, 8, 2, 0.9, u, v, fu, fv)
         mix = torch.sigmoid(5 * low)
         shade = 1 + 0.35 * torch.tanh(2 * high)
     elif kind == "water":
         mix = 0.5 + 0.5 * torch.tanh(waves(seed, 16, 3, 0.8, u * 0.5, v * 1.6, fu * 0.5, fv * 1.6))
     elif kind == "grass":
-        mix = 0.5 + 0.42 * waves(seed, 24, 5, 0.35, u, v, fu, fv)
+        mix = 0.5 + 0.40 * waves(seed, 28, 4, 0.4, u, v, fu, fv)
     elif kind == "gravel":
-        mix = 0.5 + 0.5 * torch.tanh(1.5 * waves(seed, 20, 3, 0.05, u * 3, v * 3, fu * 3, fv * 3))
+        mix = 0.5 + 0.5 * torch.tanh(1.5 * waves(seed, 28, 3, 0.1, u * 2, v * 2, fu * 2, fv * 2))
     elif kind == "sand":
         ripple = waves(seed, 16, 3, 0.7, u * 0.6, v * 2, fu * 0.6, fv * 2)
         mix = 0.5 + 0.35 * ripple
@@ -132,12 +133,33 @@ def _joints(
 
 
 def _per_cell(u: Tensor, v: Tensor, fu: Tensor, fv: Tensor, seed: int) -> Tensor:
-    """A number in [-1, 1] of each unit cell; 0 where cells are too small to be seen."""
-    i, j = torch.floor(u).to(torch.int64), torch.floor(v).to(torch.int64)
-    h = (i * 73856093) ^ (j * 19349663) ^ seed
+    """A number in [-1, 1] of each unit cell; 0 where cells are too small to be seen.
+
+    A pixel that lies across an edge gets its share of both sides.
+    """
+    i, j = torch.floor(u), torch.floor(v)
+    value = _hashed(i, j, seed)
+    (part_u, step_u), (part_v, step_v) = _beyond(u - i, fu), _beyond(v - j, fv)
+    (few,) = torch.nonzero((part_u > 0) | (part_v > 0), as_tuple=True)
+    if len(few):
+        i, j, a, b = i[few], j[few], part_u[few], part_v[few]
+        i1, j1 = i + step_u[few], j + step_v[few]
+        near = torch.lerp(value[few], _hashed(i1, j, seed), a)
+        far = torch.lerp(_hashed(i, j1, seed), _hashed(i1, j1, seed), a)
+        value[few] = torch.lerp(near, far, b)
+    return value.mul_(1 - fine(torch.maximum(fu, fv)))
+
+
+def _beyond(part: Tensor, f: Tensor) -> tuple[Tensor, Tensor]:
+    """How much of a pixel lies in the nearest other cell, at most half, and on which side."""
+    over = (0.5 - torch.minimum(part, 1 - part) / f.clamp(min=1e-6)).clamp(0, 0.5)
+    return over, torch.where(part < 0.5, -1.0, 1.0)
+
+
+def _hashed(i: Tensor, j: Tensor, seed: int) -> Tensor:
+    h = (i.to(torch.int64) * 73856093) ^ (j.to(torch.int64) * 19349663) ^ seed
     h = (h ^ (h >> 13)) * 1274126177
-    value = ((h >> 8) & 1023).to(u.dtype) / 511.5 - 1
-    return value * (1 - fine(torch.maximum(fu, fv)))
+    return ((h >> 8) & 1023).to(i.dtype) / 511.5 - 1
 
 
 @lru_cache(maxsize=256)
@@ -162,7 +184,10 @@ def waves(
 
     Args:
         rough: how fast amplitudes fall, as a power of the frequency.
+
+    The plane is bent a little first: so few straight waves would show themselves as a lattice.
     """
+    u, v = u + 0.3 * torch.sin(2.1 * v + seed % 7), v + 0.3 * torch.sin(1.7 * u + seed % 5)
     rows, squares, amplitude = (t.to(u.device) for t in _wave_table(seed, count, octaves, rough, 2))
     phase = torch.addmm(rows[2][:, None], rows[:2].T, torch.stack((u, v)))
     keep = (squares.T * -BLUR) @ torch.stack((fu * fu, fv * fv))

@@ -1,5 +1,6 @@
 """Films as a data set: the same frames as the reader's, wherever a clip begins."""
 
+import os
 import pickle
 from fractions import Fraction
 from itertools import islice
@@ -10,6 +11,7 @@ import torch
 
 from sal360.datasets.films import Films
 from sal360.datasets.item import VideoDataset
+from sal360.datasets.store import FrameStore
 from sal360.images import write_image
 from sal360.video import VideoWriter, read_frames
 
@@ -187,6 +189,67 @@ def test_a_picture_of_another_size_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"2\.png: 20 x 40 pixels, wanted 32 x 64"):
         films.read(films.videos[0])
     assert films.read(films.videos[0], size=(16, 32)).frames.shape == (4, 3, 16, 32)
+
+
+# --- kept frames ---
+
+
+def test_kept_frames_are_the_decoded_ones(folder, tmp_path, monkeypatch):
+    plain = Films(folder)
+    kept = Films(folder, store=FrameStore(folder=tmp_path))
+    for again in range(2):
+        for video in plain.videos:
+            for window in ((0, 4), (3, 3, 2)):
+                one = kept.read(video, *window, size=(16, 32))
+                assert one.frames.equal(plain.read(video, *window, size=(16, 32)).frames)
+                assert one.indices.equal(plain.read(video, *window, size=(16, 32)).indices)
+        assert len(list(tmp_path.iterdir())) == 2  # the two films; pictures are files already
+        if not again:  # from now on nothing may be decoded
+            monkeypatch.setattr("sal360.datasets.films._decoded", lambda *_: pytest.fail("decoded"))
+            plain = kept
+    kept.read("c", size=(16, 32))
+
+
+def test_kept_frames_depend_on_the_file_the_size_and_the_rate(folder, tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes((folder / "a.mp4").read_bytes())
+    store = FrameStore(folder=tmp_path / "kept")
+    first = Films(path, store=store).read("a.mp4", 0, 3, size=(16, 32))
+    Films(path, store=store).read("a.mp4", 0, 3, size=(8, 16))
+    Films(path, fps=None, store=store).read("a.mp4", 0, 3, size=(16, 32))
+    assert len(list((tmp_path / "kept").iterdir())) == 3
+    path.write_bytes((folder / "b.mp4").read_bytes())
+    other = Films(path, store=store).read("a.mp4", 0, 3, size=(16, 32))
+    assert len(list((tmp_path / "kept").iterdir())) == 4
+    assert other.indices.tolist() == [0, 4, 8] and first.indices.tolist() == [0, 3, 6]
+
+
+def test_kept_frames_stay_within_the_limit(folder, tmp_path):
+    sizes = [(16, 32), (8, 16), (16, 16)]  # of 30 frames: 46, 12 and 23 kB
+    store = FrameStore(limit_gb=60e-6, folder=tmp_path)
+    films = Films(folder / "a.mp4", store=store)
+    for k, size in enumerate(sizes):
+        films.read("a.mp4", 0, 2, size=size)
+        for n, path in enumerate(sorted(tmp_path.iterdir(), key=lambda p: p.stat().st_mtime)):
+            os.utime(path, (n + k, n + k))  # clocks may be coarse
+        assert sum(p.stat().st_size for p in tmp_path.iterdir()) < 60_000 + 3 * 128
+    assert len(list(tmp_path.iterdir())) == 2  # the first made room
+    big = films.read("a.mp4", 0, 2, size=(32, 64))  # more than all there is: decoded, not kept
+    assert big.size == (32, 64) and len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_broken_film_is_not_kept_but_read(folder, tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes((folder / "a.mp4").read_bytes())
+    films = Films(path, store=FrameStore(folder=tmp_path / "kept"))
+    films.length("a.mp4")
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
+    with pytest.warns(UserWarning, match=r"decoded for every clip \(.*cannot be decoded"):
+        films.read("a.mp4", 0, 2, size=(16, 32))
+    with pytest.raises(ValueError, match="cannot be decoded"):
+        films.read("a.mp4", size=(16, 32))
+    assert list((tmp_path / "kept").iterdir()) == []
 
 
 @pytest.mark.parametrize(

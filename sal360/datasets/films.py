@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from sal360._check import positive_int
 from sal360.datasets.item import Item
 from sal360.datasets.layouts.files import picture_tensor, read_picture
+from sal360.datasets.store import FrameStore, content_hash
 from sal360.images import IMAGE_SUFFIXES
 from sal360.sources import FOLDER_FPS, VIDEO_SUFFIXES, Source, open_source
 from sal360.video import VideoInfo, one_eye, probe, read_frames
@@ -55,6 +56,9 @@ class Films:
         stereo: ``"auto"``, ``"mono"``, ``"tb"`` or ``"sbs"``; the left eye is read.
         on_error: ``"raise"``, or ``"skip"``: films that cannot be opened are left out, and
             :attr:`skipped` says which and why.
+        store: keeps decoded frames, so that a film is decoded once and not for every clip; used
+            where ``size`` is given. A clip then comes from the disk, and the first one of a film
+            waits until all of it is decoded.
         name: of the data set, for its items.
     Raises:
         FileNotFoundError: no such file. ValueError: nothing there, or films that cannot be read;
@@ -67,13 +71,16 @@ class Films:
         fps: float | None = 8.0,
         stereo: str = "auto",
         on_error: Literal["raise", "skip"] = "raise",
+        store: FrameStore | None = None,
         name: str = "films",
     ) -> None:
         if fps is not None and not 0 < fps < math.inf:
             raise ValueError(f"fps: {fps}, wanted a positive number or None")
         if on_error not in ("raise", "skip"):
             raise ValueError(f"on_error: {on_error!r}, wanted 'raise' or 'skip'")
-        self.name, self.fps = name, fps
+        self.name, self.fps, self.store = name, fps, store
+        self._hashes: dict[str, str] = {}
+        self._unkept: set[str] = set()
         self.skipped: dict[str, str] = {}
         self._films: dict[str, _Film] = {}
         found = _found(paths)
@@ -146,14 +153,37 @@ class Films:
         wanted = taken[start : start + (length - 1) * step + 1 : step]
         if size is not None:
             size = (positive_int(size[0], "size[0]"), positive_int(size[1], "size[1]"))
-        read = _pictures if film.info is None else _decoded
+        kept = self._kept(video, size) if size is not None else None
+        if kept is not None:
+            pictures = list(kept[start : start + (length - 1) * step + 1 : step])
+        elif film.info is None:
+            pictures = _pictures(film, wanted, size)
+        else:
+            pictures = _decoded(film, wanted, size)
         return Item(
             dataset=self.name,
             video=video,
-            frames=torch.stack([picture_tensor(rgb, size) for rgb in read(film, wanted, size)]),
+            frames=torch.stack([picture_tensor(rgb, size) for rgb in pictures]),
             indices=torch.from_numpy(wanted.astype(np.int64)),
             fps=film.rate / step,
         )
+
+    def _kept(self, video: str, size: tuple[int, int]) -> NDArray[np.uint8] | None:
+        film, taken = self._films[video], self._taken(video)
+        if self.store is None or film.info is None or video in self._unkept:
+            return None
+        if video not in self._hashes:
+            self._hashes[video] = content_hash(film.source.path)
+        key = f"{self._hashes[video]} {film.source.stereo.layout} {film.rate!r} {size}"
+        shape = (len(taken), *size, 3)
+        try:
+            return self.store.frames(
+                key, shape, lambda first, last: _decoded(film, taken[first:last], size)
+            )
+        except (OSError, ValueError) as problem:  # damage somewhere, or a cache one cannot write
+            self._unkept.add(video)
+            warnings.warn(f"{video}: decoded for every clip ({problem})", stacklevel=3)
+            return None
 
     def _known(self, video: str) -> _Film:
         if video not in self._films:

@@ -111,7 +111,7 @@ class GazeModel:
     turn: float = _degrees(55)
     turn_spread: float = _degrees(15)
     turning: float = -0.8
-    curiosity: float = 2.5
+    curiosity: float = 2.0
     curious: float = 6.0
     persists: float = 0.8
     upright: float = _degrees(35)
@@ -120,7 +120,7 @@ class GazeModel:
     shortest: float = 0.1
     longest: float = 3.0
     hold: float = 1.0
-    delay: float = 1.0
+    delay: float = 0.85
     capture: float = 0.7
     saccade_base: float = 0.025
     saccade_slope: float = 0.125

@@ -145,9 +145,11 @@ def watch(
         raise ValueError(f"seed: {seed!r}, wanted a whole number of at least 0")
     model = model or GazeModel()
     seconds = float(times[-1]) + window
-    scene = stage(world, seconds, RATE, model)
+    # What heads and eyes are about to do at the end depends on what comes soon after it.
+    scene = stage(world, seconds + model.longest + 1.0, RATE, model)
     crowd = draw_crowd(n, int(seed), model)
-    path = explore(scene, crowd, seconds, (int(world.seed), int(seed)), model)
+    path = explore(scene, crowd, seconds + model.lead, (int(world.seed), int(seed)), model)
+    scene = scene.until(seconds)
     traces = trace(path, scene, crowd, model)
 
     middles = torch.from_numpy(scene.at((times + window / 2).numpy()))

@@ -17,7 +17,10 @@ from sal360.datasets.synthetic.crowd import Array, GazeModel
 class Scene(Protocol):
     """What an observer needs of a world: its number, and its state at any time."""
 
-    seed: int
+    @property
+    def seed(self) -> int:
+        """Its number: what is drawn while it is watched depends on it."""
+        ...
 
     def state(self, times: Any) -> Any:
         """Where everything is at ``(T,)`` times; see :func:`stage`."""
@@ -50,6 +53,12 @@ class Stage:
     def at(self, time: Array) -> Any:
         """Index of the sample nearest to each time."""
         return np.clip(np.rint(time * self.rate), 0, len(self) - 1).astype(np.intp)
+
+    def until(self, seconds: float) -> Stage:
+        """The same, up to a time."""
+        S = round(seconds * self.rate) + 1
+        parts = {k: v[:S] for k, v in vars(self).items() if k != "rate"}
+        return Stage(self.rate, **parts)
 
 
 def dot(a: Array, b: Array) -> Array:

@@ -3,6 +3,14 @@
 Derived in chapter 10.
 """
 
+from sal360.gaze.agreement import (
+    Agreement,
+    Bandwidth,
+    best_bandwidth,
+    ceiling,
+    leave_one_out,
+    split_half,
+)
 from sal360.gaze.density import fixation_maps, fixations_to_density
 from sal360.gaze.fixations import (
     EYE_DISPERSION,
@@ -21,16 +29,22 @@ __all__ = [
     "EYE_VELOCITY",
     "HEAD_DISPERSION",
     "HEAD_VELOCITY",
+    "Agreement",
+    "Bandwidth",
     "Fixations",
     "Traces",
+    "best_bandwidth",
     "by_dispersion",
     "by_velocity",
+    "ceiling",
     "fixation_maps",
     "fixations_to_density",
     "frame_times",
     "gaze_in_world",
     "in_windows",
     "interpolate",
+    "leave_one_out",
     "median_interval",
     "side_by_side",
+    "split_half",
 ]

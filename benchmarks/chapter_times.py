@@ -29,6 +29,7 @@ NEEDS = {
     "07": "chapters 1 to 6",
     "08": "chapters 4 to 7",
     "09": "chapters 6 to 8",
+    "10": "chapters 1 to 4",
 }
 
 

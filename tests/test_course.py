@@ -11,8 +11,10 @@ import torch
 
 from sal360 import patterns
 from sal360.course import EXERCISES, check
+from sal360.gaze import fixations_to_density
+from sal360.metrics import cc
 from sal360.projections import rotate_erp
-from sal360.sphere import rotation_matrix, xyz_to_lonlat
+from sal360.sphere import pixel_area, rotation_matrix, xyz_to_lonlat
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = sorted((ROOT / "book").glob("[0-9][0-9]-*.ipynb"))
@@ -82,6 +84,22 @@ def chain(turns):
 
 
 WRONG = {
+    "10.1": (
+        lambda lon, lat, t: torch.rad2deg(torch.hypot(lon.diff(), lat.diff())) / t.diff(),
+        "across the seam, [(179, 0), (-179, 0)] at [0, 0.1] s: you gave 3580",
+    ),
+    "10.2": (
+        lambda lon, lat, weights, H, W, sigma: (
+            fixations_to_density(lon, lat, H, W, sigma, weights) * pixel_area(H, W)[:, None].float()
+        ),
+        "Over pixels it does sum to 1",
+    ),
+    "10.3": (lambda maps: cc(maps, maps.mean(0).expand_as(maps)), "is among the others"),
+    "10.4": (
+        lambda lon, lat, observer, sigmas: sigmas[0],
+        "does a person help to predict the same person?",
+    ),
+    "10.5": (lambda make, H, W: {"cut"}, "planted: no fault at all; you blame ['cut']"),
     "09.1": (
         lambda a, b: (float((a - b).mean()), float(1.96 * (a - b).std() / len(a) ** 0.5)),
         "1.96 holds",

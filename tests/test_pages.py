@@ -24,7 +24,9 @@ PAGES = (
     "book/07-spherical-convolution",
     "book/08-cube-padding",
     "book/09-which-one",
+    "book/10-gaze-to-maps",
     "book/benchmarks",
+    "book/datasets",
 )
 SIZES = {"desktop": (1280, 900, 1), "phone": (390, 844, 2)}
 FLAGS = [
@@ -177,6 +179,7 @@ SLIDERS = [
     "book/06-equivariance",
     "book/07-spherical-convolution",
     "book/08-cube-padding",
+    "book/10-gaze-to-maps",
 ]
 
 

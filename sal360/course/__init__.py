@@ -15,6 +15,7 @@ from sal360.course import (  # noqa: F401  (they register their exercises)
     chapter07,
     chapter08,
     chapter09,
+    chapter10,
 )
 from sal360.course.checking import EXERCISES, Answer, check
 

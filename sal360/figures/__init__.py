@@ -18,6 +18,7 @@ from sal360.figures.comparison import (
 from sal360.figures.cube_padding import edge_curves, rim_origin, signed_maps
 from sal360.figures.equivariance import commuting, error_curves, turn_maps
 from sal360.figures.footprint import crown_figure, footprint, row_curves
+from sal360.figures.gaze import blob_views, blobs_by_latitude, gaze_curves, observers
 from sal360.figures.globe import globe
 from sal360.figures.kernels import by_latitude, detections, kernel_explorer, read_by
 from sal360.figures.pictures import maps, panorama, views
@@ -44,6 +45,8 @@ __all__ = [
     "Standing",
     "answers",
     "area_figure",
+    "blob_views",
+    "blobs_by_latitude",
     "by_latitude",
     "close_ups",
     "commuting",
@@ -58,9 +61,11 @@ __all__ = [
     "error_curves",
     "error_maps",
     "footprint",
+    "gaze_curves",
     "globe",
     "kernel_explorer",
     "maps",
+    "observers",
     "order_plot",
     "panorama",
     "pareto",

@@ -49,6 +49,11 @@ def which(mask: Tensor) -> Pixels:
     return found
 
 
+def taken(planes: Tensor, pixels: Pixels) -> Tensor:
+    """``(k, n)`` to ``(k, m)``: some of the pixels (torch's own indexing is four times slower)."""
+    return planes[:, pixels] if isinstance(pixels, slice) else planes.index_select(1, pixels)
+
+
 def backdrop(world: World, position: Tensor, rays: Tensor, pixel: float) -> Backdrop:
     """Paint everything that does not move.
 
@@ -65,7 +70,7 @@ def backdrop(world: World, position: Tensor, rays: Tensor, pixel: float) -> Back
     floor: tuple[Pixels, Tensor, Tensor, Tensor] = (slice(0, 0), w[0, :0], w[0, :0], w[0, :0])
     for name, share in _shares(world, near, w, pixel).items():
         seen = which(share > 0)
-        few, part = w[:, seen], share[seen]
+        few, part = taken(w, seen), share[seen]
         if not few.shape[1]:
             continue
         if name == "sky":
@@ -78,7 +83,11 @@ def backdrop(world: World, position: Tensor, rays: Tensor, pixel: float) -> Back
             paints = _level(world, near, few, True, pixel)[0]
         else:
             paints = _wall(world, near, few, name == "side", pixel)
-        rgb[:, seen] += paints.mul_(part)
+        paints.mul_(part)
+        if isinstance(seen, slice):
+            rgb[:, seen] += paints
+        else:
+            rgb.index_add_(1, seen, paints)
     return Backdrop(rgb, torch.maximum(torch.maximum(*inverse[:2]), inverse[2]), *floor)
 
 
@@ -98,16 +107,16 @@ def _shares(world: World, position: Tensor, w: Tensor, pixel: float) -> dict[str
     flat = torch.where(y > 0, 1 / (place.height - py), above)
     side, front, level = x.abs() * bounds[0], z.abs() * bounds[1], y.abs() * flat
     stack = torch.stack((side, level, front))
-    first, major = stack.max(0)
     larger, smaller = torch.maximum(side, level), torch.minimum(side, level)
+    first = torch.maximum(larger, front)
     second = torch.maximum(smaller, torch.minimum(larger, front))
     # Slopes of the two are bounded by that of all three, which differs at corners alone.
     slope = torch.sqrt(bounds[0] ** 2 + bounds[1] ** 2 + flat**2)
-    shares = torch.zeros_like(stack).scatter_(0, major[None], 1.0)
+    shares = (stack == first).to(w.dtype)
     edge = which(first - second < 0.5 * pixel * slope)
-    few = stack[:, edge]
+    few = taken(stack, edge)
     order = few.argsort(dim=0, descending=True, stable=True)
-    slopes = torch.stack((bounds[0], flat, bounds[1]))[:, edge]
+    slopes = taken(torch.stack((bounds[0], flat, bounds[1])), edge)
     apart = torch.hypot(slopes.gather(0, order[:1])[0], slopes.gather(0, order[1:2])[0])
     minor = (0.5 - (first - second)[edge] / (pixel * apart)).clamp(0, 0.5)
     mixed = torch.zeros_like(few).scatter_(0, order[:1], (1 - minor)[None])

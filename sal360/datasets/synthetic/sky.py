@@ -32,7 +32,7 @@ def paint_sky(place: Place, light: Light, rays: Tensor, pixel: float) -> Tensor:
 def _above(place: Place, light: Light, rays: Tensor, pixel: float) -> Tensor:
     up = (-rays[1]).clamp(0, 1)
     kind, seed = place.sky, place.sky_seed
-    rgb = mixed(place.horizon, place.zenith, up**0.6)
+    rgb = mixed(place.horizon, place.zenith, torch.sqrt(up))
     accent = colour(place.accent, rays)
 
     def add(share: Tensor) -> Tensor:

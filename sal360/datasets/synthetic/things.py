@@ -58,7 +58,7 @@ def displacement(here: Tensor, goal: Tensor, g: Grid) -> Tensor:
     x, y, z = here
     a, b, c = goal
     right = torch.atan2(a * z - c * x, a * x + c * z)
-    level, flat = torch.hypot(a, c), torch.hypot(x, z)
+    level, flat = torch.sqrt(a * a + c * c), torch.sqrt(x * x + z * z)
     down = torch.atan2(b * flat - y * level, level * flat + b * y)
     return torch.stack((right * (g.W / (2 * math.pi)), down * (g.H / math.pi)))
 
@@ -110,14 +110,14 @@ def draw_things(
         front = ((depth - inverse[pixels]) / soft + 0.5).clamp_(0, 1)
         cover = cover * front.float() * poses.shown[0].float().to(device)[who]
         own = (cover >= 0.5).nonzero()[:, 0]
-        flow = displacement(g.exact[:, pixels[own]], goal[own].T, g)
+        flow = displacement(g.exact.index_select(1, pixels[own]), goal[own].T, g)
         owners.append((pixels[own], who[own], depth[own], flow))
         splits = zip(pixels.split(counts), cover.split(counts), colours.split(counts), strict=True)
         pieces |= dict(zip(numbers, splits, strict=True))
     for n in order:
         if n in pieces:
             pixels, cover, colours = pieces[n]
-            rgb[:, pixels] = torch.lerp(rgb[:, pixels], colours.T, cover)
+            rgb[:, pixels] = torch.lerp(rgb.index_select(1, pixels), colours.T, cover)
     if owners:
         pixels, who, depth = (torch.cat([o[i] for o in owners]) for i in range(3))
         flow = torch.cat([o[3] for o in owners], dim=1)
@@ -200,7 +200,7 @@ def _flats(
     device = g.exact.device
     scale = (sight.distance[0] / world.columns["size"]).to(g.rays)[who, None]
     axes = sight.axes[0].to(g.rays)[who]
-    places = torch.bmm(axes, g.rays[pixels])
+    places = torch.bmm(axes, g.rays.index_select(0, pixels))
     front = places[:, 2].clamp(min=0.05)
     x, y = places[:, 0] / front * scale, places[:, 1] / front * scale
     split = zip(numbers, x.split(counts), y.split(counts), strict=True)
@@ -212,7 +212,9 @@ def _flats(
     bright = sight.poses.bright[0].to(s)[who]
     colours = _colours(world, who, share, (1 + 0.10 * y[:, 0]).clamp(0.8, 1.2) * bright)
     distance = sight.distance[0].to(device)[who]
-    local = torch.bmm(sight.axes[0].to(device)[who], g.exact[:, pixels].T[..., None])[..., 0]
+    local = torch.bmm(sight.axes[0].to(device)[who], g.exact.index_select(1, pixels).T[..., None])[
+        ..., 0
+    ]
     spot = local[:, :2] * (distance / local[:, 2])[:, None]
     there = sight.axes[1].to(device)[who]
     goal = torch.bmm(spot[:, None], there[:, :2])[:, 0] + sight.offsets[1].to(device)[who]
@@ -232,13 +234,13 @@ def _solids(
     # The camera as seen from the centre, in units of the half axes.
     eye = (-(sight.offsets[0].to(device) @ turn[0].T) / half)[who]
     half = half[who]
-    wide = (turn[0].float() @ g.rays[pixels]) / half.float()[..., None]
+    wide = (turn[0].float() @ g.rays.index_select(0, pixels)) / half.float()[..., None]
     o = eye.float()[..., None]
     along = (o * wide).sum(1) / (wide * wide).sum(1)
     gap = o - along[:, None] * wide
     s = torch.sqrt((gap * gap).sum(1)) - 1
     cover = _coverage(s, _numbers(world, "soft", s)[who])
-    rays = g.exact[:, pixels].T @ turn[0].T
+    rays = g.exact.index_select(1, pixels).T @ turn[0].T
     d = rays / half
     a, b = (d * d).sum(-1), (eye * d).sum(-1)
     nearest = eye - (b / a)[:, None] * d

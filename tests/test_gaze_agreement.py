@@ -74,23 +74,31 @@ def test_an_observer_without_gaze_has_no_score_and_harms_none():
 
 
 def test_other_videos_and_the_equator_are_scored_on_the_same_truth():
+    """With two observers a half is one of them, so the loop knows both truths there can be."""
     from sal360.baselines import equator_density
 
-    videos = [crowd(12, seed=s) for s in range(3)]
+    videos = [crowd(12, 2, 9, seed=s) for s in range(3)]
     videos[2] = [torch.stack((p[:, 0] - 2.5, p[:, 1] - 0.8), -1) for p in videos[2]]
-    got = gaze.ceiling(videos, H, W, 8.0, halves=4)
+    got = gaze.ceiling(videos, H, W, 8.0, halves=1)
     maps = [density(v) for v in videos]
-    for v, truth in enumerate(maps):
+    band = equator_density(H, W, 20.0)
+    for v, (one, two) in enumerate(videos):
         others = torch.stack([m for k, m in enumerate(maps) if k != v]).mean(0)
-        band = equator_density(H, W, 20.0)
-        looked = torch.cat(videos[v])
-        for name, pred in (("others", others), ("equator", band)):
-            want = float(metrics.cc(pred, truth)), float(metrics.nss(pred, looked))
-            found = float(got[name].cc[v]), float(got[name].nss[v])
-            assert found == pytest.approx(want, abs=1e-5)
-        want = gaze.split_half(videos[v], H, W, 8.0, halves=4)
-        assert float(got["half"].cc[v]) == pytest.approx(float(want.cc.mean()))
+        possible = []
+        for mine, held in ((one, two), (two, one)):
+            for pred in (density([mine]), others, band):
+                possible.append(float(metrics.cc(pred, density([held]))))
+                possible.append(float(metrics.nss(pred, held)))
+        found = [
+            float(x) for n in ("half", "others", "equator") for x in (got[n].cc[v], got[n].nss[v])
+        ]
+        assert found in (
+            pytest.approx(possible[:6], abs=1e-5),
+            pytest.approx(possible[6:], abs=1e-5),
+        )
     assert float(got["others"].cc[2]) < 0.1 < float(got["others"].cc[0])
+    with pytest.raises(ValueError, match="videos: one without any gaze"):
+        gaze.ceiling([videos[0], [torch.zeros(0, 2)] * 2])
 
 
 # --- bandwidth ---

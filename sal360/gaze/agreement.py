@@ -88,41 +88,42 @@ def ceiling(
 ) -> dict[str, Agreement]:
     """What people, other videos and the equator reach on each of several videos.
 
-    Everything predicts the same truth, all observers of a video together, but for the halves:
-    ``"half"`` (mean over random halves of one half against the other), ``"others"`` (mean of the
-    other videos' maps) and ``"equator"`` (:func:`sal360.baselines.equator_density`).
+    In each video the observers are split at random, again and again. All three predict the gaze
+    of one half, so that they are compared on one truth: ``"half"`` is the map of the other half,
+    ``"others"`` the mean of the other videos' maps (of everybody there), ``"equator"`` is
+    :func:`sal360.baselines.equator_density`.
 
     Args:
         videos: at least 2; for each the observers' gaze over the whole video.
-        H, W, sigma_deg, halves, seed: as in :func:`split_half`.
+        H, W, sigma_deg, halves, seed: as in :func:`split_half`, other halves in every video.
         equator_deg: width of the band.
     Returns:
-        name to :class:`Agreement` with one score per video; their mean is the figure to quote.
+        name to :class:`Agreement` with one score per video, the mean over its halves; the mean
+        over videos is the figure to quote.
+    Raises:
+        ValueError: fewer than two videos, or one in which nobody looked anywhere.
     """
     from sal360.baselines import equator_density  # late: baselines may draw densities themselves
 
     if len(videos) < 2:
         raise ValueError(f"videos: {len(videos)}, wanted at least 2: others are needed")
     groups = [_groups(video) for video in videos]
-    everyone = [torch.cat(points) for points in groups]
-    if not all(len(points) for points in everyone):
+    if not all(any(len(p) for p in points) for points in groups):
         raise ValueError("videos: one without any gaze, wanted some in each")
     alone = [_weighed(points, H, W, sigma_deg) for points in groups]
-    maps = torch.stack([each.sum(0) / len(p) for each, p in zip(alone, everyone, strict=True)])
+    maps = torch.stack(
+        [each.sum(0) / sum(map(len, p)) for each, p in zip(alone, groups, strict=True)]
+    )
     others = (maps.sum(0) - maps) / (len(maps) - 1)
-    band = equator_density(H, W, equator_deg).double().expand_as(maps)
-    split = []
-    for maps_alone, points in zip(alone, groups, strict=True):
-        member = _random_halves(len(points), halves, seed)
-        split.append(_against(maps_alone, points, member, ~member))
-    return {
-        "half": Agreement(
-            torch.stack([s.cc.nanmean() for s in split]),
-            torch.stack([s.nss.nanmean() for s in split]),
-        ),
-        "others": Agreement(cc(others, maps), _nss(others, everyone)),
-        "equator": Agreement(cc(band, maps), _nss(band, everyone)),
-    }
+    band = equator_density(H, W, equator_deg).double()
+    scores: dict[str, list[Tensor]] = {"half": [], "others": [], "equator": []}
+    for v, points in enumerate(groups):
+        member = _random_halves(len(points), halves, seed + v)
+        each = {"half": None, "others": others[v], "equator": band}
+        for name, prediction in each.items():
+            score = _against(alone[v], points, member, ~member, prediction)
+            scores[name].append(torch.stack([part.nanmean() for part in score]))
+    return {name: Agreement(*torch.stack(rows, 1)) for name, rows in scores.items()}
 
 
 class Bandwidth(NamedTuple):
@@ -208,13 +209,20 @@ def _weighed(points: list[Tensor], H: int, W: int, sigma_deg: float) -> Tensor:
     return fixation_maps(points, H, W, sigma_deg).nan_to_num(0).double() * count[:, None, None]
 
 
-def _against(alone: Tensor, points: list[Tensor], first: Tensor, second: Tensor) -> Agreement:
-    """Maps of the groups ``first (K, O)`` against gaze and maps of the groups ``second``."""
+def _against(
+    alone: Tensor,
+    points: list[Tensor],
+    first: Tensor,
+    second: Tensor,
+    prediction: Tensor | None = None,
+) -> Agreement:
+    """Maps of the groups ``first (K, O)``, or one map, against gaze of the groups ``second``."""
     has = torch.tensor([len(p) > 0 for p in points])
     both = (first & has).any(1) & (second & has).any(1)
     scores = torch.full((2, len(first)), torch.nan, dtype=torch.float64)
     if bool(both.any()):
         a, b = (torch.tensordot(group[both].double(), alone, 1) for group in (first, second))
+        a = a if prediction is None else prediction.expand_as(b)
         held = [torch.cat([points[o] for o in row.nonzero()[:, 0]]) for row in second[both]]
         scores[:, both] = torch.stack((cc(a, b), _nss(a, held)))
     return Agreement(*scores)

@@ -116,8 +116,10 @@ def read_plain_pickle(path: str | Path, max_bytes: int = MAX_BYTES) -> Any:
         ValueError: too large, too deep, damaged, or no pickle at all; with the path.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
+    if not path.is_file():
+        raise ValueError(f"{path}: not a file")
     try:
         size = path.stat().st_size
         if size > max_bytes:

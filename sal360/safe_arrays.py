@@ -38,8 +38,10 @@ def read_npy(path: str | Path, max_bytes: int = MAX_BYTES) -> NDArray[Any]:
             not fit the file's size, too large; one line, with the path.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
+    if not path.is_file():
+        raise ValueError(f"{path}: not a file")
     try:
         with path.open("rb") as file:
             return _array(file, path.stat().st_size, max_bytes)
@@ -59,8 +61,10 @@ def read_npz(path: str | Path, max_bytes: int = MAX_BYTES) -> dict[str, NDArray[
             that unpacks to more than ``max_bytes``.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
+    if not path.is_file():
+        raise ValueError(f"{path}: not a file")
     arrays: dict[str, NDArray[Any]] = {}
     try:
         with zipfile.ZipFile(path) as archive:

@@ -44,5 +44,8 @@ def fingerprint(root):
             found[os.path.join(top, name)] = "folder"
         for name in files:
             path = Path(top) / name
+            if path.is_symlink() or not os.access(path, os.R_OK):
+                found[str(path)] = "link" if path.is_symlink() else "closed"
+                continue
             found[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found

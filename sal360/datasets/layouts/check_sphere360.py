@@ -9,6 +9,9 @@ from sal360.datasets.layouts.base import points_trouble
 from sal360.datasets.layouts.report import Inspector, case_twins
 from sal360.datasets.layouts.sphere360 import FRAME, TRUTH, VIDEOS, read_vinfo
 
+FEW = 20
+"""Missing ``_gt.npy`` of one video that are told one by one."""
+
 
 def check_sphere360(look: Inspector) -> None:
     """Frames against ``vinfo.pkl``, both ways; every frame decoded, every ``_gt.npy`` read."""
@@ -68,17 +71,26 @@ def _video(look: Inspector, folder: Path, frames: dict[str, Any] | None) -> None
     if not numbers:
         look.add(folder, "missing", "no frames 0001.jpg, 0002.jpg, ...")
         return
-    gaps = set(range(numbers[0], min(numbers[-1], numbers[0] + 10**6) + 1))
-    for number in sorted(gaps - {int(fid) for fid in pictures}):
-        fid = f"{number:04d}"
-        why = "its fixations are in vinfo.pkl" if fid in (frames or {}) else "a gap in the numbers"
-        look.add(folder / f"{fid}.jpg", "missing", f"no such frame: {why}")
+    known_of = frames or {}
+    look.gaps(
+        (int(fid) for fid in pictures),
+        (numbers[0], numbers[-1]),
+        1,
+        lambda number: folder / f"{number:04d}.jpg",
+        lambda number: (
+            "no such frame: "
+            + ("vinfo.pkl has it" if f"{number:04d}" in known_of else "a gap in the numbers")
+        ),
+    )
     if numbers[0] != 1:
         look.add(folder, "note", f"frames are numbered from {numbers[0]}, not from 1")
     for fid in sorted(set(truths) - set(pictures)):
         look.add(truths[fid], "inconsistent", "a truth of a frame that is not there")
-    if truths and (without := set(pictures) - set(truths)):
+    without = sorted(set(pictures) - set(truths)) if truths else []
+    if len(without) > FEW:  # their loader fills them in as it goes
         look.add(folder, "note", f"{len(without)} of {len(pictures)} frames have no _gt.npy")
+    for fid in without if len(without) <= FEW else ():
+        look.add(folder / f"{fid}_gt.npy", "note", "no published truth of this frame")
 
 
 def _fixations(look: Inspector, table: Path, video: str, frames: dict[str, Any]) -> None:

@@ -84,12 +84,17 @@ def _video(look: Inspector, video: str, parts: dict[str, Path]) -> None:
     look.same({p: s for p in maps.values() if (s := look.map(p))}, "maps of the video")
     expected = set(frames) | set(maps)
     step = common_step(expected)
-    regular = set(range(min(expected), min(max(expected), min(expected) + 10**6) + 1, step))
-    for number in sorted(regular - set(frames)):
-        why = "its map is there" if number in maps else "a gap in the numbers"
-        path = parts["frames"] / video / f"{video}_{number:04d}.png"
-        look.add(path, "missing", f"no such frame: {why}")
-    for number in sorted(set(frames) - regular):
+    first_number = min(expected)
+    look.gaps(
+        frames,
+        (first_number, max(expected)),
+        step,
+        lambda number: parts["frames"] / video / f"{video}_{number:04d}.png",
+        lambda number: (
+            "no such frame: " + ("its map is there" if number in maps else "a gap in the numbers")
+        ),
+    )
+    for number in sorted(n for n in frames if (n - first_number) % step):
         look.add(frames[number], "inconsistent", f"off the step of {step} of its neighbours")
     for found, part, what in ((flows, "optical_flow", "flow"), (maps, "saliency_maps", "map")):
         folder = parts[part] / video

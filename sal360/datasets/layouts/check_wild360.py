@@ -85,10 +85,18 @@ def _frames(look: Inspector, path: Path) -> int | None:
     files = look.list(path)
     pictures = {int(m[1]): p for p in files if (m := FRAME.fullmatch(p.name))}
     look.surplus([p for p in files if p not in pictures.values()], "000000.jpg")
+    if not pictures:
+        look.add(path, "broken", "a folder without frames, wanted a film, or frames 000000.jpg")
+        return None
     look.same({p: s for p in pictures.values() if (s := look.picture(p))}, "frames of the video")
     first, last = min(pictures), max(pictures)
-    for number in sorted(set(range(first, min(last, first + 10**6))) - set(pictures)):
-        look.add(path / f"{number:06d}.jpg", "missing", "no such frame: a gap in the numbers")
+    look.gaps(
+        pictures,
+        (first, last),
+        1,
+        lambda number: path / f"{number:06d}.jpg",
+        lambda _: "no such frame: a gap in the numbers",
+    )
     return last - first + 1
 
 
@@ -101,8 +109,13 @@ def _maps(look: Inspector, folder: Path, count: int | None) -> None:
         look.add(folder, "missing", "no maps 00000.npy, 00001.npy, ...")
         return
     last = max(maps)
-    for number in sorted(set(range(min(last, 10**6))) - set(maps)):
-        look.add(folder / f"{number:05d}.npy", "missing", "no such map: a gap in the numbers")
+    look.gaps(
+        maps,
+        (0, last),
+        1,
+        lambda number: folder / f"{number:05d}.npy",
+        lambda _: "no such map: a gap in the numbers",
+    )
     if count is None:
         return
     for number in sorted(n for n in maps if n >= count):

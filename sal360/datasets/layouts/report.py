@@ -20,6 +20,9 @@ FATAL = ("missing", "broken", "inconsistent")
 """Kinds of findings that make a frame unusable, or would mislead who uses it. Surplus files and
 notes do not."""
 
+LONG_RUN = 100
+"""Numbers in a row that are missing and still told one by one."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -164,6 +167,24 @@ class Inspector:
                     "inconsistent",
                     f"{size[0]} x {size[1]} pixels, {what} mostly {common[0]} x {common[1]}",
                 )
+
+    def gaps(
+        self,
+        present: Iterable[int],
+        ends: tuple[int, int],
+        step: int,
+        name: Callable[[int], Path],
+        why: Callable[[int], str],
+    ) -> None:
+        """Report the numbers from the first to the last end that are not present; a long run of
+        them once."""
+        place = ends[0]
+        for number in [*sorted(n for n in present if (n - ends[0]) % step == 0), ends[1] + step]:
+            run = range(place, number, step)
+            for missing in run if len(run) <= LONG_RUN else run[:1]:
+                also = "" if len(run) <= LONG_RUN else f", nor the {len(run) - 1} after it"
+                self.add(name(missing), "missing", why(missing) + also)
+            place = number + step
 
     def surplus(self, paths: Iterable[Path], wanted: str) -> None:
         """Report files that a reader will not look at, with a word on why."""

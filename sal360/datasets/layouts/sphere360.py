@@ -96,6 +96,7 @@ class Sphere360(LayoutDataset):
             raise ValueError(f"{self.root}: holds no videos")
         self._videos = tuple(everything[k] for k in split_positions(len(everything), split, subset))
         self._numbers: dict[str, tuple[int, ...]] = {}
+        self._recent: dict[tuple[str, int, tuple[int, int]], Tensor | None] = {}
 
     @property
     def videos(self) -> tuple[str, ...]:
@@ -158,9 +159,17 @@ class Sphere360(LayoutDataset):
     def _map(
         self, video: str, number: int, fixations: Tensor, size: tuple[int, int]
     ) -> Tensor | None:
-        if self.truth == "published":
-            return density(read_map(self.root / video / f"{number:04d}_gt.npy"), size)
-        return truth_of(fixations, size, self.sigma_deg)
+        key = (video, number, size)
+        if key not in self._recent:  # the truth of a frame is the previous map of a later one
+            if self.truth == "published":
+                path = self.root / video / f"{number:04d}_gt.npy"
+                made: Tensor | None = density(read_map(path), size)
+            else:
+                made = truth_of(fixations, size, self.sigma_deg)
+            while len(self._recent) > 2 * self.interval:
+                del self._recent[next(iter(self._recent))]
+            self._recent[key] = made
+        return self._recent[key]
 
 
 def split_positions(count: int, split: str = "all", subset: str = "80") -> list[int]:

@@ -154,7 +154,7 @@ def find_videos(root: Path) -> dict[str, Path]:
         if not folder.is_dir():
             continue
         for path in entries(folder):
-            if path.suffix == ".mp4" and not path.is_dir():
+            if path.suffix == ".mp4":
                 found.setdefault(path.stem, path)
             elif path.is_dir() and _numbered(path):
                 found.setdefault(path.name, path)

@@ -12,7 +12,7 @@ from sal360.datasets.synthetic import CARD, CONTENT, SPLITS, SyntheticWorlds
 from sal360.datasets.synthetic.content import PALETTES
 from sal360.datasets.synthetic.motion import background_depth
 from sal360.datasets.synthetic.render import render_times, render_world
-from sal360.datasets.synthetic.world import Thing, World, draw_world
+from sal360.datasets.synthetic.world import Camera, Thing, World, draw_world
 from sal360.resampling import downsample_erp
 from sal360.sphere import angle_between, erp_directions, pixel_area
 
@@ -24,6 +24,11 @@ def bare(world: World, *things: Thing) -> World:
     return replace(
         world, things=things, noise=0.0, shadow=0.0, light=replace(world.light, swing=0.0)
     )
+
+
+def on_stage(*things: Thing) -> World:
+    """Only these things on a meadow, before a camera at rest that looks along z."""
+    return replace(bare(draw_world(0, "train"), *things), camera=Camera("rest"))
 
 
 def ball(**changes) -> Thing:
@@ -173,7 +178,7 @@ def test_noise_is_seeded_frame_by_frame_and_of_the_size_that_it_says():
 
 
 def test_light_changes_the_picture_and_nothing_else():
-    world = bare(draw_world(0, "train"))
+    world = on_stage()
     lit = replace(world, light=replace(world.light, swing=0.1, period=4.0, phase=0.0))
     a, b = (render_times(w, [1.0], 16, 32, 1 / 8) for w in (world, lit))
     assert torch.allclose((1.1 * a.frames).clamp(max=1), b.frames, atol=1e-6)
@@ -226,7 +231,7 @@ def test_a_ball_covers_the_solid_angle_that_it_should():
     H, W = 180, 360
     area = pixel_area(H, W)[:, None]
     for way in ((0.0, 0.0, 1.0), (0.0, 0.0, -1.0), (0.0, -1.0, 0.0), (0.3, 0.9, 0.3)):
-        world = bare(draw_world(0, "train"), ball(start=way, distance=1.3, size=0.25))
+        world = on_stage(ball(start=way, distance=1.3, size=0.25))
         mask = render_times(world, [0.0], H, W, 1 / 8).masks[0]
         radius = math.asin(0.25 / (1.3 * math.sqrt(sum(v * v for v in way))))
         wanted = 2 * math.pi * (1 - math.cos(radius))
@@ -236,13 +241,13 @@ def test_a_ball_covers_the_solid_angle_that_it_should():
 def test_the_nearer_thing_hides_the_farther_one():
     near, far = ball(distance=2.0, size=0.3), ball(distance=4.0, size=1.0, first=(0, 0, 1))
     for things, number in (((near, far), 1), ((far, near), 2)):
-        world = bare(draw_world(0, "train"), *things)
+        world = on_stage(*things)
         seen = render_times(world, [0.0], 60, 120, 1 / 8)
         assert seen.masks[0, 30, 60] == number and {1, 2} <= set(seen.masks.unique().tolist())
         assert abs(float(seen.depth[0, 0, 30, 60]) - 1.7) < 0.01
-    state = bare(draw_world(0, "train"), near, far).state([0.0])
+    state = on_stage(near, far).state([0.0])
     assert state.visible[0, 0] == 1 and state.visible[0, 1] < 0.9
-    behind = bare(draw_world(0, "train"), replace(near, size=1.5), replace(far, size=0.5))
+    behind = on_stage(replace(near, size=1.5), replace(far, size=0.5))
     assert behind.state([0.0]).visible[0, 1] == 0
 
 
@@ -253,9 +258,9 @@ def test_the_state_is_what_the_picture_shows():
     """A ball's pixels lie around the direction told, at every place."""
     H, W = 120, 240
     rays, area = erp_directions(H, W), pixel_area(H, W)[:, None, None]
-    camera = replace(draw_world(0, "train").camera, yaw_rate=0.3, sine=(0.4, 0.0, 0.3), period=9.0)
+    camera = Camera("pan", yaw_rate=0.3, sine=(0.4, 0.0, 0.3), period=9.0)
     thing = ball(start=(1.0, 0.0, 0.0), axis=(0.0, 0.6, 0.8), speed=0.5, distance=1.5, size=0.2)
-    world = replace(bare(draw_world(0, "train"), thing), camera=camera)
+    world = replace(on_stage(thing), camera=camera)
     times = torch.arange(12) * 0.7
     seen, state = render_times(world, times, H, W, 1 / 8), world.state(times)
     for t in range(12):
@@ -278,7 +283,7 @@ def test_motion_is_told_apart_from_the_cameras():
     """Under a turning camera things at rest move as their background does; a mover does not."""
     still = ball(start=(0.0, 0.0, 1.0), distance=5.0)
     mover = ball(start=(1.0, 0.0, 0.0), speed=0.2, distance=5.0)
-    world = bare(draw_world(0, "train"), still, mover)
+    world = on_stage(still, mover)
     turning = replace(world, camera=replace(world.camera, yaw_rate=0.3)).state([1.0])
     assert torch.allclose(turning.relative_speed, torch.tensor([[0.0, 0.2]]).double(), atol=1e-6)
     # Gravity's axis turns from z to x (0, 1, 0 is down): a positive speed about (0, -1, 0) goes
@@ -290,14 +295,14 @@ def test_motion_is_told_apart_from_the_cameras():
 
 def test_things_appear_and_disappear():
     thing = ball(appears=1.0, disappears=3.0)
-    world = bare(draw_world(0, "train"), thing)
+    world = on_stage(thing)
     times = torch.tensor([0.5, 0.99, 1.3, 2.0, 2.7, 3.1]).double()
     masks = render_times(world, times, 30, 60, 1 / 8).masks
     assert [bool((m == 1).any()) for m in masks] == [False, False, True, True, True, False]
     state = world.state(times)
     assert ((state.visible[:, 0] > 0.5) == (masks == 1).flatten(1).any(1)).all()
     assert float(state.onset) == 1 and state.last_onset[:, 0].tolist() == [-math.inf] * 2 + [1] * 4
-    blinking = bare(draw_world(0, "train"), ball(appears=0.5, blink=2.0))
+    blinking = on_stage(ball(appears=0.5, blink=2.0))
     state = blinking.state([0.2, 1.0, 2.0, 3.0])
     assert state.visible[:, 0].tolist() == [0, 1, 0, 1]
     assert state.last_onset[:, 0].tolist() == [-math.inf, 0.5, 0.5, 2.5]

@@ -48,8 +48,11 @@ def draw(seed: int, split: str, seconds: float) -> World:
     sky = names["skies"][(turn + turn // len(names["cameras"])) % len(names["skies"])]
     place = _place(dice, names, kind, sky)
     light = _light(dice)
-    things = _things(dice, names, place, seconds)
-    camera = _camera(dice, path, place)
+    if path == "travel" and math.isfinite(place.half[0]):  # there is no way out of a room
+        path = dice.choice([name for name in names["cameras"] if name != path])
+    yaw = 0.0 if path == "travel" else dice.uniform(-math.pi, math.pi)
+    things = _things(dice, names, place, seconds, yaw)
+    camera = replace(_camera(dice, path), yaw=yaw)
     if path == "travel":
         things = tuple(_beside_the_way(t, camera) for t in things)
     noise = dice.choice((0.0, 0.004, 0.008, 0.015))
@@ -157,7 +160,7 @@ def _light(dice: Random) -> Light:
 # --- the camera ---
 
 
-def _camera(dice: Random, path: str, place: Place) -> Camera:
+def _camera(dice: Random, path: str) -> Camera:
     """Within 1.3 metres of the origin, but for ``travel``, which goes on along z."""
     sign = dice.choice((-1.0, 1.0))
     reach = dice.uniform(0.7, 1.3)
@@ -192,10 +195,10 @@ def _camera(dice: Random, path: str, place: Place) -> Camera:
             roll_swing=math.radians(dice.uniform(1, 4)),
             nod=dice.uniform(5, 9),
         )
-    if path == "travel" and not math.isfinite(place.half[0]):
+    if path == "travel":
         return Camera(path, travel=(0.0, 0.0, dice.uniform(0.4, 1.0)))
     return Camera(
-        path if path == "eight" else "eight",
+        path,
         sine=across,
         double=(0.4 * aside[0], 0.0, 0.4 * aside[2]),
         period=dice.uniform(10, 16),
@@ -208,7 +211,7 @@ def _camera(dice: Random, path: str, place: Place) -> Camera:
 
 
 def _things(
-    dice: Random, names: Mapping[str, tuple[str, ...]], place: Place, seconds: float
+    dice: Random, names: Mapping[str, tuple[str, ...]], place: Place, seconds: float, front: float
 ) -> tuple[Thing, ...]:
     palette = [hex_colour(c) for c in PALETTES[dice.choice(names["palettes"])]]
     standing = [n for n in names["scenery"] if n != "house" or not place.ceiling]
@@ -219,7 +222,7 @@ def _things(
     first = dice.randrange(len(names["behaviours"]))
     for i in range(count):
         behaviour = names["behaviours"][(first + i) % len(names["behaviours"])]
-        things.append(_actor(dice, behaviour, names, palette, place, seconds))
+        things.append(_actor(dice, behaviour, names, palette, place, seconds, front))
     return tuple(replace(t, contrast=_contrast(t, place)) for t in things)
 
 
@@ -328,9 +331,11 @@ def _actor(
     palette: list[Colour],
     place: Place,
     seconds: float,
+    front: float,
 ) -> Thing:
+    """Who moves or appears: more often before the camera than behind it."""
     shape = dice.choice(names["shapes"])
-    azimuth = dice.uniform(-math.pi, math.pi)
+    azimuth = front + dice.triangular(-math.pi, math.pi, 0)
     latitude = math.radians(dice.triangular(-25, 40, 2))
     distance = dice.uniform(0.35, 0.85) * _near_limit(place)
     size = distance * math.tan(math.radians(dice.triangular(2.5, 11, 5)))

@@ -125,16 +125,19 @@ class SyntheticWorlds:
         )
 
     def gaze(self, video: str) -> Watched:
-        """What the observers do during a whole video; of the last videos asked for, kept."""
-        key = (self.split, self._number(video), self.seconds, self._frames, self.fps)
-        return _watched(*key, self.observers)
+        """What the observers do during a whole video."""
+        return _watched(*self._key(video))
+
+    def _key(self, video: str) -> tuple[str, int, float, int, float, int]:
+        number = self._number(video)
+        return self.split, number, self.seconds, self._frames, self.fps, self.observers
 
     def _truth(
         self, video: str, indices: Tensor, H: int, W: int
     ) -> tuple[Tensor | None, tuple[Tensor, ...] | None]:
         if self.observers == 0:
             return None, None
-        looks = self.gaze(video).fixations
+        looks = _fixations(*self._key(video))
         fixations = tuple(looks[i] for i in indices.tolist())
         return fixation_maps(fixations, H, W, self.sigma)[:, None], fixations
 
@@ -145,10 +148,18 @@ class SyntheticWorlds:
         return self._numbers[video]
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=2)
 def _watched(
     split: str, number: int, seconds: float, frames: int, fps: float, observers: int
 ) -> Watched:
     world = draw_world(number, split, max(1.0, seconds))
     times = torch.arange(frames, dtype=torch.float64) / fps
     return watch(world, times, observers, window=1 / fps)
+
+
+@lru_cache(maxsize=1024)
+def _fixations(
+    split: str, number: int, seconds: float, frames: int, fps: float, observers: int
+) -> tuple[Tensor, ...]:
+    """Kept for many videos (60 kB each), so that a second window of one costs nothing."""
+    return _watched(split, number, seconds, frames, fps, observers).fixations

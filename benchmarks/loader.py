@@ -25,7 +25,7 @@ from sal360.datasets.synthetic.worlds import SyntheticWorlds
 SIZE = (128, 256)
 LENGTH, BATCH = 8, 2
 WORKERS = (0, 1, 2)
-ROUNDS = 3
+ROUNDS = 2
 
 
 def run() -> dict[str, Any]:
@@ -52,9 +52,9 @@ def _sources(store: FrameStore) -> dict[str, Callable[[int], ClipLoader]]:
     sources: dict[str, Callable[[int], ClipLoader]] = {}
     if download.available(GORILLAS):
         path = download.fetch(GORILLAS)
-        sources["film, decoded for every clip"] = over(Films(path), stride=9)
+        sources["film, decoded for every clip"] = over(Films(path), stride=18)
         sources["film, kept frames"] = over(Films(path, store=store), stride=1)
-    worlds = SyntheticWorlds(videos=4, seconds=4)
+    worlds = SyntheticWorlds(videos=2, seconds=4)
     sources["synthetic worlds, with gaze"] = over(worlds)
     sources["the same, tilted"] = over(worlds, Augment(tilt_deg=20))
     return sources

@@ -63,7 +63,7 @@ def emd_bounds(
     other, or when the temperature has been halved a dozen times. So nothing is owed to the
     temperature; what is left is the binning. A mass is split between the middles of the cells
     around it, so it keeps its place on average and no cell's edge is felt; maps finer than the
-    cells are blurred, both alike, which takes off a little: with 18 bands at most 1.5 % for
+    cells are blurred, both alike, which takes off a little: with 18 bands about 1.5 % at most for
     blobs of 6 degrees or more, 14 % for white noise (``benchmarks/metrics.py``, beside 48).
 
     Source of the iteration: Cuturi, "Sinkhorn distances: lightspeed computation of optimal

@@ -73,6 +73,20 @@ def test_an_observer_without_gaze_has_no_score_and_harms_none():
     assert got.cc[-1].isnan() and got.nss[-1].isnan()
 
 
+def test_frame_by_frame():
+    people = torch.stack(crowd(10, observers=5, points=4)).double()
+    people[2, 1] = torch.nan
+    people[1:, 3] = torch.nan
+    got = gaze.by_frame(people, H, W, 8.0)
+    for t, seen in ((0, [0, 1, 2, 3, 4]), (1, [0, 1, 3, 4])):
+        want = gaze.leave_one_out([people[o, t : t + 1] for o in seen], H, W, 8.0)
+        assert float(got.cc[t]) == pytest.approx(float(want.cc.mean()))
+        assert float(got.nss[t]) == pytest.approx(float(want.nss.mean()))
+    assert got.cc.isnan().tolist() == [False, False, False, True]
+    with pytest.raises(ValueError, match=r"directions: shape \(1, 4, 2\), wanted \(O, T, 2\)"):
+        gaze.by_frame(people[:1], H, W)
+
+
 def test_other_videos_and_the_equator_are_scored_on_the_same_truth():
     """With two observers a half is one of them, so the loop knows both truths there can be."""
     from sal360.baselines import equator_density

@@ -124,7 +124,7 @@ def read_plain_pickle(path: str | Path, max_bytes: int = MAX_BYTES) -> Any:
         size = path.stat().st_size
         if size > max_bytes:
             raise ValueError(f"{size} bytes, wanted at most {max_bytes}")
-        return _Machine(path.read_bytes()).run()
+        return Machine(path.read_bytes(), _NAMES).run()
     except UnsafePickleError as error:
         raise UnsafePickleError(f"{path}: refused: {error}; nothing was run") from None
     except OSError as error:
@@ -135,7 +135,7 @@ def read_plain_pickle(path: str | Path, max_bytes: int = MAX_BYTES) -> Any:
 
 
 class _Name:
-    """A class or function of the file that has a plain meaning; called by ``_Machine`` alone."""
+    """A class or function that the file names, and what is called in its place."""
 
     __slots__ = ("make",)
 
@@ -210,17 +210,19 @@ def _make_frombuffer(raw: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray
     return _from_bytes(dtype, shape, order == "F", raw)
 
 
-def _make_dict(*parts: Any) -> dict[Any, Any]:
+def make_dict(*parts: Any) -> dict[Any, Any]:
+    """An ordered or default dict, as a dict."""
     pairs = [p for p in parts if isinstance(p, list)]  # OrderedDict of Python 2; not a factory
     return {_key(k): v for pair in pairs for k, v in pair}
 
 
-def _make_set(items: Any = ()) -> set[Any]:
+def make_set(items: Any = ()) -> set[Any]:
+    """A set."""
     return {_key(item) for item in items}
 
 
 def _make_frozenset(items: Any = ()) -> frozenset[Any]:
-    return frozenset(_make_set(items))
+    return frozenset(make_set(items))
 
 
 def _make_bytes(text: Any = "", encoding: Any = "latin1") -> bytes:
@@ -229,11 +231,11 @@ def _make_bytes(text: Any = "", encoding: Any = "latin1") -> bytes:
     return text.encode("latin1")
 
 
-_NAMES = {
-    "collections.OrderedDict": _make_dict,
-    "collections.defaultdict": _make_dict,
-    "builtins.set": _make_set,
-    "__builtin__.set": _make_set,
+_NAMES: dict[str, Any] = {
+    "collections.OrderedDict": make_dict,
+    "collections.defaultdict": make_dict,
+    "builtins.set": make_set,
+    "__builtin__.set": make_set,
     "builtins.frozenset": _make_frozenset,
     "__builtin__.frozenset": _make_frozenset,
     "_codecs.encode": _make_bytes,
@@ -251,10 +253,8 @@ _NAMES = {
     },
 }
 # Named as an argument of the above (of a default dict, of an array), and never called.
-_MENTIONED = frozenset(
-    {"builtins.list", "__builtin__.list", "builtins.dict", "__builtin__.dict", "builtins.int"}
-    | {"__builtin__.int", "builtins.float", "__builtin__.float", "numpy.ndarray"}
-)
+_NAMES |= {f"{room}.{name}": None for room in ("builtins", "__builtin__")
+           for name in ("list", "dict", "int", "float")} | {"numpy.ndarray": None}  # fmt: skip
 
 
 def _key(key: Any) -> Any:
@@ -272,15 +272,36 @@ class _Mark:
 
 
 _MARK = _Mark()
-_BOX = (list, tuple, dict, set, frozenset)
 
 
-class _Machine:
-    """Stack, memo and a place in the bytes."""
+class Record:
+    """Stands in for an object of a class: the attributes that the file gives it, no behaviour."""
 
-    def __init__(self, data: bytes) -> None:
+    def set_state(self, state: Any) -> None:
+        if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
+            raise ValueError("an object whose state is no table of attributes")
+        self.__dict__.update(state)
+
+
+_BOX = (list, tuple, dict, set, frozenset, Record)
+
+
+class Machine:
+    """Runs a pickle with a stack, a memo, and nothing else.
+
+    Args:
+        data: the pickle.
+        names: what stands for each class or function that it may name: a function of ours that is
+            called in its place, or any other value, which is handed on.
+        persistent: makes an object of a persistent id; refused if None.
+    """
+
+    def __init__(
+        self, data: bytes, names: dict[str, Any], persistent: Callable[[Any], Any] | None = None
+    ) -> None:
         check_pickle(data)
         self.data, self.at = data, 0
+        self.names, self.persistent = names, persistent
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
@@ -337,11 +358,10 @@ class _Machine:
 
     def _name(self, module: Any, name: Any) -> Any:
         full = f"{module}.{name}"
-        if full in _NAMES:
-            return _Name(_NAMES[full])
-        if full in _MENTIONED:
-            return None
-        raise UnsafePickleError(f"it asks for {full!r}")
+        if full not in self.names:
+            raise UnsafePickleError(f"it asks for {full!r}")
+        meant = self.names[full]
+        return _Name(meant) if callable(meant) else meant
 
     def _call(self, make: Any, arguments: Any) -> None:
         if not isinstance(make, _Name) or not isinstance(arguments, tuple):
@@ -359,6 +379,8 @@ def _finished(value: Any) -> Any:
     for _ in range(MAX_DEPTH + 1):
         below: dict[int, Any] = {}
         for box in level:
+            if isinstance(box, Record):
+                box = box.__dict__
             parts = box.items() if isinstance(box, dict) else enumerate(box)
             for place, part in list(parts):
                 if isinstance(part, _BOX):
@@ -378,28 +400,28 @@ def _finished(value: Any) -> Any:
 # --- the other instructions ----------------------------------------------------------------------
 
 
-def _push(value: Any) -> Callable[[_Machine], None]:
+def _push(value: Any) -> Callable[[Machine], None]:
     return lambda m: m.stack.append(value)
 
 
-def _unsigned(size: int) -> Callable[[_Machine], None]:
+def _unsigned(size: int) -> Callable[[Machine], None]:
     return lambda m: m.stack.append(int.from_bytes(m._take(size), "little"))
 
 
-def _text(width: int) -> Callable[[_Machine], None]:
+def _text(width: int) -> Callable[[Machine], None]:
     return lambda m: m.stack.append(m._counted(width).decode("utf-8", "surrogatepass"))
 
 
-def _raw(width: int) -> Callable[[_Machine], None]:
+def _raw(width: int) -> Callable[[Machine], None]:
     return lambda m: m.stack.append(m._counted(width))
 
 
-def _old_text(width: int) -> Callable[[_Machine], None]:
+def _old_text(width: int) -> Callable[[Machine], None]:
     return lambda m: m.stack.append(m._counted(width).decode("latin1"))
 
 
-def _long(width: int) -> Callable[[_Machine], None]:
-    def step(m: _Machine) -> None:
+def _long(width: int) -> Callable[[Machine], None]:
+    def step(m: Machine) -> None:
         raw = m._counted(width)
         if len(raw) > 64:
             raise ValueError("an integer of more than 64 bytes")
@@ -408,15 +430,15 @@ def _long(width: int) -> Callable[[_Machine], None]:
     return step
 
 
-def _skip(size: int) -> Callable[[_Machine], None]:
-    def step(m: _Machine) -> None:
+def _skip(size: int) -> Callable[[Machine], None]:
+    def step(m: Machine) -> None:
         m.at += size
 
     return step
 
 
-def _tuple(size: int) -> Callable[[_Machine], None]:
-    def step(m: _Machine) -> None:
+def _tuple(size: int) -> Callable[[Machine], None]:
+    def step(m: Machine) -> None:
         items = tuple(m.stack[-size:]) if size else ()
         if len(items) != size:
             raise ValueError("an empty stack")
@@ -427,11 +449,11 @@ def _tuple(size: int) -> Callable[[_Machine], None]:
     return step
 
 
-def _empty(make: Callable[[], Any]) -> Callable[[_Machine], None]:
+def _empty(make: Callable[[], Any]) -> Callable[[Machine], None]:
     return lambda m: m.stack.append(make())
 
 
-def _marked(make: Callable[[list[Any]], Any]) -> Callable[[_Machine], None]:
+def _marked(make: Callable[[list[Any]], Any]) -> Callable[[Machine], None]:
     return lambda m: m.stack.append(make(m._to_mark()))
 
 
@@ -441,39 +463,39 @@ def _pairs(items: list[Any]) -> dict[Any, Any]:
     return {_key(k): v for k, v in zip(items[::2], items[1::2], strict=True)}
 
 
-def _add(m: _Machine, items: list[Any]) -> None:
+def _add(m: Machine, items: list[Any]) -> None:
     target = m.stack[-1]
     if not isinstance(target, list):
         raise ValueError("append to something that is no list")
     target.extend(items)
 
 
-def _set_items(m: _Machine, items: list[Any]) -> None:
+def _set_items(m: Machine, items: list[Any]) -> None:
     target = m.stack[-1]
     if not isinstance(target, dict):
         raise ValueError("an item for something that is no dict")
     target.update(_pairs(items))
 
 
-def _set_item(m: _Machine) -> None:
+def _set_item(m: Machine) -> None:
     items = m.stack[-2:]
     del m.stack[-2:]
     _set_items(m, items)
 
 
-def _add_items(m: _Machine) -> None:
+def _add_items(m: Machine) -> None:
     items = [_key(item) for item in m._to_mark()]
     if not isinstance(m.stack[-1], set):
         raise ValueError("an item for something that is no set")
     m.stack[-1].update(items)
 
 
-def _integer(m: _Machine) -> None:
+def _integer(m: Machine) -> None:
     text = m._line()
     m.stack.append(text == "01" if text in ("00", "01") else int(text))
 
 
-def _string(m: _Machine) -> None:
+def _string(m: Machine) -> None:
     text = m._line()
     if len(text) < 2 or text[0] not in "'\"" or text[-1] != text[0]:
         raise ValueError("a string without quotes")
@@ -481,25 +503,33 @@ def _string(m: _Machine) -> None:
     m.stack.append(raw.decode("latin1"))
 
 
-def _build(m: _Machine) -> None:
+def _build(m: Machine) -> None:
     state = m.stack.pop()
     target = m.stack[-1]
-    if not isinstance(target, (_Array, _DType)):
+    if isinstance(target, dict):  # attributes of an ordered dict, such as a state dict's metadata
+        return
+    if not isinstance(target, (_Array, _DType, Record)):
         raise UnsafePickleError("it sets the state of something that is no data")
     target.set_state(state)
 
 
-def _global(m: _Machine) -> None:
+def _global(m: Machine) -> None:
     module = m._line()
     m.stack.append(m._name(module, m._line()))
 
 
-def _stack_global(m: _Machine) -> None:
+def _stack_global(m: Machine) -> None:
     name, module = m.stack.pop(), m.stack.pop()
     m.stack.append(m._name(module, name))
 
 
-def _call_top(m: _Machine) -> None:
+def _persistent(m: Machine) -> None:
+    if m.persistent is None:
+        raise UnsafePickleError("it asks for an object outside it")
+    m.stack.append(m.persistent(m.stack.pop()))
+
+
+def _call_top(m: Machine) -> None:
     arguments, make = m.stack.pop(), m.stack.pop()
     m._call(make, arguments)
 
@@ -508,7 +538,7 @@ def _drop(_: Any) -> None:
     """Forget a value."""
 
 
-_STEPS: dict[int, Callable[[_Machine], None]] = {
+_STEPS: dict[int, Callable[[Machine], None]] = {
     ord("("): _push(_MARK),
     ord("0"): lambda m: _drop(m.stack.pop()),
     ord("1"): lambda m: _drop(m._to_mark()),
@@ -558,6 +588,7 @@ _STEPS: dict[int, Callable[[_Machine], None]] = {
     0x95: _skip(8),  # FRAME
     ord("c"): _global,
     0x93: _stack_global,
+    ord("Q"): _persistent,
     ord("R"): _call_top,
     0x81: _call_top,  # NEWOBJ
     ord("b"): _build,

@@ -86,7 +86,7 @@ def by_frame(directions: ArrayLike, H: int, W: int, sigma_deg: float = 5.0) -> A
         H, W, sigma_deg: of the maps.
     Returns:
         a score for each of the ``T`` frames; NaN for a frame with fewer than two observers.
-        About 10 ms a frame of 48 observers at 60 x 120, so take every n-th frame of a long video.
+        One frame after another, a tenth of a second and more each: take every n-th of a long video.
     """
     points = as_tensor(directions, "directions").double()
     if points.ndim != 3 or points.shape[-1] != 2 or len(points) < 2:

@@ -41,16 +41,10 @@ METRICS: dict[str, Metric] = {
         Metric("cc", "truth", "higher", "1", "correlation of the two maps"),
         Metric("sim", "truth", "higher", "1", "mass that the two maps share"),
         Metric("kld", "truth", "lower", "0", "divergence from the truth, nats; misses cost most"),
-        Metric(
-            "emd", "truth", "lower", "0", "how far mass is from where it belongs, radians; slow"
-        ),
+        Metric("emd", "truth", "lower", "0", "how far mass is from its place, radians; slow"),
         Metric("nss", "fixations", "higher", "unbounded", "z-score of the map where people looked"),
-        Metric(
-            "auc_judd", "fixations", "higher", "1", "order only: looked at, or any place; exact"
-        ),
-        Metric(
-            "auc_borji", "fixations", "higher", "1", "the mean of its draws, so the same number"
-        ),
+        Metric("auc_judd", "fixations", "higher", "1", "order only: looked at, or anywhere; exact"),
+        Metric("auc_borji", "fixations", "higher", "1", "the mean of its draws: the same number"),
         Metric("sauc", "fixations", "higher", "1", "order: looked at here, or in other videos"),
         Metric("information_gain", "fixations", "higher", "unbounded", "bits more than a baseline"),
     )
@@ -125,10 +119,11 @@ def score_frames(
 
     known = torch.zeros(T, dtype=torch.bool)
     if true is not None:
-        known = true.flatten(1).isfinite().all(1) & (true.flatten(1).amax(1) > 0)
-        if bool((~known & ~true.flatten(1).isnan().all(1) & (true != 0).flatten(1).any(1)).any()):
-            raise ValueError("truth: a frame with some NaN, infinite or negative values, wanted a "
-                             "density, or all NaN for none")  # fmt: skip
+        values = true.flatten(1)
+        finite, blank = values.isfinite().all(1), values.isnan().all(1)
+        if not bool((finite | blank).all()):
+            raise ValueError("truth: some NaN or infinite values in a frame, wanted all or none")
+        known = finite & (values != 0).any(1)
     sets = [as_tensor(f, f"fixations[{t}]").double() for t, f in enumerate(fixations or ())]
     seen = torch.tensor([len(each) > 0 for each in sets], dtype=torch.bool)
 

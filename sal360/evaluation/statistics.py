@@ -101,7 +101,7 @@ def bootstrap(
     return Estimate(mean, min(low, mean), max(high, mean), V, "bootstrap")
 
 
-def compare(
+def paired(
     a: ArrayLike,
     b: ArrayLike,
     level: float = 0.95,

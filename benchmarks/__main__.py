@@ -18,6 +18,7 @@ from benchmarks import (
     prediction,
     projections,
     sphere_conv,
+    worlds,
 )
 from benchmarks.measure import save
 
@@ -30,6 +31,7 @@ ALL: dict[str, Callable[[], dict[str, Any]]] = {
     "sphere_conv": sphere_conv.run,
     "metrics": metrics.run,
     "loader": loader.run,
+    "worlds": worlds.run,
     "prediction": prediction.run,
     "allocator": allocator.run,
 }

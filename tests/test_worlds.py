@@ -12,6 +12,7 @@ from sal360.datasets.synthetic import CARD, CONTENT, SPLITS, SyntheticWorlds
 from sal360.datasets.synthetic.content import PALETTES
 from sal360.datasets.synthetic.motion import background_depth
 from sal360.datasets.synthetic.render import render_times, render_world
+from sal360.datasets.synthetic.shapes import extent, outline
 from sal360.datasets.synthetic.world import Camera, Thing, World, draw_world
 from sal360.resampling import downsample_erp
 from sal360.sphere import angle_between, erp_directions, pixel_area
@@ -164,6 +165,17 @@ def test_twice_the_size_averaged_is_the_size(split, seed):
     area = pixel_area(64, 128)[:, None].float() / (4 * math.pi)
     assert (off * area).sum() < 0.015
     assert ((off > 0.10).float() * area).sum() < 0.007
+
+
+def test_a_shape_lies_inside_the_circle_that_its_pixels_are_sought_in():
+    line = torch.linspace(-4, 4, 401)
+    x, y = torch.meshgrid(line, line, indexing="xy")
+    seen = {t.shape: t for s in SPLITS for k in range(40) for t in draw_world(k, s).things}
+    for name, thing in seen.items():
+        if not thing.solid:
+            inside = outline(name, x, y, thing.stretch) < thing.soft / 2
+            reach = extent(name, thing.stretch) * (1 + thing.soft / 2)
+            assert inside.any() and torch.hypot(x, y)[inside].max() < reach + 0.03, name
 
 
 def test_noise_is_seeded_frame_by_frame_and_of_the_size_that_it_says():

@@ -15,6 +15,20 @@ from torch import Tensor
 from sal360.datasets.synthetic.textures import bars, checker, dots
 
 
+ROUND = (
+    "ball", "pebble", "egg", "ellipse", "lamp", "mist", "rod", "ring", "star", "flower", "hexagon",
+    "crescent",
+)  # fmt: skip
+"""Shapes that a circle around their longer half encloses."""
+
+
+def extent(shape: str, stretch: float) -> float:
+    """Radius of a circle that encloses a shape, in units of its size."""
+    if shape in ROUND:
+        return max(1.0, stretch)
+    return math.hypot(1.0, max(stretch * 1.15, 0.5))
+
+
 def outline(shape: str, x: Tensor, y: Tensor, stretch: float) -> Tensor:
     """Negative inside.
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sal360.datasets.synthetic.motion import Poses
-from sal360.datasets.synthetic.shapes import outline, pattern
+from sal360.datasets.synthetic.shapes import extent, outline, pattern
 from sal360.datasets.synthetic.world import World
 from sal360.sphere import erp_directions, lonlat_to_xyz
 
@@ -145,7 +145,8 @@ def _sight(world: World, poses: Poses) -> _Sight:
 def _touched(world: World, sight: _Sight, g: Grid, numbers: list[int]) -> dict[int, Tensor]:
     """The pixels that each thing may touch: those within its angular radius, sought in its rows."""
     c = world.columns
-    part = c["size"] * torch.hypot(torch.ones_like(c["stretch"]), c["stretch"]) / sight.distance[0]
+    reach = torch.tensor([extent(t.shape, t.stretch) for t in world.things], dtype=torch.float64)
+    part = c["size"] * reach * (1 + c["soft"] / 2) / sight.distance[0]
     angle = torch.where(c["solid"] > 0, torch.asin(part.clamp(max=0.99)), torch.atan(part))
     angle = (angle + 1.5 * g.pixel).clamp(max=1.45)
     down = torch.asin(sight.axes[0, :, 2, 1].clamp(-1, 1))

@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from sal360._check import positive_int
 from sal360.datasets.item import Item
@@ -155,15 +156,16 @@ class Films:
             size = (positive_int(size[0], "size[0]"), positive_int(size[1], "size[1]"))
         kept = self._kept(video, size) if size is not None else None
         if kept is not None:
-            pictures = list(kept[start : start + (length - 1) * step + 1 : step])
-        elif film.info is None:
-            pictures = _pictures(film, wanted, size)
+            frames = _clip(kept[start : start + (length - 1) * step + 1 : step])
+        elif film.info is not None:
+            frames = _clip(np.stack(_decoded(film, wanted, size)))
         else:
-            pictures = _decoded(film, wanted, size)
+            pictures = _pictures(film, wanted, size)
+            frames = torch.stack([picture_tensor(rgb, size) for rgb in pictures])
         return Item(
             dataset=self.name,
             video=video,
-            frames=torch.stack([picture_tensor(rgb, size) for rgb in pictures]),
+            frames=frames,
             indices=torch.from_numpy(wanted.astype(np.int64)),
             fps=film.rate / step,
         )
@@ -255,6 +257,12 @@ def _grid(times: NDArray[np.float64], info: VideoInfo, step: int) -> NDArray[np.
         return np.arange(0, len(times), step)
     place = np.floor((times - times[0]) * info.fps + 0.5).astype(np.int64) // step
     return np.unique(place, return_index=True)[1].astype(np.int64)
+
+
+def _clip(rgb: NDArray[np.uint8]) -> Tensor:
+    """``(T, H, W, 3)`` bytes to ``(T, 3, H, W)`` float32 in [0, 1]."""
+    planes = torch.from_numpy(np.ascontiguousarray(rgb.transpose(0, 3, 1, 2)))
+    return planes.float().div_(255)
 
 
 def _pictures(

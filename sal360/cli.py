@@ -1,4 +1,4 @@
-"""The command line: ``sal360 predict | overlay | view | data | info``.
+"""The command line: ``sal360 predict | evaluate | overlay | view | data | info``.
 
 Bad input ends with one line on standard error and exit status 2, Ctrl-C with 130. Nothing is
 written beside the input.
@@ -79,6 +79,7 @@ def cli() -> None:
     \b
     sal360 predict clip.mp4            saliency of every sampled frame, and an overlay video
     sal360 view predictions/clip       look around in it, in a browser
+    sal360 evaluate predictions truth  score it against where people looked
     sal360 info                        what is installed here, and which models there are
 
     Panoramas are equirectangular: the full sphere, longitude across, latitude up.
@@ -166,6 +167,163 @@ def predict(
             raise click.exceptions.Exit(130) from None
         maps = "1 map" if record["maps"] == 1 else f"{record['maps']} maps"
         _say(f"{target}: {maps}, {record['frames_per_s']:.2f} frames/s")
+
+
+@cli.command()
+@click.argument("predictions", type=click.Path(path_type=Path))
+@click.argument("truth", type=click.Path(path_type=Path))
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    help="Other predictions of the same videos: scores of both, and their paired difference.",
+)
+@click.option(
+    "--metrics",
+    help="Names from the list above, separated by commas. [default: cc,sim,kld and, where TRUTH "
+    "has fixations, nss,auc_judd,information_gain]",
+)
+@click.option(
+    "--weighting",
+    type=click.Choice(["sphere", "pixels"]),
+    default="sphere",
+    show_default=True,
+    help="Pixels count by the solid angle they cover; or all alike, to compare with papers.",
+)
+@click.option(
+    "--baseline",
+    type=click.Choice(["uniform", "equator", "equator-front"]),
+    default="uniform",
+    show_default=True,
+    help="What information_gain is over.",
+)
+@click.option(
+    "--eps",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    show_default=True,
+    help="Share of a prediction's mass that is spread evenly before kld and information_gain: both "
+    "are infinite where a prediction is exactly 0 and people looked.",
+)
+@click.option("--resize", "size", type=_Size(), help="Bring both to HxW; else sizes must agree.")
+@click.option(
+    "--values",
+    type=click.Choice(["auto", "density", "shares"]),
+    default="auto",
+    show_default=True,
+    help="What a predicted value means: a density per solid angle, up to scale; or a pixel's share "
+    "of the mass, as in maps divided by their sum. auto takes a density and refuses maps that "
+    "look like shares.",
+)
+@click.option(
+    "--truth-values",
+    type=click.Choice(["auto", "density", "shares"]),
+    default="auto",
+    show_default=True,
+    help="The same for TRUTH.",
+)
+@click.option(
+    "--by",
+    type=click.Choice(["auto", "number", "position"]),
+    default="auto",
+    show_default=True,
+    help="Frames belong together by the numbers in their names, or the first with the first. auto: "
+    "by number, unless one side only counts (stacks, films, predictions of a folder of frames).",
+)
+@click.option("--part", is_flag=True, help="Score the videos and frames that both have.")
+@click.option("--layout", help="Layout of a data set as TRUTH. [default: the one it looks like]")
+@click.option("--split", help="Of that data set: train, validation or test, if it has them.")
+@click.option(
+    "--level",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.95,
+    show_default=True,
+    help="Of the intervals.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of bootstrap and draws.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["md", "csv", "json"]),
+    help="Markdown to read, CSV or JSON with every frame. [default: by the name of --out, else md]",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="A file. [default: standard output]")
+@click.option("--force", is_flag=True, help="Write over an existing --out.")
+def evaluate(
+    predictions: Path,
+    truth: Path,
+    against: Path | None,
+    form: str | None,
+    out: Path | None,
+    force: bool,
+    **settings: Any,
+) -> None:
+    """Score PREDICTIONS against TRUTH.
+
+    \b
+    Either can be
+      clip.npz, clip.npy     a map (H, W), or a stack (T, H, W); in .npz under the name density
+      0012.png, 0012.jpg     a grey map, 8 or 16 bits
+      clip.mp4               a grey map per frame
+      clip/                  one video: a map per frame, with the frame's number in its name
+      all/                   many videos: such folders, or films and stacks, named like the videos
+    PREDICTIONS also: a folder that `sal360 predict` wrote, or the folder of several such folders.
+    TRUTH also: a data set in any layout that `sal360 data verify` knows, with its fixations; and
+    .npz files may hold fixations, (N, 2) lon, lat in radians, beside their density.
+
+    \b
+    Metric            better  needs
+      cc                higher  map        correlation
+      sim               higher  map        shared mass
+      kld               lower   map        divergence of truth from prediction, nats
+      emd               lower   map        earth mover's distance, radians; slow
+      nss               higher  fixations  z-score where people looked
+      auc_judd          higher  fixations  order of values, exact with ties (auc_borji: the same)
+      sauc              higher  fixations  order, against fixations on the other videos
+      information_gain  higher  fixations  bits per fixation more than --baseline
+
+    Frames are scored one by one and averaged within each video; videos count alike. A frame
+    without truth or fixations is left out and counted. Intervals are over videos (bootstrap;
+    Student's for fewer than 6; none for one): frames of a video are no independent trials. The
+    difference to --against is paired by video, with a sign-flip permutation test.
+
+    What does not belong together is refused by its name: other videos, other frames (predictions
+    of one frame in so many are fine), other sizes, a density whose mass is not 1, a truth given as
+    a prediction. Nothing is written but --out.
+
+    \b
+    sal360 evaluate predictions/clip truth/clip
+    sal360 evaluate predictions data/Wild360 --split test --against baseline --out scores.json
+    sal360 evaluate maps/ gt/ --metrics cc,sim --weighting pixels --format csv > scores.csv
+
+    Exit status: 0 scored, 2 something was refused (one line says what), 130 interrupted.
+    """
+    from tqdm import tqdm
+
+    from sal360._runtime import tune_allocator
+    from sal360.evaluation.command import SUFFIXES, check_out, evaluate_paths, write
+
+    if out is not None:
+        check_out(out, [p for p in (predictions, truth, against) if p is not None], force)
+        form = form or SUFFIXES.get(out.suffix.lower())
+    tune_allocator()
+    with tqdm(unit=" frames", desc="scored", disable=None, leave=False) as bar:
+
+        def progress(video: str, done: int, total: int) -> None:
+            bar.set_postfix_str(f"{video}: {done} of {total}", refresh=False)
+            bar.update(done - getattr(bar, "in_video", 0))
+            bar.in_video = done % total
+
+        text, notes = evaluate_paths(
+            predictions, truth, against, format=form or "md", progress=progress, **settings
+        )
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        write(text, out)
+        _say(f"{out}: written")
+    if out is not None or form == "csv":  # the other tables hold them
+        for note in notes:
+            _say(f"note: {note}")
 
 
 @cli.command()

@@ -125,10 +125,14 @@ def paired(
     a, b = (as_tensor(value, name).double() for value, name in ((a, "a"), (b, "b")))
     if a.shape != b.shape or a.ndim != 1:
         raise ValueError(f"b: shape {tuple(b.shape)}, wanted a's {tuple(a.shape)}, one axis")
-    difference = (a - b)[~(a.isnan() | b.isnan())]
-    estimate = bootstrap(difference, level, resamples, seed)
+    known = ~(a.isnan() | b.isnan())
+    difference = (a - b)[known]
     if len(difference) == 0 or not bool(difference.isfinite().all()):
-        return Comparison(estimate, math.nan, True)
+        mean = float(difference.mean()) if len(difference) else math.nan
+        return Comparison(
+            Estimate(mean, math.nan, math.nan, len(difference), "none"), math.nan, True
+        )
+    estimate = bootstrap(difference, level, resamples, seed)
     return Comparison(estimate, *sign_flip(difference, resamples, seed))
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sal360._check import ArrayLike, as_float64, positive_int
+from sal360._check import ArrayLike, as_float64, in_range, positive_int
 from sal360.datasets.synthetic.backdrop import Backdrop, backdrop, shadows
 from sal360.datasets.synthetic.motion import Poses
 from sal360.datasets.synthetic.things import Grid, displacement, draw_things, grid
@@ -90,6 +90,7 @@ def render_times(
     """
     H, W = positive_int(H, "H"), positive_int(W, "W")
     times = as_float64(times, "times").reshape(-1)
+    step = in_range(step, "step", 0, math.inf)
     device = torch.device(device)
     T = len(times)
     frames = torch.empty(T, 3, H, W, device=device)

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from sal360.datasets.synthetic.textures import bars, checker, dots
 
-
 ROUND = (
     "ball", "pebble", "egg", "ellipse", "lamp", "mist", "rod", "ring", "star", "flower", "hexagon",
     "crescent",

@@ -321,6 +321,7 @@ def test_recoloured_frames_stay_pictures(item):
         (lambda i: rotate_item(i, torch.diag(torch.tensor([-1.0, 1, 1]))), "R: determinant -1"),
         (lambda i: Augment(tilt_deg=200), "tilt_deg: 200"),
         (lambda i: Augment(colour=1), "colour: 1"),
+        (lambda i: Augment(seed=-1), "seed: -1"),
     ],
 )
 def test_refusals(item, call, words):

@@ -187,6 +187,22 @@ def test_a_broken_download_is_resumed_by_the_next_try(host, cache):
     assert host.asked == [have] and left(cache) == ["x.bin"]
 
 
+def test_ctrl_c_keeps_what_came(host, cache, monkeypatch):
+    import requests
+
+    def interrupted(answer, size):
+        yield answer.raw.read(5000)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(requests.Response, "iter_content", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            download.fetch("set/x.bin")
+    assert left(cache) == ["x.bin.part"]
+    assert download.fetch("set/x.bin").read_bytes() == CONTENT
+    assert host.asked == [None, 5000]
+
+
 def test_a_server_without_ranges_begins_anew(host, cache):
     host.ranges = False
     (cache / "set").mkdir()

@@ -118,6 +118,8 @@ def test_windows_refuse():
         (lambda: clip_loader(Numbers(), 2, workers=-1), "workers: -1"),
         (lambda: clip_loader(Numbers(), 2, batch_size=0), "batch_size: 0"),
         (lambda: clip_loader(Numbers(), 2, on_error="no"), "on_error: 'no'"),
+        (lambda: clip_loader(Numbers(), 2, seed=-1), "seed: -1"),
+        (lambda: clip_loader(Numbers(), 2, size=(0, 4)), r"size\[0\]: 0"),
     ):
         with pytest.raises(ValueError, match=f"^{words}"):
             call()
@@ -167,7 +169,8 @@ def test_every_clip_once_and_one_length_a_batch(batch_size):
             assert (video, int(index[0]), len(index)) == window
         assert len(batch) <= batch_size
     short = clip_loader(Numbers(), 4, batch_size, tail="short", seed=1, drop_last=True)
-    assert all(len(b) == batch_size for b in short)
+    full = list(short)
+    assert all(len(b) == batch_size for b in full) and len(full) == len(short)
 
 
 def test_order_is_the_seeds():
@@ -264,6 +267,8 @@ def test_a_clip_is_skipped_only_when_asked(workers):
     assert [w for w in loader.skipped] == [
         "v0, frames 0 to 3", "v0, frames 4 to 7", "v3, frames 4 to 7",
     ]  # fmt: skip
+    with pytest.warns(UserWarning, match="3 clips of this epoch"):
+        list(loader)
 
 
 class Short(Numbers):

@@ -175,7 +175,7 @@ class Augment:
         colour: brightness, contrast and saturation each times a factor in ``1 -+ colour``.
         seed: of all draws.
     Raises:
-        ValueError: an angle beyond 180 degrees, a colour of 1 or more.
+        ValueError: an angle beyond 180 degrees, a colour of 1 or more, a negative seed.
     """
 
     yaw: bool = True
@@ -185,6 +185,8 @@ class Augment:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise ValueError(f"seed: {self.seed!r}, wanted a whole number of at least 0")
         if non_negative(self.tilt_deg, "tilt_deg") > 180:
             raise ValueError(f"tilt_deg: {self.tilt_deg:g}, wanted at most 180")
         if non_negative(self.colour, "colour") >= 1:

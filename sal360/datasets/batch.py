@@ -59,8 +59,18 @@ class Batch:
         return frames[clip * T : (clip + 1) * T]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """The same on a device; ``non_blocking`` overlaps the copy if memory is pinned."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        """The same on a device; ``non_blocking`` overlaps the copy if memory is pinned.
+
+        On Apple's GPUs, which know no float64, rates and fixations become float32.
+        """
+        coarse = torch.device(device).type == "mps"
+
+        def move(tensor: Tensor) -> Tensor:
+            if coarse and tensor.dtype == torch.float64:
+                tensor = tensor.float()
+            return tensor.to(device, non_blocking=non_blocking)
+
+        return self._each(move)
 
     def pin_memory(self, device: Any = None) -> Batch:
         """The same in memory from which a GPU can copy by itself; the loader calls it."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import signal
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -61,6 +62,10 @@ class ClipLoader:
             raise ValueError(f"workers: {workers!r}, wanted a whole number of at least 0")
         if on_error not in ("raise", "skip"):
             raise ValueError(f"on_error: {on_error!r}, wanted 'raise' or 'skip'")
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise ValueError(f"seed: {seed!r}, wanted a whole number of at least 0")
+        if size is not None:
+            size = (positive_int(size[0], "size[0]"), positive_int(size[1], "size[1]"))
         self.windows, self.seed, self.shuffle, self.drop_last = windows, seed, shuffle, drop_last
         self.batch_size = positive_int(batch_size, "batch_size")
         self.workers, self.prefetch = workers, positive_int(prefetch, "prefetch")
@@ -87,13 +92,15 @@ class ClipLoader:
 
     def __len__(self) -> int:
         """Batches of an epoch, the same for each."""
-        return len(self.batches(0))
+        groups = Counter(window.length for window in self.windows).values()
+        part = 0 if self.drop_last else self.batch_size - 1
+        return sum((clips + part) // self.batch_size for clips in groups)
 
     def __iter__(self) -> Iterator[Batch]:
         first, self._first = self._first, 0
         epoch, self._next = self.epoch, first
         plan = self.batches(epoch)[first:]
-        before = len(self.skipped)
+        left_out: list[str] = []
         loader = DataLoader(
             self._clips,
             batch_size=None,
@@ -113,14 +120,15 @@ class ClipLoader:
                 self._next += 1
                 for where, reason in result.failures:
                     self.skipped[where] = reason
+                    left_out.append(reason)
                 if result.batch is not None:
                     yield result.batch
         finally:  # now, and not when an exception that holds this frame is forgotten
             getattr(results, "_shutdown_workers", lambda: None)()
-        if count := len(self.skipped) - before:
+        if left_out:
             warnings.warn(
-                f"{self.windows.dataset.name}: {count} clips of this epoch were left out; "
-                f"first: {next(reversed(self.skipped.values()))}",
+                f"{self.windows.dataset.name}: {len(left_out)} clips of this epoch were left out; "
+                f"first: {left_out[0]}",
                 UserWarning,
                 stacklevel=2,
             )

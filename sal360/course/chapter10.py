@@ -119,7 +119,9 @@ def _avtrack_is_here() -> bool:
     return bool(names) and all(map(download.available, names))
 
 
-def _trace(places: Sequence[tuple[float, float]], t: Sequence[float]) -> tuple[Tensor, Tensor, Tensor]:
+def _trace(
+    places: Sequence[tuple[float, float]], t: Sequence[float]
+) -> tuple[Tensor, Tensor, Tensor]:
     lon, lat = torch.deg2rad(torch.tensor(places, dtype=torch.float64)).unbind(-1)
     return lon, lat, torch.tensor(t, dtype=torch.float64)
 

@@ -2,20 +2,21 @@
 
     make("sphere360", "toy", videos=3, seconds=2, size=(64, 128))
 
-The pictures are rendered and the gaze is drawn from a rule: nothing here says anything about
-people. A folder appears under its name only when it is complete.
+The pictures are of :class:`~sal360.datasets.synthetic.SyntheticWorlds`, and so is the gaze:
+nothing here says anything about people. A folder appears under its name only when it is complete.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import pickle
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -26,16 +27,29 @@ from sal360.datasets.item import Item
 from sal360.datasets.layouts import LAYOUTS
 from sal360.datasets.layouts.base import lonlat_to_unit_square
 from sal360.flow import flow_to_color
+from sal360.gaze import fixations_to_density
 from sal360.images import write_image
 from sal360.sphere import xyz_to_lonlat
 from sal360.video import VideoWriter
 
+if TYPE_CHECKING:
+    from sal360.datasets.synthetic import Watched
+
 FPS = 8.0
 OBSERVERS = 12
-SPREAD = math.radians(5.0)
-"""Standard deviation of the made-up gaze around the thing that an observer follows."""
-DWELL = 4
-"""Frames that a fixation lasts in the tables."""
+SIGMA_DEG = 5.0
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """One video, and everything its observers do."""
+
+    name: str
+    item: Item
+    watched: Watched
+
+    def __len__(self) -> int:
+        return len(self.item)
 
 
 def make(
@@ -93,53 +107,39 @@ def make(
     return out
 
 
-def _told(scenes: Iterator[Item], progress: Callable[[str], None] | None) -> Iterator[Item]:
+def _told(scenes: Iterator[Scene], progress: Callable[[str], None] | None) -> Iterator[Scene]:
     for scene in scenes:
         yield scene
         if progress:
-            progress(scene.video)
+            progress(scene.name)
 
 
-def _scenes(videos: int, count: int, height: int, width: int, seed: int) -> Iterator[Item]:
+def _scenes(videos: int, count: int, height: int, width: int, seed: int) -> Iterator[Scene]:
     for number in range(videos):
-        yield _scene(number, number * width // videos, count, height, width, seed)
+        yield _scene(number, count, height, width, seed)
 
 
-def _scene(number: int, turn: int, count: int, height: int, width: int, seed: int) -> Item:
-    """The embedded world on another ground, ``turn`` columns to the right, and its observers."""
-    from sal360.datasets.synthetic import render_clip
+def _scene(number: int, count: int, height: int, width: int, seed: int) -> Scene:
+    """A world of the training split: each seed has a thousand."""
+    from sal360.datasets.synthetic import SyntheticWorlds
 
-    clip = render_clip(count + 1, height, width, FPS, seed=seed + number)
-    generator = torch.Generator().manual_seed(1000 * seed + number)
-    angle = turn * 2 * math.pi / width
-    follows = torch.randint(clip.objects.shape[1], (OBSERVERS,), generator=generator)
-    fixations = []
-    for t in range(count):
-        scatter = torch.randn(OBSERVERS, 3, generator=generator, dtype=torch.float64)
-        lon, lat = xyz_to_lonlat(clip.objects[t, follows] + SPREAD * scatter)
-        lon = torch.remainder(lon + angle + math.pi, 2 * math.pi) - math.pi
-        fixations.append(torch.stack((lon, lat), 1))
-    return Item(
-        dataset="synthetic",
-        video=f"{number + 1:03d}",
-        frames=clip.frames[:count].roll(turn, -1),
-        indices=torch.arange(count),
-        fps=FPS,
-        flow=clip.flow[:count].roll(turn, -1),
-        truth=clip.truth[:count, None].roll(turn, -1),
-        fixations=tuple(fixations),
+    place = 1000 * seed + number
+    worlds = SyntheticWorlds(
+        "train", place + 1, count / FPS, FPS, (height, width), OBSERVERS, SIGMA_DEG
     )
+    video = worlds.videos[place]
+    return Scene(f"{number + 1:03d}", worlds.read(video), worlds.gaze(video))
 
 
 # --- the layouts ---------------------------------------------------------------------------------
 
 
-def _sphere360(root: Path, scenes: Iterator[Item]) -> None:
+def _sphere360(root: Path, scenes: Iterator[Scene]) -> None:
     vinfo: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for scene in scenes:
-        folder = root / scene.video
+        folder = root / scene.name
         folder.mkdir()
-        table = vinfo.setdefault(scene.video, {})
+        table = vinfo.setdefault(scene.name, {})
         for t, picture in enumerate(_pictures(scene)):
             fid = f"{t + 1:04d}"
             write_image(folder / f"{fid}.jpg", picture)
@@ -148,7 +148,7 @@ def _sphere360(root: Path, scenes: Iterator[Item]) -> None:
     (root / "vinfo.pkl").write_bytes(pickle.dumps(vinfo, protocol=2))
 
 
-def _wild360(root: Path, scenes: Iterator[Item]) -> None:
+def _wild360(root: Path, scenes: Iterator[Scene]) -> None:
     names: dict[str, list[str]] = {"train": [], "test": []}
     for split in names:
         (root / "data" / split).mkdir(parents=True)
@@ -156,7 +156,7 @@ def _wild360(root: Path, scenes: Iterator[Item]) -> None:
     truth.mkdir()
     for number, scene in enumerate(scenes):
         split = "test" if number % 3 == 0 else "train"
-        name = f"synthetic{scene.video}_1"
+        name = f"synthetic{scene.name}_1"
         names[split].append(name)
         _film(root / "data" / split / f"{name}.mp4", scene)
         if split == "test":
@@ -167,21 +167,21 @@ def _wild360(root: Path, scenes: Iterator[Item]) -> None:
         (root / f"{split}.txt").write_text("".join(f"{name}\n" for name in listed), "utf-8")
 
 
-def _vr_eyetracking(root: Path, scenes: Iterator[Item]) -> None:
+def _vr_eyetracking(root: Path, scenes: Iterator[Scene]) -> None:
     step, videos = 4, []  # as if every fourth frame of a video of 32 frames a second were kept
     for scene in scenes:
-        videos.append(scene.video)
+        videos.append(scene.name)
         for part in ("frames", "optical_flow", "saliency_maps"):
-            (root / part / scene.video).mkdir(parents=True)
-        assert scene.flow is not None
+            (root / part / scene.name).mkdir(parents=True)
+        assert scene.item.flow is not None
         for t, picture in enumerate(_pictures(scene)):
-            name = f"{scene.video}_{t * step:04d}.png"
-            write_image(root / "frames" / scene.video / name, picture)
-            colours = flow_to_color(scene.flow[t].numpy())
-            write_image(root / "optical_flow" / scene.video / name, colours)
+            name = f"{scene.name}_{t * step:04d}.png"
+            write_image(root / "frames" / scene.name / name, picture)
+            colours = flow_to_color(scene.item.flow[t].numpy())
+            write_image(root / "optical_flow" / scene.name / name, colours)
             truth = _truth(scene, t)
             grey = np.round(255 * truth / truth.max()).astype(np.uint8)
-            write_image(root / "saliency_maps" / scene.video / f"{t * step:04d}.png", grey)
+            write_image(root / "saliency_maps" / scene.name / f"{t * step:04d}.png", grey)
     held_out = max(1, len(videos) // 5) if len(videos) > 1 else 0
     kept = len(videos) - held_out
     (root / "train_split_VRET.txt").write_text(",".join(videos[:kept]), "utf-8")
@@ -189,55 +189,47 @@ def _vr_eyetracking(root: Path, scenes: Iterator[Item]) -> None:
         (root / "test_split_VRET.txt").write_text(",".join(videos[kept:]), "utf-8")
 
 
-def _salient360(root: Path, scenes: Iterator[Item]) -> None:
+def _salient360(root: Path, scenes: Iterator[Scene]) -> None:
     tables = {"H": root / "H/Scanpaths"}
     tables |= {side: root / "HE/Scanpaths" / side for side in ("L", "R")}
     folders = [*tables.values(), root / "Stimuli", root / "H/SalMaps", root / "HE/SalMaps"]
     for folder in folders:
         folder.mkdir(parents=True)
     for scene in scenes:
-        name = f"{int(scene.video)}_Synthetic"
+        name = f"{int(scene.name)}_Synthetic"
         _film(root / "Stimuli" / f"{name}.mp4", scene)
-        heads = "Idx, longitude, latitude, start timestamp\n"
-        eyes = "Idx, longitude, latitude, start timestamp, duration, start frame, end frame\n"
-        for observer in range(OBSERVERS):
-            for k, t in enumerate(range(0, len(scene), DWELL)):
-                last = min(t + DWELL, len(scene)) - 1
-                x, y = _points(scene, (t + last) // 2)[observer]
-                begin, lasts = 1000 * t / scene.fps, 1000 * (last + 1 - t) / scene.fps
-                heads += f"{k}, {x:.6f}, {y:.6f}, {begin:.0f}\n"
-                eyes += f"{k}, {x:.6f}, {y:.6f}, {begin:.0f}, {lasts:.0f}, {t}, {last}\n"
+        heads, eyes = _head_table(scene), _eye_table(scene)
         for side, folder in tables.items():
             text = heads if side == "H" else eyes
             (folder / f"{name}_fixations.csv").write_text(text, "utf-8")
         maps = np.stack([_truth(scene, t) for t in range(len(scene))]).astype("<f4")
-        height, width = scene.size
+        height, width = scene.item.size
         for modality in ("H", "HE"):
             file = f"{name}_{width}x{height}x{len(scene)}_32b.bin"
             (root / modality / "SalMaps" / file).write_bytes(maps.tobytes())
 
 
-def _avtrack360(root: Path, scenes: Iterator[Item]) -> None:
+def _avtrack360(root: Path, scenes: Iterator[Scene]) -> None:
     for part in ("Head_rotation", "SRC_info", "images"):
         (root / part).mkdir()
     seen: list[list[dict]] = [[] for _ in range(OBSERVERS)]
     for scene in scenes:
-        number, (height, width) = int(scene.video), scene.size
+        number, (height, width) = int(scene.name), scene.item.size
         write_image(root / "images" / f"{number}.jpg", _pictures(scene)[0])
         stream = {
             "codec_type": "video",
             "width": width,
             "height": height,
-            "avg_frame_rate": f"{round(scene.fps)}/1",
+            "avg_frame_rate": f"{round(FPS)}/1",
             "nb_frames": str(len(scene)),
         }
         _json(root / "SRC_info" / f"{number}.json", {"streams": [stream]})
-        assert scene.fixations is not None
+        heads = scene.watched.heads.rad2deg().round().int().tolist()
         for observer, videos in enumerate(seen):
             samples = []
             for t in range(len(scene)):
-                lon, lat = (round(math.degrees(a)) for a in scene.fixations[t][observer].tolist())
-                sec = round((t + 0.5) / scene.fps, 3)
+                lon, lat = heads[t][observer]
+                sec = round((t + 0.5) / FPS, 3)
                 samples.append({"pitch": -lat, "roll": 0, "sec": sec, "yaw": lon})
             videos.append(
                 {"filename": f"{number}.mp4", "hmd": "none", "pitch_yaw_roll_data_hmd": samples}
@@ -246,7 +238,7 @@ def _avtrack360(root: Path, scenes: Iterator[Item]) -> None:
         _json(root / "Head_rotation" / f"{observer + 2}.json", {"data": videos})
 
 
-WRITERS: dict[str, Callable[[Path, Iterator[Item]], None]] = {
+WRITERS: dict[str, Callable[[Path, Iterator[Scene]], None]] = {
     "sphere360": _sphere360,
     "wild360": _wild360,
     "vr-eyetracking": _vr_eyetracking,
@@ -258,22 +250,55 @@ WRITERS: dict[str, Callable[[Path, Iterator[Item]], None]] = {
 # --- pieces --------------------------------------------------------------------------------------
 
 
-def _pictures(scene: Item) -> list[NDArray[np.uint8]]:
-    return list((scene.frames.permute(0, 2, 3, 1).numpy() * 255).round().astype(np.uint8))
+def _pictures(scene: Scene) -> list[NDArray[np.uint8]]:
+    rgb = scene.item.frames.permute(0, 2, 3, 1) * 255
+    return list(rgb.round().to(torch.uint8).numpy())
 
 
-def _truth(scene: Item, t: int) -> NDArray[np.float32]:
-    assert scene.truth is not None
-    return scene.truth[t, 0].numpy()
+def _looks(scene: Scene, t: int) -> torch.Tensor:
+    """``(N, 2)`` who fixate in a frame; should nobody do, where everybody's gaze is just then."""
+    assert scene.item.fixations is not None
+    if len(scene.item.fixations[t]):
+        return scene.item.fixations[t]
+    gaze = scene.watched.gaze[:, scene.watched.middles[t]]
+    return torch.stack(xyz_to_lonlat(gaze), dim=1)
 
 
-def _points(scene: Item, t: int) -> NDArray[np.float64]:
-    assert scene.fixations is not None
-    return lonlat_to_unit_square(scene.fixations[t])
+def _truth(scene: Scene, t: int) -> NDArray[np.float32]:
+    looks = _looks(scene, t)
+    return fixations_to_density(looks[:, 0], looks[:, 1], *scene.item.size, SIGMA_DEG).numpy()
 
 
-def _film(path: Path, scene: Item) -> None:
-    with VideoWriter(path, fps=scene.fps) as film:
+def _points(scene: Scene, t: int) -> NDArray[np.float64]:
+    return lonlat_to_unit_square(_looks(scene, t))
+
+
+def _head_table(scene: Scene) -> str:
+    text = "Idx, longitude, latitude, start timestamp\n"
+    for observer in range(len(scene.watched)):
+        places = lonlat_to_unit_square(scene.watched.heads[:, observer])
+        for t, (x, y) in enumerate(places.tolist()):
+            text += f"{t}, {x:.6f}, {y:.6f}, {1000 * t / FPS:.0f}\n"
+    return text
+
+
+def _eye_table(scene: Scene) -> str:
+    text = "Idx, longitude, latitude, start timestamp, duration, start frame, end frame\n"
+    watched, last = scene.watched, len(scene) - 1
+    places = lonlat_to_unit_square(torch.stack(xyz_to_lonlat(watched.direction), dim=1)).tolist()
+    whose = watched.observer.tolist()
+    times = torch.stack((watched.onset, watched.duration), 1).tolist()
+    index = 0
+    for k, ((x, y), (onset, duration)) in enumerate(zip(places, times, strict=True)):
+        index = index + 1 if k and whose[k] == whose[k - 1] else 0
+        first, end = (min(int(s * FPS), last) for s in (onset, onset + duration))
+        text += f"{index}, {x:.6f}, {y:.6f}, {1000 * onset:.0f}, {1000 * duration:.0f}, "
+        text += f"{first}, {end}\n"
+    return text
+
+
+def _film(path: Path, scene: Scene) -> None:
+    with VideoWriter(path, fps=FPS) as film:
         for picture in _pictures(scene):
             film.write(picture)
 
@@ -284,8 +309,8 @@ def _json(path: Path, content: dict) -> None:
 
 _CARD = """# A synthetic data set in the layout `{layout}`
 
-Written by `sal360 data make`. **Not recorded, not measured**: pictures are rendered, and gaze is
-drawn from a rule (each of {observers} made-up observers follows one moving disc). It has the
+Written by `sal360 data make`. **Not recorded, not measured**: worlds are drawn and rendered, and
+the gaze is that of {observers} simulated observers (`sal360.datasets.synthetic`). It has the
 files and names of the real thing, to try loaders and trainings with, and says nothing about
 people. Do not report figures on it as if it did.
 

@@ -1,7 +1,8 @@
 """Observers of synthetic worlds: what must hold of them, and what they must not do."""
 
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,9 +14,11 @@ from sal360.datasets.synthetic.head import trace
 from sal360.datasets.synthetic.priority import angle, stage
 from sal360.datasets.synthetic.scanpath import explore
 from sal360.datasets.synthetic.world import draw_world
+from sal360.experiments import observers as experiment
 from sal360.gaze.statistics import angular_speed, equator_bias, front_bias, revisits
 from sal360.sphere import angle_between, lonlat_to_xyz, rotation_matrix, xyz_to_lonlat
 
+ROOT = Path(__file__).resolve().parents[1]
 FRAMES = torch.arange(80) / 8.0
 """Ten seconds."""
 
@@ -373,3 +376,60 @@ def test_a_model_is_plain_numbers_that_can_be_changed_one_by_one():
     model = replace(GazeModel(), interest=0.0)
     seen = watch(Scene(*CROWDED), FRAMES, n=12, model=model)
     assert bool((seen.target == -1).all())
+
+
+def test_the_record_of_the_comparison_is_of_this_model_and_of_no_video_that_tuned_it():
+    record = experiment.load(ROOT / "data" / "runs" / "observers.json")
+    assert record["model"] == asdict(GazeModel())
+    tuning, report = record["halves"]["tuning"], record["halves"]["report"]
+    for part in ("videos", "worlds"):
+        assert not set(tuning[part]) & set(report[part])
+    assert len(report["videos"]) == 10 and len(report["worlds"]) >= 12
+    assert tuning["crowd"] != report["crowd"]
+    for name, row in record["statistics"].items():
+        mean, half = row["difference"]
+        assert mean == pytest.approx(row["synthetic"][0] - row["real"][0], abs=2e-4)
+        assert (abs(mean) > half) == (name in record["differs"])
+    known = set(record["model"])
+    for names in record["tuned"].values():
+        assert all(name in known or "draw_crowd" in name for name in names)
+
+
+def test_statistics_of_heads_are_those_of_known_heads():
+    """Everybody turns to the right together at 10 degrees a second along the equator."""
+    lon = torch.deg2rad(10 * experiment.CLOCK)
+    heads = lonlat_to_xyz(lon, torch.zeros_like(lon)).expand(6, -1, -1)
+    found = experiment.describe(heads)
+    assert found["latitude sd"] == 0 and found["within 10 of equator"] == 1
+    assert found["from start at 5 s"] == pytest.approx(45)  # the clock begins at half a second
+    assert found["speed quantile 50"] == pytest.approx(10) and found["speed sd over people"] == 0
+    assert found["cosine after 10 s"] == pytest.approx(1)
+    assert found["split half, all time"] == pytest.approx(1)
+    assert found["seen 180 by 10 s"] == 0 and found["seen 180 by 20 s"] == 1
+    assert found["back after 1 s"] == 1 and found["back after 2 s"] == 0  # 15 degrees around
+    table = experiment.compare([found, found, found], [found, found])
+    assert table["speed quantile 50"]["difference"][0] == pytest.approx(0)
+
+
+def test_real_and_synthetic_heads_are_read_alike(real):
+    real("avtrack360/Head_rotation/2.json")
+    heads = experiment.real_heads()
+    assert sorted(heads) == list(range(1, 21))
+    assert all(xyz.shape == (48, 295, 3) and bool(xyz.isfinite().all()) for xyz in heads.values())
+    watched = experiment.watched_worlds([0], 0, n=4)[0]
+    ours = experiment.read_heads(watched)
+    assert ours.shape == (4, 295, 3)
+    lon, lat = (torch.rad2deg(angle) for angle in xyz_to_lonlat(ours))
+    assert (lon - lon.round()).abs().max() < 1e-9 and (lat - lat.round()).abs().max() < 1e-9
+    assert angle_between(ours, watched.head[:, 30::6][:, :295]).rad2deg().max() < 0.8
+
+
+def test_a_record_is_written_whole_and_read_back(tmp_path):
+    record = experiment.load(ROOT / "data" / "runs" / "observers.json")
+    experiment.save(record, tmp_path / "new" / "record.json")
+    assert experiment.load(tmp_path / "new" / "record.json") == record
+    bad = tmp_path / "bad.json"
+    for text, message in (("{", "not JSON"), ("{}", "not a record")):
+        bad.write_text(text)
+        with pytest.raises(ValueError, match=f"^{bad}: {message}"):
+            experiment.load(bad)

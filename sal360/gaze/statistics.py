@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sal360._check import ArrayLike, as_directions, as_float64, in_range, non_negative, positive_int
-from sal360.gaze.density import fixations_to_density
+from sal360.gaze.density import fixation_maps
 from sal360.metrics import cc
 from sal360.sphere import angle_between, xyz_to_lonlat
 
@@ -158,11 +158,8 @@ def split_half(
     n = len(xyz)
     if n < 2:
         raise ValueError(f"xyz: {n} observer, wanted at least 2")
-    lon, lat = xyz_to_lonlat(xyz)
-    maps = torch.stack([
-        fixations_to_density(a, b, H, 2 * H, sigma_deg).double()
-        for a, b in zip(lon, lat, strict=True)
-    ])  # fmt: skip
+    lonlat = torch.stack(xyz_to_lonlat(xyz), dim=-1)
+    maps = fixation_maps(list(lonlat), H, 2 * H, sigma_deg).double()
     generator = torch.Generator().manual_seed(seed)
     half = n // 2
     order = torch.stack([

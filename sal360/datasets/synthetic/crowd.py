@@ -35,7 +35,9 @@ class GazeModel:
             (choices).
         too_fast: rad/s at which a thing is too fast to be followed, and attention to it has
             fallen to 1/e (choice).
-        taste: spread (of the logarithm) of how much a person likes a thing. Tuned: agreement.
+        interest: weight of all priorities against surroundings, whose weight is 1. Tuned:
+            agreement within a second.
+        taste: spread (of the logarithm) of how much a person likes a thing (choice).
     Where it is looked for:
         reach: distance from the present gaze over which attention falls by 1/e (choice).
         view: half-width of what a headset shows around the head, with a soft edge of ``edge``
@@ -44,27 +46,30 @@ class GazeModel:
             which it is forgotten (choices).
     Having looked:
         habituates, recovers: looking at a thing makes it less interesting by 1/e in
-            ``habituates``, and it is new again after ``recovers`` (tuned: agreement).
+            ``habituates``, and it is new again after ``recovers`` (choices).
         inhibition, inhibition_lasts, inhibition_radius: share by which the way back to what was
             just left is blocked, the time this lasts, and its width on the background (choices).
     Priors:
-        equator: standard deviation of the latitudes above the horizon that are looked for, and
-            ``equator_floor``, the weight of zenith and nadir (tuned: latitude).
-        front_width: half-width of the front; ``front_first`` and ``front_later``: how many
-            times likelier it is to be looked at, at first and in the long run (tuned: the
-            share of time near the front); ``front_lasts``: time between the two (choice).
+        equator, equator_floor: standard deviation of the latitudes about the horizon that are
+            looked for, and the weight of zenith and nadir. Tuned: latitudes.
+        front_width: half-width of the front (choice). front_first, front_later: how many times
+            likelier than the back it is to be looked at, at first and in the long run;
+            ``front_lasts``: time between the two. ``front_later`` tuned: the share of time near
+            the front; the others are choices.
     Surroundings:
-        glance: mean amplitude of a glance at the background; ``turn`` and ``turn_spread``: mean
-            and deviation of a turn towards what has not been seen (tuned: exploration).
-        persists: probability that a turn goes on in the direction of the last (tuned: the
-            longitudes seen).
+        glance: mean amplitude of a glance at the background (choice). turn, turn_spread: mean
+            and deviation of a turn towards what has not been seen. Tuned: longitudes seen.
+        turning: log odds of a turn in place of a glance; ``curiosity``: how much higher they are
+            at first; ``curious``: time in which that fades. Tuned: distance from the start.
+        persists: probability that a turn goes on in the direction of the last. Tuned:
+            longitudes seen.
         upright: deviation of the bearing of glances and turns from the horizontal, which
-            saccades keep to (choice; the preference: Anderson et al., 2020).
+            saccades keep to (choice; that they do: Anderson et al., 2020).
     Timing:
         fixation, fixation_spread: median duration of a fixation and deviation of its logarithm;
-            ``shortest`` and ``longest`` (choices). hold: how many times longer a thing of full
-            attention is looked at than background (choice).
-        delay: median time before the first saccade (tuned: exploration in the first seconds).
+            ``shortest`` and ``longest`` (choices). hold: how many times longer, beyond once, a
+            thing of appeal 1 is looked at than background (choice).
+        delay: median time before the first saccade. Tuned: the first two seconds.
         capture: probability that something that appears within view cuts a fixation short
             (choice).
         saccade_base, saccade_slope: duration of a saccade, and seconds more for each radian
@@ -72,10 +77,10 @@ class GazeModel:
             (choices).
     Eye and head:
         eye_limit: largest angle between gaze and head, 30 degrees: a little inside the 35 to
-            either side that LaValle ("Virtual Reality", 2016, section 5.3) gives.
-        alone: what the eyes cover without the head (tuned: speed of the head).
-        turn_time: time constant with which the head follows (tuned: speed of the head), and
-            ``inertia``, with which it gathers speed (choice).
+            either side that LaValle ("Virtual Reality", 2016, section 5.3) gives; he gives
+            less, 20 and 25, for up and down, which is ignored here.
+        alone: what the eyes cover without the head. turn_time: time constant with which the head
+            follows. Tuned: speed of the head. inertia: with which it gathers speed (choice).
         lag: how long after the eyes the head sets out to a thing near by; ``lead``: how long
             before them where the eyes could not get there without it (choices; that the eyes
             lead to what draws them is what Bischof et al., 2020, report).
@@ -105,14 +110,14 @@ class GazeModel:
     equator_floor: float = 0.2
     front_width: float = _degrees(35)
     front_first: float = 6.0
-    front_later: float = 3.0
+    front_later: float = 2.5
     front_lasts: float = 1.0
     glance: float = _degrees(12)
     turn: float = _degrees(55)
     turn_spread: float = _degrees(15)
     turning: float = -0.8
     curiosity: float = 2.0
-    curious: float = 6.0
+    curious: float = 10.0
     persists: float = 0.8
     upright: float = _degrees(35)
     fixation: float = 0.3
@@ -120,7 +125,7 @@ class GazeModel:
     shortest: float = 0.1
     longest: float = 3.0
     hold: float = 1.0
-    delay: float = 0.85
+    delay: float = 0.75
     capture: float = 0.7
     saccade_base: float = 0.025
     saccade_slope: float = 0.125

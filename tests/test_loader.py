@@ -14,6 +14,8 @@ import torch
 from sal360.datasets.augment import Augment
 from sal360.datasets.batch import Batch, collate
 from sal360.datasets.item import Item
+from sal360.datasets.layouts import LAYOUTS, open_dataset
+from sal360.datasets.layouts.make import make
 from sal360.datasets.loader import ClipLoader, Windows, clip_loader
 from sal360.sphere import pixel_area
 
@@ -205,21 +207,21 @@ def test_workers_change_nothing(workers):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_going_on_is_going_on(workers):
-    def make():
+    def new(workers=workers):
         turns = Augment(seed=3)
         return clip_loader(Numbers([40, 9]), 3, 2, workers, seed=6, augment=turns)
 
-    whole = make()
+    whole = new(0)
     wanted = [seen(whole) for _ in range(2)]
     for k in (1, 3, len(whole)) if workers == 0 else (3,):
-        loader = make()
+        loader = new()
         list(loader)
         for n, _ in enumerate(loader, 1):
             if n == k:
                 state = json.loads(json.dumps(loader.state_dict()))
                 break
         assert state["batch"] == k and state["epoch"] == 1
-        again = make()
+        again = new()
         again.load_state_dict(state)
         assert seen(again) == wanted[1][k:]
         assert again.epoch == 2
@@ -401,6 +403,24 @@ def test_loader_of_made_windows():
     loader = ClipLoader(Windows(Numbers(), 3, 1, videos=["v3"]), 4, shuffle=False)
     assert len(loader) == 3 and {v for b in loader for v in b.video} == {"v3"}
     assert str(loader.windows) == "10 clips of 3 frames of numbers"
+
+
+@pytest.mark.parametrize("layout", sorted(LAYOUTS))
+def test_every_layout_goes_through_workers_and_is_turned(layout, tmp_path):
+    dataset = open_dataset(make(layout, tmp_path / "set", videos=2, seconds=1), layout)
+    turns = Augment(tilt_deg=30, seed=1)
+
+    def run(workers):
+        return list(clip_loader(dataset, 4, 2, workers, augment=turns, size=(48, 96)))
+
+    area = pixel_area(48, 96)[:, None]
+    for one, other in zip(run(0), run(1), strict=True):
+        assert one.frames.shape == (2, 4, 3, 48, 96)
+        assert one.frames.equal(other.frames) and one.video == other.video
+        if one.truth is not None:
+            assert one.truth.nan_to_num().equal(other.truth.nan_to_num())
+            mass = (one.truth * area).sum((-2, -1))
+            assert torch.allclose(mass, torch.ones_like(mass), atol=1e-3)
 
 
 @pytest.mark.real

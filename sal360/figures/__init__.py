@@ -21,6 +21,7 @@ from sal360.figures.footprint import crown_figure, footprint, row_curves
 from sal360.figures.gaze import blob_views, blobs_by_latitude, gaze_curves, observers
 from sal360.figures.globe import globe
 from sal360.figures.kernels import by_latitude, detections, kernel_explorer, read_by
+from sal360.figures.metrics import looked_at, rank_of, rank_slopes, roc_levels, scorecard
 from sal360.figures.pictures import maps, panorama, views
 from sal360.figures.projections import (
     close_ups,
@@ -64,6 +65,7 @@ __all__ = [
     "gaze_curves",
     "globe",
     "kernel_explorer",
+    "looked_at",
     "maps",
     "observers",
     "order_plot",
@@ -74,11 +76,15 @@ __all__ = [
     "points_figure",
     "profiles",
     "projection_comparator",
+    "rank_of",
+    "rank_slopes",
     "read_by",
     "response_curves",
     "rim_origin",
+    "roc_levels",
     "row_curves",
     "score_by_latitude",
+    "scorecard",
     "signed_maps",
     "taps_figure",
     "tissot",

@@ -56,6 +56,20 @@ def test_the_front_may_be_anywhere_even_at_the_seam():
     assert s.front_bias(behind, front=math.pi - 0.2).direction == pytest.approx(0.2)
 
 
+def test_traces_of_many_clocks_come_onto_one():
+    """Across the seam the short way; a sample that is missing is bridged, an end is not."""
+    nan = math.nan
+    time = [[0.0, 1.0, 2.0, 3.0], [0.5, 1.5, 2.5, nan]]
+    lon = torch.deg2rad(torch.tensor([[170.0, 180, -170, -160], [10, 20, 30, nan]]))
+    lat = torch.zeros(2, 4)
+    xyz = s.on_one_clock(time, lon, lat, [0.5, 1.5, 2.5])
+    assert xyz.shape == (2, 3, 3)
+    expected = torch.deg2rad(torch.tensor([[175.0, -175, -165], [10, 20, 30]]))
+    assert torch.allclose(xyz, lonlat_to_xyz(expected, 0.0), atol=1e-7)
+    with pytest.raises(ValueError, match="^at: nothing known of 1 observers at times from 2.6 to"):
+        s.on_one_clock(time, lon, lat, [0.5, 2.6, 2.9])
+
+
 def test_exploration_of_a_steady_turn():
     xyz = turning(0.5)
     away = s.distance_from_start(xyz)

@@ -49,12 +49,12 @@ from sal360.gaze.statistics import (
     front_bias,
     latitude_profile,
     longitudes_seen,
+    on_one_clock,
     pairwise_cosine,
     recurrence,
     revisits,
     split_half,
 )
-from sal360.gaze.windows import interpolate
 from sal360.sphere import angle_between, lonlat_to_xyz, xyz_to_lonlat
 
 SCHEMA = "sal360/observers/1"
@@ -89,8 +89,7 @@ def real_heads() -> dict[int, Tensor]:
     heads = {}
     for video in published.videos:
         traces = published.traces(video)
-        lon, lat = interpolate(traces.time, traces.lon, traces.lat, CLOCK, max_gap_s=2.0)
-        heads[int(video)] = lonlat_to_xyz(lon, lat)
+        heads[int(video)] = on_one_clock(traces.time, traces.lon, traces.lat, CLOCK, 2.0)
     return heads
 
 

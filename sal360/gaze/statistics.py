@@ -3,7 +3,7 @@
 A trace is a direction at each time; those of ``n`` observers of one video share a clock, so
 everything here takes ``xyz (n, T, 3)`` and, where time matters, ``times (T,)``. What is measured
 is measured between directions: no seam, no poles, and shares of time come with the share of the
-sphere that they would be by chance. :func:`sal360.gaze.interpolate` brings traces onto one clock.
+sphere that they would be by chance. :func:`on_one_clock` brings traces of many clocks there.
 Chapter 10.
 """
 
@@ -17,11 +17,38 @@ from torch import Tensor
 
 from sal360._check import ArrayLike, as_directions, as_float64, in_range, non_negative, positive_int
 from sal360.gaze.density import fixation_maps
+from sal360.gaze.windows import interpolate
 from sal360.metrics import cc
-from sal360.sphere import angle_between, xyz_to_lonlat
+from sal360.sphere import angle_between, lonlat_to_xyz, xyz_to_lonlat
 
 BANDS = (10, 20, 30)
 """Degrees either side of the equator for which shares of time are given."""
+
+
+def on_one_clock(
+    time: ArrayLike, lon: ArrayLike, lat: ArrayLike, at: ArrayLike, max_gap_s: float | None = None
+) -> Tensor:
+    """Traces of several observers, each with its own clock, as the statistics here take them.
+
+    Args:
+        time, lon, lat: ``(n, S)`` seconds and radians, NaN where there is no sample, as in
+            :class:`sal360.gaze.Traces`.
+        at: ``(T,)`` seconds. max_gap_s: the longest gap that is bridged, see
+            :func:`sal360.gaze.interpolate`.
+    Returns:
+        ``(n, T, 3)`` float64 unit vectors.
+    Raises:
+        ValueError: an observer of whom nothing is known at one of the times.
+    """
+    lon, lat = interpolate(time, lon, lat, at, max_gap_s)
+    lost = ~(lon.isfinite() & lat.isfinite())
+    if bool(lost.any()):
+        n, when = int(lost.any(-1).sum()), as_float64(at, "at")[lost.flatten(0, -2).any(0)]
+        raise ValueError(
+            f"at: nothing known of {n} observers at times from {float(when[0]):g} to "
+            f"{float(when[-1]):g} s, wanted times that every trace covers, or a larger max_gap_s"
+        )
+    return lonlat_to_xyz(lon, lat)
 
 
 class EquatorBias(NamedTuple):

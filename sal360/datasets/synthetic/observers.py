@@ -16,8 +16,9 @@ while, and followed if it moves. Chapter 10 shows it at work. The rules, in orde
 3. **Choice**: a thing with probability ``A / (A + 1)``, ``A`` the sum of the priorities times the
    observer's interest in things; else the surroundings. Among things in proportion to priority.
    Among surroundings, eight places are drawn, glances (gamma distributed amplitudes) and turns
-   (about 50 degrees, most often onward in the direction of the last one), mostly along the
-   horizon, and one of them is taken in proportion to the prior and inhibition of return.
+   (about 55 degrees, most often onward in the direction of the last one, more often while all
+   is new), mostly along the horizon, and one of them is taken in proportion to the prior and
+   inhibition of return.
 4. **Jump**: duration grows with amplitude; the landing point scatters. Where the eyes cannot get
    without the head, it sets out first and the eyes arrive with it; else the head sets out later.
 5. **Look**: log-normal duration, longer on what appeals; something that appears within view may
@@ -31,7 +32,8 @@ how much they turn around, in faith in the front, pace, latency, and in how they
 between eyes and head (:func:`~.crowd.draw_crowd`); they are the same people in every world.
 
 **What it is not.** Nothing here understands a scene: no faces, no words, no task, no sound, no
-boredom. Surroundings are looked at blindly, whatever is drawn on them. Parameters are choices,
+boredom. Surroundings are looked at blindly, whatever is drawn on them, and are not followed while
+the camera turns. Parameters are choices,
 or tuned to statistics of heads; see :class:`~.crowd.GazeModel`, and
 :mod:`sal360.experiments.observers` for the comparison with real heads and what remains.
 

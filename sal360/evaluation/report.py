@@ -169,7 +169,7 @@ def plain(value: float) -> float | str | None:
     """A number that JSON can hold."""
     if math.isnan(value):
         return None
-    return round(value, 9) if math.isfinite(value) else str(value)
+    return round(value, 9) + 0.0 if math.isfinite(value) else str(value)
 
 
 def _plain(value: float) -> str:
@@ -178,6 +178,7 @@ def _plain(value: float) -> str:
 
 
 def _number(value: float, sign: bool = False) -> str:
+    value = round(value, 3) + 0.0 if math.isfinite(value) else value  # no -0.000
     return "-" if math.isnan(value) else f"{value:+.3f}" if sign else f"{value:.3f}"
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sal360.datasets.synthetic.crowd import Array, Crowd, GazeModel
-from sal360.datasets.synthetic.priority import Stage, angle, unit
-from sal360.datasets.synthetic.scanpath import Scanpath, toward
+from sal360.datasets.synthetic.priority import Stage, angle, dot, unit
+from sal360.datasets.synthetic.scanpath import Scanpath, toward, where
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,37 +35,31 @@ def trace(path: Scanpath, stage: Stage, crowd: Crowd, model: GazeModel) -> Trace
     """Turn looks into motion: saccades, pursuit, and a head that follows."""
     n, S = len(crowd), len(stage)
     time = np.arange(S) / stage.rate
-    rows = np.arange(n)[:, None]
-    samples = np.broadcast_to(np.arange(S), (n, S))
+    observer, sample = np.arange(n)[:, None], np.broadcast_to(np.arange(S), (n, S))
 
-    def wanted(look: Any) -> Array:
-        target, place = path.target[rows, look], path.place[rows, look]
-        if not stage.directions.shape[1]:
-            return place
-        thing = (target >= 0)[..., None]
-        moved = stage.directions[samples, np.maximum(target, 0)] + place
-        return np.where(thing, unit(moved), place)
+    def wanted(observer: Any, sample: Any, look: Any) -> Array:
+        return where(stage, sample, path.target[observer, look], path.place[observer, look])
 
     look = _current(path.leave, time)
-    goal = wanted(look)
-    before = wanted(np.maximum(look - 1, 0))
-    shift = angle(before, goal)
-    jump = model.saccade_base + model.saccade_slope * shift
-    share = np.clip((time - path.leave[rows, look]) / jump, 0, 1)
-    share = np.where(look > 0, share * share * (3 - 2 * share), 1.0)  # slow, fast, slow
-    jumping = share < 1
+    goal = wanted(observer, sample, look)
     gaze = goal.copy()
-    gaze[jumping] = toward(before[jumping], goal[jumping], (share * shift)[jumping])
+    since = time - path.leave[observer, look]
+    some = np.nonzero((look > 0) & (since < model.saccade_base + model.saccade_slope * np.pi))
+    before = wanted(some[0], some[1], look[some] - 1)
+    shift = angle(before, goal[some])
+    share = np.minimum(since[some] / (model.saccade_base + model.saccade_slope * shift), 1)
+    share = share * share * (3 - 2 * share)  # slow, fast, slow
+    gaze[some] = np.where(share[:, None] < 1, toward(before, goal[some], share * shift), goal[some])
 
     sets_out = path.leave + np.where(path.far, -model.lead, model.lag)
     sets_out[:, 0] = 0.0
-    head = _follow(wanted(_current(np.maximum.accumulate(sets_out, 1), time)), stage.rate,
-                   crowd, model)  # fmt: skip
-    away = angle(head, gaze)
-    beyond = away > model.eye_limit
+    turns_to = _current(np.maximum.accumulate(sets_out, 1), time)
+    head = _follow(wanted(observer, sample, turns_to), stage.rate, crowd, model)
+    beyond = dot(head, gaze) < np.cos(model.eye_limit)
     gaze[beyond] = toward(head[beyond], gaze[beyond], np.full(int(beyond.sum()), model.eye_limit))
-    there = (time >= path.land[rows, look]) & (time < path.end[rows, look])
-    return Traces(gaze, head, look, there & (angle(gaze, goal) < 1e-6))
+    fixating = (time >= path.land[observer, look]) & (time < path.end[observer, look]) & ~beyond
+    fixating[some] &= share >= 1
+    return Traces(gaze, head, look, fixating)
 
 
 def _current(starts: Array, time: Array) -> NDArray[np.intp]:

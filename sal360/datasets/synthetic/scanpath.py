@@ -107,7 +107,7 @@ def explore(
         uc = rng.random((n, CANDIDATES, 4))
         up = stage.up[now]
         things, radius = stage.directions[now], stage.radius[now]
-        gaze = _where(stage, now, target, place)
+        gaze = where(stage, now, target, place)
         strength = front_strength(end, crowd.front, model)
         ahead = level(stage.heading[now], up)
 
@@ -200,7 +200,7 @@ def explore(
             rest = _captured(stage, head, land, rest, u[:, 2], crowd, model)
         leave, end = end, land + rest
         later = stage.at(land)
-        goal = _where(stage, later, target, place)
+        goal = where(stage, later, target, place)
         head = _follow(head, goal, end - leave, crowd)
         if N:
             dwelled *= np.exp(-(end - leave) / model.recovers)[:, None]
@@ -211,8 +211,8 @@ def explore(
     return Scanpath(leave, land, end, target, place, far)
 
 
-def _where(stage: Stage, now: Any, target: Any, place: Array) -> Array:
-    """Directions of what each observer looks at, at samples ``now``."""
+def where(stage: Stage, now: Any, target: Any, place: Array) -> Array:
+    """Directions of what is looked at, at samples ``now``: of a thing where it then is."""
     if not stage.directions.shape[1]:
         return place
     moved = unit(stage.directions[now, np.maximum(target, 0)] + place)

@@ -36,9 +36,7 @@ from sal360.sphere import (
 _FIELDS = ("flow", "flow_picture", "truth", "previous", "depth", "masks")
 _EDGE_PX = 0.5  # flows that differ by more within one pixel belong to different things
 _EDGE_DEPTH = 0.25  # the same for depth, relative
-_POLAR = math.radians(
-    75
-)  # beyond, a pixel is so narrow that its flow would outshine a picture's rest
+_POLAR = math.radians(75)  # beyond, pixels are narrow and a little motion is many of them
 
 
 def roll_item(item: Item, columns: int) -> Item:

@@ -33,6 +33,7 @@ MAX_DEPTH = 64
 # Where the next instruction stands, without running one: those with an argument of fixed size,
 # those that carry its length in 1, 4 or 8 bytes, those that take lines of text.
 _FIXED = {
+    0x2E: 0,  # STOP
     **dict.fromkeys(
         b"(012NQRal}]tbodsue)\x81\x85\x86\x87\x88\x89\x8f\x90\x91\x92\x93\x94\x97\x98", 0
     ),
@@ -41,6 +42,7 @@ _FIXED = {
     **dict.fromkeys(b"Jjr\x84", 4),
     **dict.fromkeys(b"G", 8),
 }
+_SIZES = [_FIXED.get(code, -1) for code in range(256)]
 _COUNTED = {
     **dict.fromkeys(b"U\x8aC\x8c", 1),
     **dict.fromkeys(b"TXB\x8b", 4),
@@ -56,14 +58,20 @@ def check_pickle(data: bytes) -> None:
         ValueError: a length beyond the end, a memo number beyond what was stored, an unknown
             instruction, no end.
     """
-    at, end, stored = 0, len(data), 0
+    at, end, stored, sizes = 0, len(data), 0, _SIZES
     while at < end:
         code = data[at]
         at += 1
-        if code == 0x2E:  # STOP
-            return
-        if code in _FIXED:
-            size = _FIXED[code]
+        size = sizes[code]
+        if size >= 0:  # nearly all of them
+            if code == 0x94:  # MEMOIZE
+                stored += 1
+            elif code == 0x2E:  # STOP
+                return
+            elif code == 0x71 and at < end:  # BINPUT
+                stored = _next_memo(data[at], stored)
+            elif code == 0x72:  # LONG_BINPUT
+                stored = _next_memo(int.from_bytes(data[at : at + 4], "little"), stored)
         elif code in _COUNTED:
             width = _COUNTED[code]
             size = width + int.from_bytes(data[at : at + width], "little")
@@ -79,18 +87,11 @@ def check_pickle(data: bytes) -> None:
                     raise ValueError("cut short")
             if code == 0x70:  # PUT
                 stored = _next_memo(int(data[at : stop - 1]), stored)
-            at = stop
-            continue
+            size = stop - at
         else:
             raise ValueError(f"unknown instruction {code:#04x}")
         if size > end - at:
             raise ValueError("a length beyond the end of the file")
-        if code == 0x71:  # BINPUT
-            stored = _next_memo(data[at], stored)
-        elif code == 0x72:  # LONG_BINPUT
-            stored = _next_memo(int.from_bytes(data[at : at + 4], "little"), stored)
-        elif code == 0x94:  # MEMOIZE
-            stored += 1
         at += size
     raise ValueError("cut short")
 
@@ -306,31 +307,41 @@ class Machine:
         self.memo: dict[int, Any] = {}
 
     def run(self) -> Any:
-        data, stack = self.data, self.stack
+        """The object that the pickle describes.
+
+        Raises:
+            UnsafePickleError: a name that is not known, a call of anything else.
+            ValueError, IndexError, KeyError, TypeError, OverflowError: no pickle, or damaged.
+        """
+        data, stack, memo, steps = self.data, self.stack, self.memo, _STEPS
+        at = self.at
         while True:
-            code = data[self.at]
-            self.at += 1
+            code = data[at]
+            at += 1
             # The instructions that make up nearly all of a table of points, first.
             if code == 0x47:  # BINFLOAT
-                stack.append(_FLOAT(data, self.at)[0])
-                self.at += 8
+                stack.append(_FLOAT(data, at)[0])
+                at += 8
             elif code == 0x94:  # MEMOIZE
-                self.memo[len(self.memo)] = stack[-1]
+                memo[len(memo)] = stack[-1]
             elif code == 0x86:  # TUPLE2
                 second = stack.pop()
                 stack[-1] = (stack[-1], second)
-            elif code == 0x71:  # BINPUT
-                self.memo[data[self.at]] = stack[-1]
-                self.at += 1
             elif code == 0x72:  # LONG_BINPUT
-                self.memo[int.from_bytes(self._take(4), "little")] = stack[-1]
+                memo[int.from_bytes(data[at : at + 4], "little")] = stack[-1]
+                at += 4
+            elif code == 0x71:  # BINPUT
+                memo[data[at]] = stack[-1]
+                at += 1
             elif code == 0x2E:  # STOP
                 return _finished(stack.pop())
             else:
-                step = _STEPS.get(code)
+                step = steps.get(code)
                 if step is None:
                     raise UnsafePickleError(f"it uses instruction {code:#04x}")
+                self.at = at
                 step(self)
+                at = self.at
 
     # --- arguments ---
     def _take(self, size: int) -> bytes:

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sal360.datasets.item import Item, VideoDataset
 from sal360.datasets.layouts import (
@@ -242,7 +244,7 @@ def test_a_frame_without_fixations_has_no_truth(tmp_path):
 
 def test_arguments_are_named():
     root = made("sphere360")
-    for settings, name in (
+    for wrong, name in (
         ({"split": "dev"}, "split"),
         ({"subset": "20"}, "subset"),
         ({"interval": 0}, "interval"),
@@ -251,7 +253,7 @@ def test_arguments_are_named():
         ({"on_error": "zeros"}, "on_error"),
     ):
         with pytest.raises(ValueError, match=f"^{name}: "):
-            Sphere360(root, **settings)
+            Sphere360(root, **wrong)
 
 
 # --- wild360 -------------------------------------------------------------------------------------
@@ -331,6 +333,19 @@ def test_frames_after_the_last_map_have_no_truth_and_a_hole_is_an_error(tmp_path
     with pytest.raises(FileNotFoundError, match=r"00002\.npy: no such file"):
         Wild360(root).read("synthetic001_1")
     assert not verify(root).usable
+
+
+def test_a_long_film_is_entered_anywhere(tmp_path):
+    """Beyond the first second the reader jumps; the numbers stay right."""
+    root = make("wild360", tmp_path / "long", videos=1, seconds=6, size=(16, 32))
+    data = Wild360(root)
+    (video,) = data.videos
+    whole = data.read(video)
+    assert len(whole) == 48
+    for start, step in ((9, 1), (20, 3), (33, 5), (47, 1)):
+        part = data.read(video, start, step=step)
+        assert torch.equal(part.frames, whole.frames[start::step])
+        assert torch.equal(part.truth, whole.truth[start::step])
 
 
 def test_frames_of_a_film_are_numbered_as_published():
@@ -429,6 +444,16 @@ def test_splits_follow_the_list_and_hold_out_a_fifth(tmp_path):
         VREyeTracking(root, "test")
 
 
+def test_maps_between_the_sampled_frames_are_no_harm(tmp_path):
+    root = copied("vr-eyetracking", tmp_path)
+    for number in (1, 2, 3, 5):
+        shutil.copy(
+            root / "saliency_maps/001/0000.png", root / f"saliency_maps/001/{number:04d}.png"
+        )
+    assert verify(root).usable
+    assert VREyeTracking(root).numbers("001") == tuple(range(0, 4 * FRAMES, 4))
+
+
 def test_a_first_frame_of_another_size_is_as_published(tmp_path):
     """Their extraction scales the first frame only; with a size asked for, that is no harm."""
     root = copied("vr-eyetracking", tmp_path)
@@ -492,6 +517,29 @@ def test_the_unit_of_time_is_told_by_how_long_a_viewing_lasts(tmp_path):
     assert read_scanpaths(path)[0].onset.tolist() == [0, 19]
     path.write_text("Idx, longitude, latitude, start timestamp\n0,.5,.5,0\n1,.5,.5,19\n")
     assert read_scanpaths(path)[0].onset.tolist() == [0, 19]
+
+
+@given(text=st.text(max_size=200) | st.lists(st.sampled_from(
+    ["Idx", "longitude", "latitude", "start timestamp", "0", ".5", "1e400", "-1", "nan", ",", ";",
+     "\n", "\t", '"', "#", "7"]), max_size=60).map("".join))  # fmt: skip
+@settings(max_examples=200)
+def test_any_text_is_a_table_or_one_line(tmp_path_factory, text):
+    path = tmp_path_factory.mktemp("t", numbered=True) / "table.csv"
+    path.write_text(text, "utf-8", newline="")
+    try:
+        observers = read_scanpaths(path)
+    except ValueError as error:
+        message = str(error)
+        assert message.startswith(f"{path}: ") and len(message.splitlines()) == 1
+    else:
+        assert all(one.lon.isfinite().all() and one.onset.min() >= 0 for one in observers)
+
+
+def test_a_cell_that_is_too_long_is_told(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text('Idx, longitude, latitude, start timestamp\n0, "' + "5" * 200_000 + '", 1, 1')
+    with pytest.raises(ValueError, match=r"table\.csv: .*limit"):
+        read_scanpaths(path)
 
 
 def test_heads_and_eyes_and_what_is_seen_when():
@@ -582,7 +630,7 @@ def test_nothing_is_written_over_and_nothing_half_made_is_left(tmp_path):
 
 
 def test_what_to_make_is_checked(tmp_path):
-    for settings, name in (
+    for wrong, name in (
         ({"layout": "imagenet"}, "layout"),
         ({"videos": 0}, "videos"),
         ({"seconds": 0}, "seconds"),
@@ -590,7 +638,7 @@ def test_what_to_make_is_checked(tmp_path):
         ({"size": (8, 16)}, "size"),
     ):
         with pytest.raises(ValueError, match=f"^{name}: "):
-            make(**{"layout": "sphere360", "out": tmp_path / "x", **settings})
+            make(**{"layout": "sphere360", "out": tmp_path / "x", **wrong})
     assert not any(tmp_path.iterdir())
 
 

@@ -82,9 +82,12 @@ def _video(look: Inspector, video: str, parts: dict[str, Path]) -> None:
     look.same(sizes, "frames of the video")
     look.same({p: s for p in flows.values() if (s := look.picture(p))}, "flow pictures")
     look.same({p: s for p in maps.values() if (s := look.map(p))}, "maps of the video")
-    expected = set(frames) | set(maps)
-    step = common_step(expected)
+    step, first_number = common_step(set(frames)), min(frames)
+    expected = set(frames) | {n for n in maps if (n - first_number) % step == 0}
     first_number = min(expected)
+    if between := len(set(maps) - expected):
+        message = f"{between} maps between the sampled frames, not read"
+        look.add(parts["saliency_maps"] / video, "note", message)
     look.gaps(
         frames,
         (first_number, max(expected)),

@@ -214,12 +214,15 @@ def read_table(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise ValueError(f"{path}: not a text file")
     first = text.lstrip().split("\n", 1)[0]
     comma = max(",;\t", key=first.count)
-    for number, cells in enumerate(csv.reader(text.splitlines(), delimiter=comma), 1):
-        cells = [cell.strip() for cell in cells]
-        while cells and not cells[-1]:  # a comma at the end of the line
-            cells.pop()
-        if cells:
-            yield number, cells
+    try:
+        for number, cells in enumerate(csv.reader(text.splitlines(), delimiter=comma), 1):
+            cells = [cell.strip() for cell in cells]
+            while cells and not cells[-1]:  # a comma at the end of the line
+                cells.pop()
+            if cells:
+                yield number, cells
+    except csv.Error as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def is_plain(name: str) -> bool:

@@ -161,8 +161,8 @@ def _row(cells: list[str], places: dict[str, int]) -> tuple[list[float], str | N
         value = _number(cells[k])
         if value is None:
             return row, f"{cells[k][:20]!r}, wanted a number"
-        if not np.isfinite(value):
-            return row, f"{name} is {value}"
+        if not abs(value) < 1e12:
+            return row, f"{name} is {value:g}"
         if name in ("x", "y") and not 0 <= value <= 1:
             axis = "longitude" if name == "x" else "latitude"
             return row, f"{axis} {value:g}, wanted within [0, 1]"

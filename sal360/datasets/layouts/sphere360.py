@@ -95,6 +95,8 @@ class Sphere360(LayoutDataset):
         if not everything:
             raise ValueError(f"{self.root}: holds no videos")
         self._videos = tuple(everything[k] for k in split_positions(len(everything), split, subset))
+        if not self._videos:
+            raise ValueError(f"{self.root}: holds no videos of split {split!r}")
         self._numbers: dict[str, tuple[int, ...]] = {}
         self._recent: dict[tuple[str, int, tuple[int, int]], Tensor | None] = {}
 

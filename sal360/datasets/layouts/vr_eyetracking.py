@@ -107,9 +107,10 @@ class VREyeTracking(LayoutDataset):
             there = frame_numbers(folder)
             if not there:
                 raise ValueError(f"{folder}: holds no frames {video}_0000.png, ...")
-            there |= map_numbers(self.root / "saliency_maps" / video)
-            self._steps[video] = common_step(there)
-            self._numbers[video] = number_range(there, self._steps[video], folder)
+            step = self._steps[video] = common_step(there)
+            maps = map_numbers(self.root / "saliency_maps" / video)  # of lost frames too
+            there |= {n for n in maps if (n - min(there)) % step == 0}
+            self._numbers[video] = number_range(there, step, folder)
         return self._numbers[video]
 
     def rate(self, video: str) -> float:

@@ -60,7 +60,7 @@ NOT_MEASURED = {
         ("motion", "motion"),
         ("centre-of-motion", "motion"),
         ("sst-sal", "optical flow"),
-    )  # fmt: skip
+    )
 }
 
 Heads = dict[str, list[Tensor]]

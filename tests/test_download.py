@@ -259,7 +259,8 @@ def test_a_busy_server_is_asked_again_and_a_missing_page_is_not(host):
         download.fetch("set/y.bin")
 
 
-def test_nobody_there_is_one_line(host, cache):
+def test_nobody_there_is_one_line_at_once(host, cache, monkeypatch):
+    monkeypatch.setattr(resume.time, "sleep", lambda _: pytest.fail("waits for no network"))
     url = f"http://127.0.0.1:{host.server_port}/x"
     host.shutdown()
     host.server_close()

@@ -45,6 +45,7 @@ class ResumingDownloader:
         self.part = part
         self.progress = progress
         self.resumed = False
+        self._answered = False
 
     def __call__(self, url: str, output_file: str, pooch: Any = None) -> None:
         """Fetch ``url`` into ``output_file``, which appears when it is complete.
@@ -94,6 +95,8 @@ class ResumingDownloader:
                 answer = error.response
                 if answer is not None and answer.status_code not in _LATER:
                     raise
+                if not self._answered:  # no network: say so at once
+                    raise
                 file.flush()
                 reached = os.fstat(file.fileno()).st_size
                 vain, best = (0, reached) if reached > best else (vain + 1, best)
@@ -110,6 +113,7 @@ class ResumingDownloader:
         # identity: a server that compresses on the fly counts other bytes than the file has
         ask = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
         with requests.get(url, headers=ask, stream=True, timeout=TIMEOUT_S) as answer:
+            self._answered = True
             first, total = _span(answer)
             if answer.status_code == 416 and have:
                 if total == have:

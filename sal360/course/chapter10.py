@@ -72,12 +72,12 @@ def heads() -> Heads:
         traces = [data.traces(video) for video in data.videos]
         found = [interpolate(*trace[1:4], t, max_gap_s=1.0) for trace in traces]
         xyz = torch.stack([lonlat_to_xyz(lon, lat) for lon, lat in found])
-        note = f"AVTrack360: {xyz.shape[1]} people, {len(xyz)} videos of 30 s; heads, not eyes."
+        note = f"AVTrack360: {xyz.shape[1]} people, {len(xyz)} videos of 30 s,\nheads, not eyes."
         return Heads(xyz, t, True, note, data.videos)
     xyz, _, videos = synthetic(10)
     note = (
-        "The book's synthetic observers: a program, not people. The real traces (AVTrack360)\n"
-        "were neither in the cache nor to be downloaded when this ran."
+        "The book's synthetic observers: a program,\nnot people. The real traces (AVTrack360)\n"
+        "were neither in the cache nor to be\ndownloaded when this ran."
     )
     return Heads(xyz, t, False, note, videos)
 
@@ -89,7 +89,7 @@ def picture(video: int) -> tuple[NDArray[np.uint8] | None, str]:
     if not found.real or not download.available(f"avtrack360/images/{name}.jpg"):
         return None, f"heads in {name}"
     data = AVTrack360()
-    return data.picture(name), f"{data.title(name)}: heads and frame: AVTrack360, 2018"
+    return data.picture(name), f"{data.title(name)} (AVTrack360, 2018)"
 
 
 @lru_cache(maxsize=2)

@@ -103,7 +103,7 @@ def blobs_by_latitude(
         go.Frame(data=traces(k), name=str(k), traces=[0, 1, 2, 3]) for k in range(len(lats))
     ]
     bare = {"visible": False, "fixedrange": True, "constrain": "domain", "range": [-1, 1]}
-    halves = ([0.54, 0.94], [0.03, 0.43])
+    halves = ([0.59, 0.94], [0.03, 0.38])
     for n, (name, domain) in enumerate(zip(stacks, halves, strict=True)):
         left, right = str(2 * n + 1).replace("1", ""), str(2 * n + 2)
         figure.update_layout(degree_axes("x" + left, "y" + left))
@@ -116,7 +116,7 @@ def blobs_by_latitude(
                                   "scaleanchor": f"x{right}"},
             }
         )  # fmt: skip
-        figure.add_annotation(text=name, x=0.1, y=domain[1] + 0.015, showarrow=False, xref="paper",
+        figure.add_annotation(text=name, x=0.1, y=domain[1] + 0.03, showarrow=False, xref="paper",
                               yref="paper", xanchor="left", yanchor="bottom",
                               font={"size": 14, "color": INK})  # fmt: skip
     steps = [(f"a fixation at latitude {lat:.0f}°", str(k)) for k, lat in enumerate(lats)]
@@ -130,7 +130,7 @@ def blobs_by_latitude(
         f"One fixation made a map in two ways, on the panorama and as seen by somebody who looks "
         f"at it; a slider moves it from latitude {lats[0]:.0f} to {lats[-1]:.0f} degrees: {told}"
     )
-    return Plot(figure, alt, height=440)
+    return Plot(figure, alt, height=480)
 
 
 def _levels(value: Tensor) -> np.ndarray:

@@ -249,6 +249,13 @@ def sphere360():
         "inconsistent",
         says="'intro'",
     )
+    for odd in ("\u00b2", "9" * 5000, "12", ""):
+        yield case(
+            f"frame named {odd[:3]!r}",
+            vinfo(lambda t, odd=odd: t["001"].update({odd: [(0.1, 0.2)]})),
+            "vinfo.pkl",
+            "inconsistent",
+        )
     yield case(
         "number that is no text",
         vinfo(lambda t: t["001"].update({3: [(0.1, 0.2)]})),
@@ -426,6 +433,13 @@ def vr_eyetracking():
         lambda r: shutil.copy(r / frame, r / "frames/001/001_0013.png"),
         "frames/001/001_0013.png",
         "inconsistent",
+    )
+    yield case(
+        "frame far away",
+        lambda r: shutil.copy(r / frame, r / f"frames/001/001_{'9' * 40}.png"),
+        "frames/001/001_0032.png|frames/001/001_" + "9" * 40 + ".png",
+        "missing|inconsistent",
+        None,
     )
     yield case(
         "maps without frames",

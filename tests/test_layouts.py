@@ -132,6 +132,16 @@ def test_reading_and_verifying_leave_every_byte_alone(layout, tmp_path):
             os.chmod(path, 0o755)
 
 
+@pytest.mark.parametrize("layout", NAMES)
+def test_a_reader_can_be_sent_to_a_worker(layout):
+    data = open_dataset(made(layout))
+    data.read(data.videos[0], length=1)
+    again = pickle.loads(pickle.dumps(data))
+    ours, theirs = (d.read(d.videos[1], 2, 2) for d in (data, again))
+    assert torch.equal(ours.frames, theirs.frames) and torch.equal(ours.indices, theirs.indices)
+    assert ours.truth is None or torch.equal(ours.truth, theirs.truth)
+
+
 def test_a_folder_of_no_layout_or_of_two_is_told_in_one_line(tmp_path):
     with pytest.raises(ValueError, match=r"looks like none of the layouts sphere360, wild360"):
         open_dataset(tmp_path)

@@ -19,6 +19,7 @@ from sal360.datasets.layouts import salient360, sphere360, vr_eyetracking, wild3
 from sal360.datasets.layouts.avtrack360 import AVTrack360
 from sal360.datasets.layouts.base import LayoutDataset
 from sal360.datasets.layouts.salient360 import Salient360
+from sal360.datasets.layouts.scanpaths import ObserverFixations, read_scanpaths
 from sal360.datasets.layouts.sphere360 import Sphere360
 from sal360.datasets.layouts.vr_eyetracking import VREyeTracking, published_channels
 from sal360.datasets.layouts.wild360 import Wild360
@@ -28,6 +29,7 @@ __all__ = [
     "AVTrack360",
     "Layout",
     "LayoutDataset",
+    "ObserverFixations",
     "Salient360",
     "Sphere360",
     "VREyeTracking",
@@ -35,6 +37,7 @@ __all__ = [
     "find_layout",
     "open_dataset",
     "published_channels",
+    "read_scanpaths",
 ]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sal360.datasets.layouts.base import points_trouble
 from sal360.datasets.layouts.report import Inspector, case_twins
-from sal360.datasets.layouts.sphere360 import FRAME, TRUTH, VIDEOS, read_vinfo
+from sal360.datasets.layouts.sphere360 import FRAME, TRUTH, VIDEOS, is_frame_id, read_vinfo
 
 FEW = 20
 """Missing ``_gt.npy`` of one video that are told one by one."""
@@ -63,7 +63,7 @@ def _video(look: Inspector, folder: Path, frames: dict[str, Any] | None) -> None
             look.add(folder, "missing", "vinfo.pkl has no fixations of this video")
         expected = set(pictures)
     else:
-        expected = set(pictures) | {fid for fid in frames if fid.isdigit()}
+        expected = set(pictures) | {fid for fid in frames if is_frame_id(fid)}
         for fid in sorted(set(pictures) - set(frames)):
             look.add(pictures[fid], "missing", "vinfo.pkl has no fixations of this frame")
         _fixations(look, table, folder.name, frames)
@@ -96,8 +96,10 @@ def _video(look: Inspector, folder: Path, frames: dict[str, Any] | None) -> None
 def _fixations(look: Inspector, table: Path, video: str, frames: dict[str, Any]) -> None:
     empty = 0
     for fid, points in frames.items():
-        if not fid.isdigit() or len(fid) < 4:
-            look.add(table, "inconsistent", f"{video!r}: frame {fid!r}, wanted one like '0001'")
+        if not is_frame_id(fid):
+            look.add(
+                table, "inconsistent", f"{video!r}: frame {fid[:20]!r}, wanted one like '0001'"
+            )
             continue
         trouble = points_trouble(points)
         if trouble:

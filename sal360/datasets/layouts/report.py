@@ -181,8 +181,9 @@ class Inspector:
         place = ends[0]
         for number in [*sorted(n for n in present if (n - ends[0]) % step == 0), ends[1] + step]:
             run = range(place, number, step)
-            for missing in run if len(run) <= LONG_RUN else run[:1]:
-                also = "" if len(run) <= LONG_RUN else f", nor the {len(run) - 1} after it"
+            count = (number - place) // step  # which len() cannot say of a range that is too long
+            for missing in run if count <= LONG_RUN else run[:1]:
+                also = "" if count <= LONG_RUN else f", nor the {count - 1} after it"
                 self.add(name(missing), "missing", why(missing) + also)
             place = number + step
 

@@ -112,7 +112,7 @@ class Sphere360(LayoutDataset):
         if video not in self._numbers:
             folder = self.root / video
             there = {int(m[1]) for p in _listed(folder) if (m := FRAME.fullmatch(p.name))}
-            there |= {int(fid) for fid in self.vinfo.get(video, {}) if fid.isdigit()}
+            there |= {int(fid) for fid in self.vinfo.get(video, {}) if is_frame_id(fid)}
             if not there:
                 raise ValueError(f"{folder}: holds no frames 0001.jpg, 0002.jpg, ...")
             self._numbers[video] = number_range(there, 1, folder)
@@ -191,6 +191,11 @@ def split_positions(count: int, split: str = "all", subset: str = "80") -> list[
     if split == "test":
         return sorted(set(range(count)) - set(drawn))
     return sorted(drawn if subset == "80" else drawn[: max(1, wanted // 2)])
+
+
+def is_frame_id(fid: str) -> bool:
+    """Whether a key of the table is a number like ``0001``."""
+    return fid.isascii() and fid.isdigit() and 4 <= len(fid) <= 9
 
 
 def read_vinfo(path: Path) -> dict[str, dict[str, Any]]:

@@ -59,6 +59,7 @@ def roc_levels(
 
     array, at = np.asarray(value, float), np.degrees(np.asarray(points, float)).round(1)
     H, W = array.shape
+    cuts = [float(level) for level in levels]
     up, ways = np.asarray(looked, float), {n: np.asarray(v, float) for n, v in places.items()}
     if not len(levels) == len(up) == len(next(iter(ways.values()))):
         raise ValueError(f"levels: {len(levels)}, wanted as many as shares, {len(up)}")
@@ -66,7 +67,7 @@ def roc_levels(
 
     def region(k: int) -> Any:
         return go.Heatmap(
-            z=(array >= levels[k]).astype(np.uint8), x0=-180 + 180 / W, dx=360 / W,
+            z=(array >= cuts[k]).astype(np.uint8), x0=-180 + 180 / W, dx=360 / W,
             y0=90 - 90 / H, dy=-180 / H, zmin=0, zmax=1, showscale=False, hoverinfo="skip",
             colorscale=[[0, "rgba(128,128,128,0.12)"], [1, "rgba(230,159,0,0.55)"]],
         )  # fmt: skip
@@ -121,7 +122,7 @@ def roc_levels(
     alt = (
         f"Above, {len(at)} fixations over a panorama with the part shaded where a map is above a "
         f"level; below, the share of fixations there against the share of places. A slider moves "
-        f"the level: at {levels[start]:.2g}, {up[start]:.0%} of the fixations and of all places "
+        f"the level: at {cuts[start]:.2g}, {up[start]:.0%} of the fixations and of all places "
         f"{told}"
     )
     return Plot(figure, alt, height=660)

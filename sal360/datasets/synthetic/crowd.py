@@ -77,7 +77,7 @@ class GazeModel:
             (choices).
     Eye and head:
         eye_limit: largest angle between gaze and head, 30 degrees: a little inside the 35 to
-            either side that LaValle ("Virtual Reality", 2016, section 5.3) gives; he gives
+            either side that LaValle ("Virtual Reality", 2016, figure 5.21) gives; he gives
             less, 20 and 25, for up and down, which is ignored here.
         alone: what the eyes cover without the head. turn_time: time constant with which the head
             follows. Tuned: speed of the head. inertia: with which it gathers speed (choice).

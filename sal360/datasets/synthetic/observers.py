@@ -37,10 +37,10 @@ the camera turns. Parameters are choices,
 or tuned to statistics of heads; see :class:`~.crowd.GazeModel`, and
 :mod:`sal360.experiments.observers` for the comparison with real heads and what remains.
 
-Sources read for what has no number of ours: LaValle, "Virtual Reality", 2016, section 5.3 (range
-of the eyes); Anderson et al., Journal of Vision 20(8):21, 2020 (saccades keep to the horizon,
-people differ in how much they turn the head); Bischof et al., Journal of Vision 20(7):23, 2020
-(gaze follows the horizon of the scene; eyes lead heads to what draws them).
+Sources: LaValle, "Virtual Reality", 2016, figure 5.21 (range of the eyes). Of two, what their
+abstracts say, which is no number: Anderson et al., Journal of Vision 20(8):21, 2020 (saccades keep
+to the horizon, people differ in how much they turn the head); Bischof et al., Journal of Vision
+20(7):23, 2020 (gaze follows the horizon of the scene; eyes lead heads to what draws them).
 """
 
 from __future__ import annotations

@@ -230,6 +230,9 @@ def predict(
     "by number, unless one side only counts (stacks, films, predictions of a folder of frames).",
 )
 @click.option("--part", is_flag=True, help="Score the videos and frames that both have.")
+@click.option(
+    "--hold", is_flag=True, help="One map of a video (a picture's) is for all its frames."
+)
 @click.option("--layout", help="Layout of a data set as TRUTH. [default: the one it looks like]")
 @click.option("--split", help="Of that data set: train, validation or test, if it has them.")
 @click.option(

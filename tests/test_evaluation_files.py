@@ -344,3 +344,13 @@ def test_a_record_may_name_anything_and_nothing_is_run(tmp_path):
     record["source"] = ["not", "a", "dict"]
     (pred / "record.json").write_text(json.dumps(record))
     assert scored(pred, folder(tmp_path / "gt", TRUE)).frames == 4
+
+
+def test_one_map_can_be_held_for_a_whole_video(tmp_path):
+    pred = prediction(tmp_path / "pred", PRED[:1], kind="image")
+    true = folder(tmp_path / "gt", TRUE)
+    with pytest.raises(ValueError, match=r"maps: 1 map, wanted 4 .*--hold keeps it for all"):
+        scored(pred, true)
+    found = scored(pred, true, hold=True)
+    want = evaluate({"a": torch.tensor(PRED[0])}, {"a": torch.tensor(TRUE)})
+    torch.testing.assert_close(found.per_video("cc"), want.per_video("cc"))

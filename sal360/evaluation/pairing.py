@@ -58,7 +58,13 @@ def pair_videos(pred: Stream, truth: Stream, part: bool = False) -> list[tuple[s
 
 
 def pair_frames(
-    pred: Stream, ours: str, truth: Stream, theirs: str, by: By = "auto", part: bool = False
+    pred: Stream,
+    ours: str,
+    truth: Stream,
+    theirs: str,
+    by: By = "auto",
+    part: bool = False,
+    hold: bool = False,
 ) -> Pairs:
     """Frames of one video that belong together.
 
@@ -70,6 +76,7 @@ def pair_frames(
         by: ``"number"``, ``"position"`` (the first with the first), or ``"auto"``: by number,
             unless the numbers of either only count.
         part: score the frames that both have.
+        hold: a video of which there is one map: it holds for every frame.
     Raises:
         ValueError: frames that do not fit, an unknown ``by``; with the path.
     """
@@ -82,15 +89,18 @@ def pair_frames(
     if p is None:  # the same map for every frame
         return Pairs([0] * len(t), t)
     p = list(p)
+    if hold and len(p) == 1:
+        return Pairs(p * len(t), t, f"{ours}: one map, held for {len(t)} frames")
     if by == "auto":
         only_count = pred.positional(ours) or truth.positional(theirs)
         by = "position" if only_count else "number"
     if by == "position":
         n = min(len(p), len(t))
         if len(p) != len(t) and not part:
+            way = "--hold keeps it for all" if len(p) == 1 else "--part scores those that both have"
             raise ValueError(
                 f"{pred.place(ours)}: {_maps(len(p))}, wanted {len(t)} as "
-                f"{truth.place(theirs)} has (--part scores those that both have)"
+                f"{truth.place(theirs)} has ({way})"
             )
         note = None if len(p) == len(t) else f"{ours}: the first {n} frames, which both have"
         return Pairs(p[:n], t[:n], note)

@@ -24,6 +24,8 @@ OTHERS = 10_000
 """Fixations on other videos that shuffled AUC draws its negatives from, for each video."""
 Progress = Callable[[str, int, int], None]
 """Called with a video, how many of its frames are done, and how many it has."""
+Plan = dict[str, tuple[list[str], list[list[int]], list[int]]]
+"""A truth's video to its names in the predictors, their numbers of its frames, the truth's."""
 
 
 def evaluate(
@@ -37,6 +39,7 @@ def evaluate(
     size: tuple[int, int] | None = None,
     by: By = "auto",
     part: bool = False,
+    hold: bool = False,
     eps: float = 0.0,
     level: float = 0.95,
     resamples: int = RESAMPLES,
@@ -64,7 +67,7 @@ def evaluate(
             ``"equator-front"``, one ``(H, W)`` density, or video to density.
         size: ``(H, W)`` that both are brought to. None: sizes must agree; truth that is drawn
             from fixations is drawn at the size of the predictions.
-        by, part: which frames belong together; see :mod:`sal360.evaluation.pairing`.
+        by, part, hold: which frames belong together; see :mod:`sal360.evaluation.pairing`.
         eps: see :func:`~sal360.evaluation.scores.score_frames`.
         level, resamples, seed: see :func:`~sal360.evaluation.statistics.bootstrap`.
         name: of the predictor, in tables. progress: called after every few frames.
@@ -74,8 +77,8 @@ def evaluate(
     """
     return evaluate_together(
         [predictions], truth, names=[name], metrics=metrics, weighting=weighting,
-        fixations=fixations, baseline=baseline, size=size, by=by, part=part, eps=eps, level=level,
-        resamples=resamples, seed=seed, progress=progress,
+        fixations=fixations, baseline=baseline, size=size, by=by, part=part, hold=hold, eps=eps,
+        level=level, resamples=resamples, seed=seed, progress=progress,
     )[0]  # fmt: skip
 
 
@@ -89,6 +92,7 @@ def evaluate_together(
     baseline: Any = None,
     by: By = "auto",
     part: bool = False,
+    hold: bool = False,
     progress: Progress | None = None,
     **settings: Any,
 ) -> list[Evaluation]:
@@ -115,23 +119,23 @@ def evaluate_together(
         _predictions(one, truth, name)
         for one, name in zip(predictors, names or [None] * len(predictors), strict=True)
     ]
-    return _run(preds, true, metrics, baseline, by, part, used, progress)
+    plan, notes = _plan(preds, true, by, part, hold)
+    return _run(preds, true, plan, notes, metrics, baseline, used, progress)
 
 
 def _run(
     preds: list[Stream],
     truth: Stream,
+    plan: Plan,
+    notes: list[list[str]],
     metrics: Iterable[str] | str | None,
     baseline: Any,
-    by: By,
-    part: bool,
     settings: dict[str, Any],
     progress: Progress | None,
 ) -> list[Evaluation]:
     wanted = USUAL if metrics is None else metric_names(metrics)
     if settings["weighting"] not in ("sphere", "pixels"):
         raise ValueError(f"weighting: {settings['weighting']!r}, wanted 'sphere' or 'pixels'")
-    plan, notes = _plan(preds, truth, by, part)
     elsewhere = _others(plan, truth, settings) if "sauc" in wanted else {}
     had = {"truth": False, "fixations": False}
     found: list[list[VideoScores]] = [[] for _ in preds]
@@ -172,11 +176,9 @@ def _run(
     ]  # fmt: skip
 
 
-Plan = dict[str, tuple[list[str], list[list[int]], list[int]]]
-"""A truth's video to its names in the predictors, their numbers of its frames, the truth's."""
-
-
-def _plan(preds: list[Stream], truth: Stream, by: By, part: bool) -> tuple[Plan, list[list[str]]]:
+def _plan(
+    preds: list[Stream], truth: Stream, by: By, part: bool, hold: bool
+) -> tuple[Plan, list[list[str]]]:
     """What is scored, before any map is read: so that what does not fit is refused at once."""
     videos = [{t: p for p, t in pair_videos(pred, truth, part)} for pred in preds]
     common = [t for t in videos[0] if all(t in each for each in videos)]
@@ -194,7 +196,7 @@ def _plan(preds: list[Stream], truth: Stream, by: By, part: bool) -> tuple[Plan,
     for t in common:
         names = [each[t] for each in videos]
         pairs = [
-            pair_frames(pred, name, truth, t, by, part)
+            pair_frames(pred, name, truth, t, by, part, hold)
             for pred, name in zip(preds, names, strict=True)
         ]
         for k, pair in enumerate(pairs):

@@ -103,7 +103,8 @@ class Files:
                 self._reading.release()
             self._reading = clip
         wanted = self.size(video)
-        for number, stored in zip(numbers, clip.read(numbers), strict=True):
+        once = list(dict.fromkeys(numbers))  # a map that is held comes many times
+        for number, stored in zip(once, clip.read(once), strict=True):
             file, shape = clip.file(number), stored.values.shape
             if shape != wanted:
                 raise ValueError(
@@ -113,6 +114,10 @@ class Files:
             maps.append(self._map(stored, file))
             looked.append(stored.fixations)
         stacked = resized(torch.stack(maps), size)
+        if len(once) < len(numbers):
+            at = {number: k for k, number in enumerate(once)}
+            stacked = stacked[[at[number] for number in numbers]]
+            looked = [looked[at[number]] for number in numbers]
         if all(each is None for each in looked):
             return Piece(stacked, None)
         none = torch.zeros(0, 2, dtype=torch.float64)

@@ -9,13 +9,13 @@ Chapter 09.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from sal360._check import ArrayLike, as_float64, in_range
+from sal360._check import ArrayLike, as_float64
+from sal360.evaluation.statistics import student
 from sal360.experiments.kernels import TIMED_BY
 from sal360.experiments.task import BANDS
 
@@ -117,21 +117,6 @@ def unpaired(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Interval:
     freedom = total**2 / sum(p**2 / (len(v) - 1) for p, v in zip(parts, (a, b), strict=True))
     half = student(freedom, level) * math.sqrt(total)
     return Interval(float(a.mean() - b.mean()), half)
-
-
-@lru_cache(maxsize=64)
-def student(freedom: float, level: float = 0.95) -> float:
-    """How many standard errors reach to each side: 1.96 for many degrees of freedom, 12.7 for 1.
-
-    With ``t = sqrt(freedom) tan(angle)``, Student's density is ``cos(angle)^(freedom - 1)``; it is
-    summed on a fine grid of angles.
-    """
-    level = in_range(level, "level", 0.0, 1.0)
-    angle = torch.linspace(0, math.pi / 2, 100_001, dtype=torch.float64)
-    density = torch.cos(angle).clamp_min(0) ** (freedom - 1)
-    mass = torch.cumulative_trapezoid(density, angle)
-    k = int(torch.searchsorted(mass, level * mass[-1]))
-    return math.sqrt(freedom) * math.tan(float(angle[k + 1]))
 
 
 def _differences(a: ArrayLike, b: ArrayLike) -> Tensor:

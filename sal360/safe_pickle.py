@@ -3,8 +3,8 @@
 A ``.pth`` file may hold a whole pickled module, and unpickling calls whatever the file names:
 ``os.system`` as readily as a layer. This reader knows only a few names, and puts inert records of
 its own in their place, so that a file can describe objects but never make or call one. Anything
-else is refused before it is looked up. The machine that runs the pickle is
-:mod:`sal360.plain_pickle`'s, and what a file may make it reserve is bounded by the file's size.
+else is refused before it is looked up. The machine that runs the pickle is the one of
+:mod:`sal360.pickle_machine`; what a file may make it reserve is bounded by the file's size.
 """
 
 from __future__ import annotations
@@ -19,14 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sal360.plain_pickle import (
-    Machine,
-    Record,
-    UnsafePickleError,
-    make_dict,
-    make_set,
-    read_plain_pickle,
-)
+from sal360.pickle_machine import Machine, Record, UnsafePickleError
+from sal360.plain_pickle import make_dict, make_set, read_plain_pickle
 
 __all__ = ["UnsafePickleError", "read_plain_pickle", "read_torch_tensors"]
 
@@ -52,6 +46,7 @@ _STORAGES = {
     "torch.IntStorage": np.dtype("<i4"),
 }
 _MAX_NODES = 10**5
+_MAX_OBJECTS = 2**28  # bytes of what the pickle builds beside tensors
 _MAX_PICKLE_BYTES = 16 * 2**20  # the tensors lie outside the pickle; the official ones take 2.4 kB
 
 
@@ -133,7 +128,7 @@ def _load(archive: zipfile.ZipFile, path: Path, classes: frozenset[str]) -> Any:
         **_STORAGES,
         **dict.fromkeys(classes, _record),
     }
-    return Machine(archive.read(names_in[0]), names, storage).run()
+    return Machine(archive.read(names_in[0]), names, storage, _MAX_OBJECTS).run()
 
 
 def _record(*_: Any) -> Record:

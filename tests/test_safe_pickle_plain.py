@@ -13,6 +13,7 @@ import pickletools
 import resource
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from collections import OrderedDict, defaultdict
 
@@ -24,7 +25,7 @@ from hypothesis import given, settings
 
 from sal360.datasets.layouts import open_dataset
 from sal360.datasets.layouts.verify import verify
-from sal360.plain_pickle import check_pickle
+from sal360.pickle_machine import Machine, check_pickle
 from sal360.safe_arrays import read_npy, read_npz
 from sal360.safe_pickle import UnsafePickleError, read_plain_pickle, read_torch_tensors
 from tests.layout_sets import copied
@@ -388,6 +389,37 @@ def test_the_check_agrees_with_pythons_own_list_of_instructions(value, protocol)
     for k in {0, len(data) // 3, len(data) - 1}:
         with pytest.raises(ValueError, match=r"cut short|beyond the end|unknown|memo|invalid"):
             check_pickle(data[:k])
+
+
+def passes(data, limit):
+    try:
+        check_pickle(data, limit)
+    except ValueError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"\x8f" * 10_000, b"]" * 50_000, b"}" * 50_000, b"]" + b"\x94" * 50_000, b"K\x01" * 50_000,
+     b"C\xff" + bytes(255) + b"2" * 50_000, b"(" + b"h\x00" * 50_000 + b"l"],
+)  # fmt: skip
+def test_objects_are_counted_before_one_is_made(data):
+    """By an estimate that no real object exceeds: what is built takes less than was counted."""
+    check_pickle(data + b".")
+    low, high = 0, 2**30  # the least limit under which it passes is the estimate
+    while high - low > 1000:
+        middle = (low + high) // 2
+        low, high = (low, middle) if passes(data + b".", middle) else (middle, high)
+    tracemalloc.start()
+    try:
+        machine = Machine(b"]q\x00" + data + b".", {}, max_memory=2**40)
+        before = tracemalloc.get_traced_memory()[0]
+        machine.run()
+        peak = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    assert peak < high + 20_000
 
 
 # --- arrays --------------------------------------------------------------------------------------

@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks import page_data
+from benchmarks.markdown import small, table
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "book" / "benchmarks.md"
 RECORDS = ROOT / "data" / "benchmarks"
@@ -42,11 +45,6 @@ def write() -> Path:
     return PAGE
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
 def _measured_on(record: dict[str, Any]) -> str:
     m = record["machine"]
     processor = m["processor"] if m["device"] == "cpu" else m["device"]
@@ -59,7 +57,7 @@ def _measured_on(record: dict[str, Any]) -> str:
 
 def _times(times: dict[str, Any], base: str) -> str:
     rows = [[name, f"{1000 * t['median_s']:.1f}", f"{t['ratio']:.2f}"] for name, t in times.items()]
-    return _table(["", "ms", f"ratio to {base}"], rows)
+    return table(["", "ms", f"ratio to {base}"], rows)
 
 
 def _projections(results: dict[str, Any]) -> str:
@@ -80,10 +78,10 @@ def _projections(results: dict[str, Any]) -> str:
         "reads from pictures that sal360 has padded with their true neighbours. "
         f"Libraries: {versions}.",
         "",
-        _table(["", *columns], compared),
+        table(["", *columns], compared),
         "What the other libraries do not offer, or not across seam and poles:",
         "",
-        _table(["sal360", "largest error"], ours),
+        table(["sal360", "largest error"], ours),
         "## Projections: how fast",
         "",
         f"{speed['image']}, {speed['threads']} thread. OpenCV is given maps (and padded faces) "
@@ -138,7 +136,7 @@ def _layers(results: dict[str, Any]) -> str:
             for kind in one
         ]
         head = ["", "ms", "ratio", "spread", "ratio, 2 threads", "peak MB", "tables MB"]
-        parts += [f"**{name[0].upper()}{name[1:]}**", "", _table(head, rows)]
+        parts += [f"**{name[0].upper()}{name[1:]}**", "", table(head, rows)]
     unet = results["unet"]
     parts += [
         "**The seven crown convolutions of the Spherical U-Net, one image of 128 x 256.** The "
@@ -169,7 +167,7 @@ def _scaling(results: dict[str, Any]) -> list[str]:
         "Exponents fitted to the logarithms: 1 means twice as much of it costs twice as much. "
         "`SphereConv2d` beside the ordinary convolution, one thread.",
         "",
-        _table(["grows", "from, to", *EXPONENTS.values()], rows),
+        table(["grows", "from, to", *EXPONENTS.values()], rows),
         "![Time and memory of an ordinary and of a tangent convolution against pixels, channels "
         "and taps, on logarithmic axes, with the fitted powers](_static/scaling.svg)",
         "",
@@ -225,11 +223,11 @@ def _equivariance(results: dict[str, Any]) -> str:
         rows.append(
             [
                 name,
-                *(_small(found[k]) for k in ("constant", "yaw")),
-                *(_small(t) for t in found["tilt"]),
-                *(_small(found[k]) for k in ("seam", "pole")),
-                "" if found["adjoint"] is None else _small(found["adjoint"]),
-                _small(found["gradient"]),
+                *(small(found[k]) for k in ("constant", "yaw")),
+                *(small(t) for t in found["tilt"]),
+                *(small(found[k]) for k in ("seam", "pole")),
+                "" if found["adjoint"] is None else small(found["adjoint"]),
+                small(found["gradient"]),
             ]
         )
     first = next(iter(results["layers"].values()))
@@ -247,13 +245,9 @@ def _equivariance(results: dict[str, Any]) -> str:
             "and *gradient* are autograd's errors, and empty where a layer is not linear. "
             "Chapter 6 explains each.",
             "",
-            _table(head, rows),
+            table(head, rows),
         ]
     )
-
-
-def _small(value: float) -> str:
-    return "0" if value == 0 else f"{value:.2g}" if value >= 1e-3 else f"{value:.0e}"
 
 
 def _cube_pad(results: dict[str, Any]) -> str:
@@ -278,7 +272,7 @@ def _cube_pad(results: dict[str, Any]) -> str:
             for kind, row in times.items()
         ]
         head = ["", "ms", "ratio", "spread", "ratio, 2 threads"]
-        parts += [f"**{name}**", "", _table(head, rows)]
+        parts += [f"**{name}**", "", table(head, rows)]
     parts += [
         "The same before a 3 x 3 convolution of 64 channels on 56 x 56 texels, all of it timed, "
         "one thread:",
@@ -308,7 +302,7 @@ def _gpu_layers(results: dict[str, Any]) -> str:
             f"{rates['bytes_per_s'] / 1e9:.0f} GB/s copied, "
             f"{rates['bf16_operations_per_s'] / 1e12:.0f} Tflop/s in bf16 products.",
             "",
-            _table(["", "ms", "ratio to cuDNN, bf16", "of the roofline", "peak MB"], rows),
+            table(["", "ms", "ratio to cuDNN, bf16", "of the roofline", "peak MB"], rows),
         ]
     )
 
@@ -331,7 +325,7 @@ def _prediction(results: dict[str, Any]) -> str:
             "",
             f"{results['frames']} frames of {results['size']}, from RGB to densities.",
             "",
-            _table(["model", "frames per second"], rows),
+            table(["model", "frames per second"], rows),
         ]
     )
 
@@ -358,7 +352,7 @@ def _chapters(times: dict[str, Any]) -> str:
     ]
     head = ["chapter", *(f"{d} ({times[d]['machine']['cores']} cores)" for d in devices)]
     note = "" if "T4" in times else "\nColab's T4: not run yet.\n"
-    return "## Execution times of the chapters\n\n" + _table(head, rows) + note
+    return "## Execution times of the chapters\n\n" + table(head, rows) + note
 
 
 SECTIONS = {
@@ -368,6 +362,10 @@ SECTIONS = {
     "equivariance": _equivariance,
     "gpu_layers": _gpu_layers,
     "sphere_conv": _sphere_conv,
+    "gaze": page_data.gaze,
+    "worlds": page_data.worlds,
+    "loader": page_data.loader,
+    "metrics": page_data.metrics,
     "prediction": _prediction,
     "allocator": _allocator,
 }

@@ -14,7 +14,13 @@ from sal360.course import EXERCISES, check
 from sal360.gaze import fixations_to_density
 from sal360.metrics import cc
 from sal360.projections import rotate_erp
-from sal360.sphere import pixel_area, rotation_matrix, xyz_to_lonlat
+from sal360.sphere import (
+    erp_index,
+    lonlat_to_xyz,
+    pixel_area,
+    rotation_matrix,
+    xyz_to_lonlat,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = sorted((ROOT / "book").glob("[0-9][0-9]-*.ipynb"))
@@ -84,6 +90,46 @@ def chain(turns):
 
 
 WRONG = {
+    "11.1": (lambda q, u, v: q / (v * q).sum(), "as published: u is area, v counts pixels"),
+    "11.2": (
+        lambda logits, truth: (
+            truth
+            / truth.sum((1, 2), keepdim=True)
+            * (
+                (truth / truth.sum((1, 2), keepdim=True)).log()
+                - logits.flatten(1).log_softmax(1).view_as(truth)
+            )
+        ).sum((1, 2)),
+        "(that counts pixels)",
+    ),
+    "11.3": (
+        lambda loss, x: (
+            torch.autograd.grad(loss(y := x.double().requires_grad_()), y)[0].float() * (1 + 1e-4)
+        ),
+        "off by 1.0e-04",
+    ),
+    "11.4": (
+        lambda lon, lat, H, W: torch.bincount(
+            erp_index(lonlat_to_xyz(lon, lat), H, W)[0] * W
+            + erp_index(lonlat_to_xyz(lon, lat), H, W)[1],
+            minlength=H * W,
+        ).view(H, W),
+        "(counts; per steradian they are others)",
+    ),
+    "11.5": (lambda loss, H, W: True, "sin(theta) times the truth costs less"),
+    "12.1": (
+        lambda values, area, fixated: (
+            (fixated[:, None] > values).double().mean(0) @ area / area.sum()
+        ),
+        "the higher looked at: you gave 0.5000, wanted 0.7500 (ties are lost)",
+    ),
+    "12.2": (
+        lambda scores: (torch.cat(scores).mean(), torch.cat(scores).std()),
+        "you gave 1.4142, wanted 1.0000 (that is the deviation of one video)",
+    ),
+    "12.3": (lambda a, b: 0.5 ** len(a), "one video: you gave 0.5000, wanted 1.0000"),
+    "12.4": (lambda lat, widths: widths[-1], "is the mass of every band 1?"),
+    "12.5": (lambda score: set(), "you missed ['pixels']"),
     "10.1": (
         lambda lon, lat, t: torch.rad2deg(torch.hypot(lon.diff(), lat.diff())) / t.diff(),
         "across the seam, [(179, 0), (-179, 0)] at [0, 0.1] s: you gave 3580",

@@ -25,6 +25,8 @@ PAGES = (
     "book/08-cube-padding",
     "book/09-which-one",
     "book/10-gaze-to-maps",
+    "book/11-losses",
+    "book/12-metrics",
     "book/benchmarks",
     "book/datasets",
 )
@@ -180,6 +182,8 @@ SLIDERS = [
     "book/07-spherical-convolution",
     "book/08-cube-padding",
     "book/10-gaze-to-maps",
+    "book/11-losses",
+    "book/12-metrics",
 ]
 
 

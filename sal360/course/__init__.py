@@ -16,6 +16,8 @@ from sal360.course import (  # noqa: F401  (they register their exercises)
     chapter08,
     chapter09,
     chapter10,
+    chapter11,
+    chapter12,
 )
 from sal360.course.checking import EXERCISES, Answer, check
 

@@ -21,6 +21,7 @@ from sal360.figures.footprint import crown_figure, footprint, row_curves
 from sal360.figures.gaze import blob_views, blobs_by_latitude, gaze_curves, observers
 from sal360.figures.globe import globe
 from sal360.figures.kernels import by_latitude, detections, kernel_explorer, read_by
+from sal360.figures.losses import training_path
 from sal360.figures.metrics import looked_at, rank_of, rank_slopes, roc_levels, scorecard
 from sal360.figures.pictures import maps, panorama, views
 from sal360.figures.projections import (
@@ -88,6 +89,7 @@ __all__ = [
     "signed_maps",
     "taps_figure",
     "tissot",
+    "training_path",
     "turn_maps",
     "views",
     "weight_maps",

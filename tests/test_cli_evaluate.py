@@ -395,6 +395,60 @@ def test_broken_and_mismatched_input_gets_one_line_with_its_path(pair, capfd, da
     assert not os.path.exists("/tmp/sal360-evaluate-ran-code")
 
 
+def _hostile_vinfo(root):
+    (root / "vinfo.pkl").write_bytes(pickle.dumps({"001": Bomb()}))
+    return root / "vinfo.pkl"
+
+
+def _map_cut(root):
+    path = root / "Wild360_GT_29" / "synthetic001_1.mp4" / "00003.npy"
+    path.write_bytes(path.read_bytes()[:99])
+    return path
+
+
+def _map_missing(root):
+    path = root / "saliency_maps" / "001" / "0008.png"
+    path.unlink()
+    return path
+
+
+def _table_of_words(root):
+    path = next((root / "HE" / "Scanpaths" / "L").glob("1_*.csv"))
+    path.write_text("Idx, longitude, latitude, start timestamp\n0, left, up, 3\n")
+    return path
+
+
+def _traces_cut(root):
+    path = root / "Head_rotation" / "3.json"
+    path.write_text(path.read_text()[:200])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("layout", "video", "damage"),
+    [
+        ("sphere360", "001", _hostile_vinfo),
+        ("wild360", "synthetic001_1", _map_cut),
+        ("vr-eyetracking", "001", _map_missing),
+        ("salient360", "1_Synthetic", _table_of_words),
+        ("avtrack360", "1", _traces_cut),
+    ],
+)
+def test_a_damaged_data_set_gets_one_line_with_its_path(tmp_path, capfd, layout, video, damage):
+    root = layout_sets.copied(layout, tmp_path)
+    size = layout_sets.SIZE
+    frames = [4 * k if layout == "vr-eyetracking" else k for k in range(layout_sets.FRAMES)]
+    frames = [k + 1 for k in frames] if layout == "sphere360" else frames
+    pred = prediction(tmp_path / video, maps(len(frames), size=size), frames)
+    assert run(pred, root, "--metrics", "cc") == 0
+    capfd.readouterr()
+    culprit = damage(root)
+    assert run(pred, root, "--metrics", "cc") == 2
+    out, err = capfd.readouterr()
+    assert out == "" and len(err.strip().splitlines()) == 1 and str(culprit) in err, err
+    assert not os.path.exists("/tmp/sal360-evaluate-ran-code")
+
+
 def swapped(pred, true, more):
     return [true, pred]
 

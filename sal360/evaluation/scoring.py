@@ -148,6 +148,8 @@ def _run(
             true = truth.read(theirs, numbers[piece], size)
             had["truth"] |= true.maps is not None
             had["fixations"] |= true.fixations is not None
+            if metrics is not None and not had["fixations"]:  # before hours of work, not after
+                _need(wanted, "fixations", truth.place(theirs))
             for k, pred in enumerate(preds):
                 chosen = frames[k][piece]
                 maps = pred.read(names[k], chosen, size).maps
@@ -163,10 +165,8 @@ def _run(
             found[k].append(VideoScores(theirs, tuple(numbers), scores))
     if metrics is None:
         wanted = tuple(m for m in wanted if had[METRICS[m].needs])
-    for m in wanted:
-        if not had[METRICS[m].needs]:
-            what = "fixations" if METRICS[m].needs == "fixations" else "maps"
-            raise ValueError(f"{truth.place(next(iter(plan)))}: no {what}, which {m} needs")
+    if not had["truth"]:
+        _need(wanted, "truth", truth.place(next(iter(plan))))
     if not wanted:
         raise ValueError(f"{truth.place(next(iter(plan)))}: neither maps nor fixations")
     return [
@@ -174,6 +174,13 @@ def _run(
                    tuple(_notes(pred, truth, videos, wanted, notes[k])))
         for k, (pred, videos) in enumerate(zip(preds, found, strict=True))
     ]  # fmt: skip
+
+
+def _need(metrics: tuple[str, ...], what: str, place: str) -> None:
+    """Refuse metrics that need what the truth does not have."""
+    for m in metrics:
+        if METRICS[m].needs == what:
+            raise ValueError(f"{place}: no {'maps' if what == 'truth' else what}, which {m} needs")
 
 
 def _plan(

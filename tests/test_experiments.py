@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from sal360.datasets import download
 from sal360.experiments import kernels, summary
 from sal360.experiments.networks import Finder
 from sal360.experiments.recipe import KINDS, RECIPES
+from sal360.experiments.records import published
 from sal360.projections import erp_to_cube
 from sal360.sphere import erp_directions, fibonacci_sphere, pixel_area, rotation_matrix
 
@@ -321,7 +323,7 @@ def test_pairing_removes_what_a_seed_does_to_both():
 
 @pytest.fixture(scope="module")
 def record():
-    return kernels.load(kernels.published())
+    return kernels.load(published())
 
 
 def test_the_record_is_whole_and_of_the_recipe_in_the_code(record):
@@ -342,7 +344,7 @@ def test_the_record_is_whole_and_of_the_recipe_in_the_code(record):
 @pytest.mark.parametrize("kind", ["planar", "tangent", "cube"])
 def test_the_kept_weights_score_what_the_record_says(record, kind):
     recipe = RECIPES["cpu"]
-    network = kernels.trained(kind, recipe, kernels.published("kernels.safetensors"))
+    network = kernels.trained(kind, recipe, published("kernels.safetensors"))
     run = next(
         r for r in record["runs"]
         if (r["budget"], r["kind"], r["seed"]) == ("steps", kind, record["seeds"][0])
@@ -356,7 +358,10 @@ def test_the_kept_weights_score_what_the_record_says(record, kind):
 
 def test_a_copy_elsewhere_gets_the_same_files_by_their_hash():
     """An installed package has no data folder beside it and fetches them."""
-    for name in ("kernels.json", "kernels.safetensors"):
+    folder = Path(__file__).resolve().parents[1] / "data" / "runs"
+    names = sorted(path.name for path in folder.iterdir())
+    assert "kernels.safetensors" in names
+    for name in names:
         remote = download.registry()[f"runs/{name}"]
-        assert remote.sha256 == hashlib.sha256(kernels.published(name).read_bytes()).hexdigest()
+        assert remote.sha256 == hashlib.sha256(published(name).read_bytes()).hexdigest()
         assert remote.url.endswith(f"/data/runs/{name}")

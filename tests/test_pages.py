@@ -29,6 +29,7 @@ PAGES = (
     "book/12-metrics",
     "book/benchmarks",
     "book/datasets",
+    "book/synthetic-worlds",
 )
 SIZES = {"desktop": (1280, 900, 1), "phone": (390, 844, 2)}
 FLAGS = [

@@ -27,7 +27,6 @@ import torch
 from torch import Tensor, nn
 
 from sal360._version import __version__
-from sal360.datasets.download import fetch
 from sal360.experiments.networks import Finder, count, equal_widths
 from sal360.experiments.recipe import RECIPES, Recipe
 from sal360.experiments.task import (
@@ -475,16 +474,6 @@ def trained(kind: str, recipe: Recipe, path: str | Path) -> Finder:
         {name.removeprefix(start): w for name, w in weights.items() if name.startswith(start)}
     )
     return network
-
-
-def published(name: str = "kernels.json") -> Path:
-    """Path of a file in the repository's ``data/runs``, fetched by its hash where they are missing.
-
-    Raises:
-        sal360.datasets.download.DownloadError: neither there nor to be had.
-    """
-    here = Path(__file__).resolve().parents[2] / "data" / "runs" / name
-    return here if here.is_file() else fetch(f"runs/{name}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -39,11 +39,13 @@ from sal360.figures.resampling import (
     response_curves,
     taps_figure,
 )
+from sal360.figures.sheet import Sheet
 from sal360.figures.show import Picture, Plot
 
 __all__ = [
     "Picture",
     "Plot",
+    "Sheet",
     "Standing",
     "answers",
     "area_figure",

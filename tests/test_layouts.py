@@ -338,7 +338,9 @@ def test_frames_after_the_last_map_have_no_truth_and_a_hole_is_an_error(tmp_path
     (maps / f"{FRAMES - 1:05d}.npy").unlink()
     item = Wild360(root).read("synthetic001_1")
     assert item.truth[-1].isnan().all() and item.truth[:-1].isfinite().all()
-    assert verify(root).usable
+    report = verify(root)
+    assert report.usable
+    assert [f.message for f in report.findings] == [f"the last 1 of {FRAMES} frames have no map"]
     (maps / "00002.npy").unlink()
     with pytest.raises(FileNotFoundError, match=r"00002\.npy: no such file"):
         Wild360(root).read("synthetic001_1")

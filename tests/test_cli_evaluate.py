@@ -231,8 +231,8 @@ def _all_other_size(pred, true):
 
 
 def _missing_frame(pred, true):
-    first(pred).unlink()
-    return true / "0000.npy"
+    (pred / "maps" / "000001.npz").unlink()
+    return true / "0001.npy"
 
 
 def _extra_frame(pred, true):
@@ -253,6 +253,17 @@ def _record_broken(pred, true):
 def _record_of_another_kind(pred, true):
     (pred / "record.json").write_text('{"schema": "theirs"}')
     return pred / "record.json"
+
+
+def _record_nested_deeply(pred, true):
+    (pred / "record.json").write_text("[" * 100_000)
+    return pred / "record.json"
+
+
+def _folder_for_a_map(pred, true):
+    (true / "0001.npy").unlink()
+    (true / "0001.npy").mkdir()
+    return pred / "maps" / "000001.npz"
 
 
 def _no_maps(pred, true):
@@ -364,8 +375,9 @@ def _fixations_in_degrees(pred, true):
 DAMAGE = (
     _lying_header, _truncated, _pickled, _pickle_as_npz, _nothing, _negative, _nan, _other_size,
     _all_other_size, _missing_frame, _extra_frame, _no_record, _record_broken,
-    _record_of_another_kind, _no_maps, _empty_truth, _no_truth, _text, _picture_cut,
-    _picture_is_text, _colour, _two_kinds, _same_number, _no_number, _film_cut, _film_longer,
+    _record_of_another_kind, _record_nested_deeply, _folder_for_a_map, _no_maps,
+    _empty_truth, _no_truth, _text, _picture_cut, _picture_is_text, _colour, _two_kinds,
+    _same_number, _no_number, _film_cut, _film_longer,
     _film_of_text, _all_zero, _link_to_nothing, _maps_and_folders, _fixations_in_degrees,
     _npy("_text_array", lambda m: np.array(["a", "b"])),
     _npy("_complex", lambda m: m.astype(complex)),
@@ -375,6 +387,8 @@ DAMAGE = (
     _npy("_infinite", lambda m: np.where(m > 0.2, np.inf, m)),
     _npy("_shares_of_pixels", lambda m: m * AREA),
     _npz("_other_number", density=PRED[0], index=7),
+    _npz("_number_nan", density=PRED[0], index=np.nan),
+    _npz("_number_infinite", density=PRED[0], index=np.inf),
     _npz("_mass_of_two", density=2 * PRED[0]),
     _npz("_pixel_shares", density=(PRED[0] * AREA).astype(np.float32)),
     _npz("_no_map_in_it"),
@@ -584,21 +598,41 @@ def test_options_that_cannot_be_get_one_line(pair, capfd, option, line):
     assert out == "" and len(err.strip().splitlines()) == 1 and line in err
 
 
-def test_random_bytes_never_end_in_a_traceback(pair, capfd):
-    """Bytes of every kind of file, changed at random: scored, or one line and status 2."""
+def _target(kind, pred, true):
+    """A file of this kind among the inputs."""
+    if kind == "npz":
+        return first(pred)
+    if kind == "json":
+        return pred / "record.json"
+    if kind == "npy":
+        return true / "0001.npy"
+    shutil.rmtree(true)
+    if kind == "mp4":
+        true.mkdir()
+        return film(true / "clip.mp4", TRUE)
+    return folder(true, TRUE, kind=kind) / f"0001.{kind}"
+
+
+@pytest.mark.parametrize("kind", ["npz", "json", "npy", "png", "jpg", "mp4"])
+def test_random_bytes_never_end_in_a_traceback(pair, capfd, kind):
+    """Bytes changed at random, the end cut off: scored, or one line and status 2."""
     pred, true = pair
     generator = np.random.default_rng(0)
-    path = first(pred)
+    path = _target(kind, pred, true)
     whole = path.read_bytes()
-    for _ in range(40):
+    for k in range(30 if kind == "npz" else 12):
         data = bytearray(whole)
         for place in generator.integers(0, len(data), 1 + generator.integers(30)):
             data[place] = generator.integers(256)
-        path.write_bytes(bytes(data[: generator.integers(1, len(data) + 1)]))
+        end = generator.integers(1, len(data) + 1) if k % 2 else len(data)
+        path.write_bytes(bytes(data[:end]))
         status = run(pred, true, "--metrics", "cc")
         err = capfd.readouterr().err
-        assert status in (0, 2) and len(err.strip().splitlines()) == (status == 2), err
-        assert status == 0 or str(path) in err
+        lines = [line for line in err.splitlines() if line.startswith("sal360: ")]
+        assert status in (0, 2) and "Traceback" not in err, err
+        assert status == 0 or (len(lines) == 1 and str(pred.parent) in lines[0]), err
+        if kind in ("npz", "json", "npy"):  # decoders of pictures and films grumble by themselves
+            assert len(err.splitlines()) == len(lines), err
 
 
 def test_interrupted(pair, monkeypatch, capfd):

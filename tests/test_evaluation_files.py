@@ -246,6 +246,31 @@ def test_an_unfinished_prediction_is_told(tmp_path):
     assert any("unfinished" in note for note in found.notes)
 
 
+def test_many_notes_are_few_lines(tmp_path):
+    for k in range(6):
+        prediction(tmp_path / "pred" / f"v{k}", maps(3, k), [0, 2, 4])
+        folder(tmp_path / "gt" / f"v{k}", maps(6, k + 10))
+    found = scored(tmp_path / "pred", tmp_path / "gt", metrics="cc")
+    assert found.notes == ("v0: 3 frames scored, of 3 maps and 6 of truth", "5 more such notes")
+
+
+def test_sizes_are_compared_before_any_video_is_scored(tmp_path, monkeypatch):
+    from sal360.evaluation import scoring
+
+    monkeypatch.setattr(scoring, "_scored", None)  # would fail if it were called
+    for k, size in enumerate(((H, W), (8, 16))):
+        folder(tmp_path / "pred" / f"v{k}", maps(2, k, size))
+        folder(tmp_path / "gt" / f"v{k}", maps(2, k + 10))
+    with pytest.raises(ValueError, match="v1: maps of 8 x 16"):
+        scored(tmp_path / "pred", tmp_path / "gt")
+
+
+def test_a_truth_may_lie_in_a_folder_named_maps(tmp_path):
+    pred = folder(tmp_path / "pred" / "clip", PRED)
+    true = folder(tmp_path / "gt" / "maps", TRUE)
+    assert scored(pred, true.parent).frames == 4
+
+
 # --- conventions ---------------------------------------------------------------------------------
 
 

@@ -148,7 +148,9 @@ class FilmClip(Clip):
                 self._open = (0, film_frames(self.info, range(len(self.numbers))))
             frames = self._open[1]
             self._open = (number + 1, frames)
-            rgb = next(rgb for at, rgb in frames if at == number)
+            rgb = next((rgb for at, rgb in frames if at == number), None)
+            if rgb is None:
+                raise ValueError(f"{self.path}: frame {number} cannot be decoded")
             if isinstance(rgb, Exception):
                 raise rgb
             yield Stored(_grey(rgb, self.path))
@@ -199,7 +201,7 @@ def _archive(path: Path, role: Role, number: int | None) -> Stored:
         raise ValueError(f"{path}: a map that sal360 predicted, wanted truth; {SWAPPED}")
     values = _values(stored, path)
     index = stored.get("index")
-    if number is not None and index is not None and (index.size != 1 or int(index) != number):
+    if number is not None and index is not None and index.flatten().tolist() != [number]:
         raise ValueError(f"{path}: says frame {index.tolist()}, its name says {number}")
     if "fixations" not in stored:
         return Stored(values, None, "density" in stored)

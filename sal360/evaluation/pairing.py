@@ -124,9 +124,12 @@ def pair_frames(
 
 
 def _thinned(few: Sequence[int], many: Sequence[int]) -> bool:
-    """Whether the few are one in so many of the many, from the first ones to the last ones."""
+    """Whether the few are one in so many of the many, from the first ones to the last ones.
+
+    Two of three could as well be three of which one was lost; it takes three to tell a step.
+    """
     at = {number: k for k, number in enumerate(many)}
-    if len(few) < 2 or any(number not in at for number in few):
+    if len(few) < 3 or any(number not in at for number in few):
         return False
     places = [at[number] for number in few]
     step = places[1] - places[0]

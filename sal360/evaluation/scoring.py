@@ -136,11 +136,15 @@ def _run(
     wanted = USUAL if metrics is None else metric_names(metrics)
     if settings["weighting"] not in ("sphere", "pixels"):
         raise ValueError(f"weighting: {settings['weighting']!r}, wanted 'sphere' or 'pixels'")
+    sizes = {
+        theirs: _common_size(preds, names, truth, theirs, settings["size"])
+        for theirs, (names, _, _) in plan.items()
+    }
     elsewhere = _others(plan, truth, settings) if "sauc" in wanted else {}
     had = {"truth": False, "fixations": False}
     found: list[list[VideoScores]] = [[] for _ in preds]
     for theirs, (names, frames, numbers) in plan.items():
-        size = _common_size(preds, names, truth, theirs, settings["size"])
+        size = sizes[theirs]
         base = _baseline(baseline, theirs, size)
         parts: list[list[dict[str, Tensor]]] = [[] for _ in preds]
         done = 0
@@ -215,7 +219,12 @@ def _plan(
             for k in range(len(preds)):
                 notes[k].append(f"{t}: the {len(numbers)} frames that all predictions have")
         plan[t] = (names, frames, numbers)
-    return plan, notes
+    return plan, [_short(each) for each in notes]
+
+
+def _short(notes: list[str]) -> list[str]:
+    """A hundred videos that are all sampled alike need no hundred lines."""
+    return notes if len(notes) <= 3 else [*notes[:1], f"{len(notes) - 1} more such notes"]
 
 
 def _in_all(pairs: list[Pairs]) -> tuple[list[int], list[list[int]]]:
@@ -288,12 +297,15 @@ def _others(plan: Plan, truth: Stream, settings: dict[str, Any]) -> dict[str, Te
         place = truth.place(next(iter(plan)))
         raise ValueError(f"{place}: one video, but sauc needs fixations on others")
     generator = torch.Generator().manual_seed(settings["seed"])
-    some = {}
+    some: dict[str, Tensor] = {}
     for video, (_, _, numbers) in plan.items():
         size = truth.size(video) or (32, 64)  # small: only the fixations are wanted
         looked = []
         for piece in _pieces(len(numbers), size):
-            looked += truth.read(video, numbers[piece], size).fixations or []
+            fixations = truth.read(video, numbers[piece], size).fixations
+            if fixations is None and not some:
+                _need(("sauc",), "fixations", truth.place(video))
+            looked += fixations or []
         points = torch.cat(looked) if looked else torch.zeros(0, 2, dtype=torch.float64)
         some[video] = points[torch.randperm(len(points), generator=generator)]
     share = -(-OTHERS // (len(plan) - 1))

@@ -68,7 +68,6 @@ class Files:
         self.name = self.path.resolve().name
         self.notes: list[str] = []
         self._clips = _clips(self.path, role)
-        self.single = self.path.is_file() or list(self._clips) == [_stem(self.path)]
         self._sizes: dict[str, tuple[int, int]] = {}
         self.eight_bit = False
         self._reading: Clip | None = None
@@ -247,7 +246,10 @@ def _video(folder: Path, role: Role) -> Clip | None:
 
 
 def _prediction(folder: Path, role: Role) -> Clip:
-    record = PredictionFolder(folder).read_record()
+    try:
+        record = PredictionFolder(folder).read_record()
+    except RecursionError:
+        raise ValueError(f"{folder / 'record.json'}: not JSON (nested too deeply)") from None
     if role == "truth":
         raise ValueError(f"{folder}: a prediction of sal360 (record.json), wanted truth; {SWAPPED}")
     maps = folder / "maps"
@@ -295,7 +297,8 @@ def _held(folder: Path) -> tuple[list[Path], list[Path]]:
 
 def _is_prediction(folder: Path) -> bool:
     # Also one whose record was lost: reading it says so.
-    return (folder / "record.json").is_file() or (folder / "maps").is_dir()
+    parts = all((folder / name).is_dir() for name in ("maps", "png"))
+    return parts or (folder / "record.json").is_file()
 
 
 def _layouts(path: Path) -> list[tuple[str, str]]:

@@ -17,8 +17,8 @@ def training_path(
 ) -> Plot:
     """Two free maps in training, one row each: the map, and its ratio to the truth by latitude.
 
-    A slider goes through the steps. Ratios are those of the means of rows, 1 at the equator;
-    broken lines mark 1 and the sine of colatitude.
+    A slider goes through the steps. Ratios are those of the means of rows, 1 at the equator,
+    where maps have the brightness of the truth; dots mark 1 and the sine of colatitude.
 
     Args:
         paths: two losses, name to ``(K, H, W)`` maps at the steps.
@@ -39,7 +39,7 @@ def training_path(
         found = []
         for n, name in enumerate(stacks):
             value = stacks[name][k]
-            share = value / value.sum() * wanted.sum() / top
+            share = value / _equator(value) * _equator(wanted) / top
             found.append(
                 go.Heatmap(
                     z=(share.clamp(0, 1) * 255).round().to(torch.uint8).numpy(),
@@ -79,12 +79,15 @@ def training_path(
             figure.add_scatter(x=x, y=fine, mode="lines", hoverinfo="skip",
                                line={"color": INK, "width": 1, "dash": "dot"},
                                xaxis=f"x{2 * n + 2}", yaxis=f"y{2 * n + 2}")  # fmt: skip
-    for n, (name, domain) in enumerate(zip(stacks, ([0.57, 0.94], [0.06, 0.43]), strict=True)):
+    for n, (name, domain) in enumerate(zip(stacks, ([0.56, 0.94], [0.05, 0.43]), strict=True)):
         left, right = str(2 * n + 1).replace("1", ""), str(2 * n + 2)
         figure.update_layout(degree_axes("x" + left, "y" + left))
         figure.update_layout(
             {
-                f"xaxis{left}": {"domain": [0.1, 0.66], "fixedrange": True, "showgrid": False},
+                f"xaxis{left}": {
+                    "domain": [0.1, 0.66], "constraintoward": "left", "fixedrange": True,
+                    "showgrid": False,
+                },
                 f"yaxis{left}": {"domain": domain, "fixedrange": True, "showgrid": False},
                 f"xaxis{right}": {
                     "domain": [0.72, 0.99], "anchor": f"y{right}", "fixedrange": True,
@@ -114,11 +117,16 @@ def training_path(
         f"Two free maps in training, each on the panorama and as its ratio to the truth by "
         f"latitude, 1 at the equator; a slider goes from step {steps[0]} to {steps[-1]}: {told}"
     )
-    return Plot(figure, alt, height=440)
+    return Plot(figure, alt, height=500)
 
 
 def _by_row(maps: Tensor, truth: Tensor) -> Tensor:
     """``(K, H, W)`` to ``(K, H)``: means of rows over those of the truth, 1 at the equator."""
     ratio = maps.mean(-1) / truth.mean(-1)
-    H = ratio.shape[-1]
-    return ratio / ratio[:, (H - 1) // 2 : H // 2 + 1].mean(-1, keepdim=True)
+    return ratio / _equator(ratio[..., None])[:, None]
+
+
+def _equator(maps: Tensor) -> Tensor:
+    """``(..., H, W)`` to ``(...)``: the mean of the middle row or the middle two."""
+    H = maps.shape[-2]
+    return maps[..., (H - 1) // 2 : H // 2 + 1, :].mean((-2, -1))

@@ -140,7 +140,7 @@ def scorecard(
     from matplotlib import pyplot
 
     rows, columns = list(scores), list(scores[best])
-    figure, axis = pyplot.subplots(figsize=(5.4, 0.75 + 0.42 * len(rows)), layout="constrained")
+    figure, axis = pyplot.subplots(figsize=(5.4, 0.75 + 0.46 * len(rows)), layout="constrained")
     place = np.zeros((len(rows), len(columns)))
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
@@ -148,14 +148,14 @@ def scorecard(
             span = scores[best][column] - zero
             part = np.clip((value - zero) / span if span else 0.0, -1, 1)
             place[i, j] = part
-            axis.text(j, i, _written(value), ha="center", va="center", fontsize=10.5,
+            axis.text(j, i, _written(value), ha="center", va="center", fontsize=12,
                       color="white" if abs(part) > 0.6 else "black")  # fmt: skip
     axis.imshow(place, cmap="PuOr", vmin=-1, vmax=1, aspect="auto")
     arrows = {c: "↓" if c in lower else "↑" for c in columns}
     axis.set_xticks(range(len(columns)), [f"{c}\n{arrows[c]}" for c in columns])
     axis.set_yticks(range(len(rows)), rows)
     axis.xaxis.tick_top()
-    axis.tick_params(colors=INK, labelsize=11, length=0)
+    axis.tick_params(colors=INK, labelsize=12, length=0)
     axis.set_xticks(np.arange(len(columns) - 1) + 0.5, minor=True)
     axis.set_yticks(np.arange(len(rows) - 1) + 0.5, minor=True)
     axis.grid(which="minor", color="white", lw=1.5)

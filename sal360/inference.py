@@ -37,6 +37,8 @@ class ClipModel(Protocol):
     rate: float | None
     length: int
     warm_up: int
+    # A model whose maps are densities already says so by ``gives_density = True`` (baselines do);
+    # of others each map is shifted so that its minimum is 0.
 
     def features(self, frames: Iterable[NDArray[np.uint8]]) -> Iterator[Tensor]:
         """One input ``(C, h, w)`` per RGB frame ``(H, W, 3)`` uint8."""
@@ -51,7 +53,7 @@ class ClipModel(Protocol):
         ...
 
 
-def to_density(raw: Tensor, size: tuple[int, int]) -> Tensor:
+def to_density(raw: Tensor, size: tuple[int, int], shift: bool = True) -> Tensor:
     """Raw maps to densities with respect to solid angle.
 
     Each map is shifted so that its minimum is 0 (the published min-max), resampled on the
@@ -59,18 +61,23 @@ def to_density(raw: Tensor, size: tuple[int, int]) -> Tensor:
 
     Args:
         raw: ``(T, h, w)`` any real values. size: ``(H, W)`` wanted.
+        shift: False for maps that are densities already: a shift would make a place that is
+            merely unlikely impossible, and a divergence infinite.
     Returns:
         ``(T, H, W)`` float32, ``sum(map * pixel_area) = 1`` each.
     Raises:
-        ValueError: NaN or infinite values in a map.
+        ValueError: NaN or infinite values in a map; negative ones that are not to be shifted.
     """
     if not bool(torch.isfinite(raw).all()):
         raise ValueError("raw: the model gave NaN or infinite values")
+    if not shift and float(raw.min()) < 0:
+        raise ValueError(f"raw: a density of {float(raw.min()):g}, wanted none below 0")
     maps = raw.float()
     if tuple(raw.shape[-2:]) != tuple(size):
         table = _resampling(raw.shape[-2], raw.shape[-1], size[0], size[1], raw.device)
         maps = apply_table(maps[:, None], table).reshape(-1, *size)
-    maps = maps - maps.amin((-2, -1), keepdim=True)
+    if shift:
+        maps = maps - maps.amin((-2, -1), keepdim=True)
     maps = torch.where(maps.amax((-2, -1), keepdim=True) > 1e-9, maps, torch.ones_like(maps))
     area = pixel_area(*size).to(maps)[:, None]
     return maps / (maps * area).sum((-2, -1), keepdim=True)
@@ -99,19 +106,19 @@ def predict_stream(
     Yields:
         ``(H, W)`` float32 on the CPU; ``sum(map * pixel_area) = 1``.
     """
-    warm = model.warm_up
+    warm, shift = model.warm_up, not getattr(model, "gives_density", False)
     frames = iter(frames)
     lead = list(islice(frames, warm + 1))
     fresh = min(warm, len(lead))  # these frames no window would predict
     if fresh and not continued:
         played = [lead[_reflect(t, len(lead))] for t in range(-warm, len(lead))]
         inputs = list(islice(model.features(played), warm + fresh))
-        yield from to_density(_run(model, inputs)[warm:], size).cpu()
+        yield from to_density(_run(model, inputs)[warm:], size, shift).cpu()
 
     features = model.features(chain(lead, frames))
     window = list(islice(features, model.length))
     while len(window) > warm:
-        yield from to_density(_run(model, window)[warm:], size).cpu()
+        yield from to_density(_run(model, window)[warm:], size, shift).cpu()
         window = window[model.length - warm :] + list(islice(features, model.length - warm))
 
 

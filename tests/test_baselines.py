@@ -9,7 +9,7 @@ import torch
 from sal360 import baselines
 from sal360.baselines.base import smooth
 from sal360.datasets.synthetic import render_clip
-from sal360.inference import predict_frames
+from sal360.inference import predict_frames, to_density
 from sal360.models import MODELS, load_model
 from sal360.sphere import angle_between, erp_directions, lonlat_to_xyz, pixel_area
 
@@ -45,6 +45,17 @@ def test_priors_ignore_the_picture_and_the_others_do_not():
     for name in NAMES:
         same = torch.equal(predict_frames(a, load_model(name)), predict_frames(b, load_model(name)))
         assert same == (name in {"uniform", "equator", "equator-front", "mean-map"}), name
+
+
+def test_a_baseline_keeps_its_own_floor():
+    """Shifted down to 0 as a network's map is, a place merely unlikely would be impossible."""
+    frames = render_clip(2, 60, 120).frames
+    band = predict_frames(frames, load_model("equator"))[0]
+    assert torch.allclose(band, baselines.equator_density(60, 120), rtol=0.02)
+    for name in NAMES:
+        assert predict_frames(frames, load_model(name)).min() > 0, name
+    with pytest.raises(ValueError, match="wanted none below 0"):
+        to_density(torch.tensor([[[-0.1, 1.0]]]), (1, 2), shift=False)
 
 
 def test_densities_of_priors():

@@ -21,6 +21,7 @@ class Baseline(nn.Module):
     rate: float | None = None
     length = 1
     warm_up = 0
+    gives_density = True
 
 
 class Prior(Baseline):

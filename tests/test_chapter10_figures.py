@@ -63,7 +63,9 @@ def test_views_of_blobs_tell_how_wide_they_are():
     places = {"front": (40, 0), "up": (40, 80)}
     total = blob(0, 90, 180) + blob(80, 90, 180)
     alts = [alt for alt, _ in figures.blob_views(total, places).panels]
-    assert "front: 1.0" in alts[0] and re.search(r"up: (0.9|1.0)", alts[1])
+    told = [[float(v) for v in re.findall(r"([\d.]+) from", alt)] for alt in alts]
+    assert alts[1].startswith("View of the blob up, its width ")
+    assert np.allclose(told, 10, atol=0.3)  # in both directions, though its columns crowd
 
 
 def walk(seed, O=5, T=60):
@@ -87,7 +89,7 @@ def test_observers_at_the_times_of_the_slider():
         dots = plot.figure.frames[k].data[1]
         assert np.allclose(dots.x, lon[:, now], atol=0.06)
         assert np.allclose(dots.y, lat[:, now], atol=0.06)
-    assert [s.label for s in plot.figure.layout.sliders[0].steps][-1] == "after 6 seconds"
+    assert [s.label for s in plot.figure.layout.sliders[0].steps][-1] == "after 5.9 seconds"
     assert plot.alt.startswith("A film: 5 heads")
     with pytest.raises(ValueError, match="^densities: 4 maps, wanted at most 3"):
         figures.observers(xyz, t, torch.rand(4, 4, 8), 20)
@@ -110,6 +112,10 @@ def test_curves_tell_their_maximum_and_levels():
         "Plot of gain against width: a from 0.1 to 0.3, highest at 2 with 0.5; "
         "b from 0 to 0; chance at 0.2"
     )
+    used = figures.gaze_curves(curves, "width", "gain", mark="a", use=4).alt
+    assert "highest at 2 with 0.5, at 4 with 0.3" in used
+    peak = {"a": ([1, 2, 3], [30, 3595, 31])}
+    assert "a from 30 to 31, highest at 2 with 3595" in figures.gaze_curves(peak, "t", "v").alt
     again = figures.gaze_curves(curves, "width", "gain", {"chance": 0.2}, "a", "x")
     assert picture.panels[0][1] == again.panels[0][1]
 
@@ -223,7 +229,12 @@ def test_the_published_program_has_all_four_faults():
                 )
                 / t.diff()
             ),
-            "the arc cosine of a product is blind",
+            "the arc cosine of a product is inexact",
+        ),
+        (
+            "10.1",
+            lambda lon, lat, t: torch.full((len(t) - 1,), math.nan),
+            "you gave nan",
         ),
         (
             "10.2",
@@ -235,7 +246,8 @@ def test_the_published_program_has_all_four_faults():
             lambda maps: cc(maps, (maps.sum(0) - maps) / (len(maps) - 1), "pixels"),
             "all pixels count alike there",
         ),
-        ("10.4", lambda lon, lat, observer, sigmas: sigmas[-1], "you gave 60"),
+        ("10.4", lambda lon, lat, observer, sigmas: sigmas[-1], "does each blob have mass 1?"),
+        ("10.4", lambda lon, lat, observer, sigmas: 3, "its number in the list"),
         ("10.5", lambda make, H, W: {"late"}, "names of faults"),
         ("10.5", lambda make, H, W: set(), "you missed ['lost']"),
     ],

@@ -138,15 +138,16 @@ def speed_of_a_trace(answer: Callable[..., Any]) -> Iterator[Case]:
         ("a turn at 60 degrees latitude", [(0, 60), (0.02, 60)], [0, 0.1], [0.1]),
         ("over the pole", [(30, 89), (-150, 89)], [0, 0.1], [20]),
         ("on the pole, where longitude means nothing", [(0, 90), (77, 90)], [0, 0.1], [0]),
-        ("a movement of 1e-7 radians, at which the arc cosine of a product is blind",
+        ("a movement of 1e-7 radians, at which the arc cosine of a product is inexact",
          [(10, 20), (10, 20 + tiny)], [0, 0.1], [10 * tiny]),
+        ("half a turn, to the opposite point", [(50, -15), (230, 15)], [0, 0.5], [360]),
     )  # fmt: skip
     for name, places, t, wanted in cases:
         got = torch.as_tensor(ask(answer, *_trace(places, t))).double()
         right = torch.tensor(wanted, dtype=torch.float64)
         yield Case("one speed from each sample to the next", got.shape == right.shape,
                    f"{name}: shape {tuple(got.shape)}, wanted {tuple(right.shape)}")  # fmt: skip
-        off = (got - right).abs() > 1e-4 * right + 1e-9
+        off = ~((got - right).abs() <= 1e-4 * right + 1e-9)  # NaN is wrong too
         shown = [f"{v:.4g}" for v in got.tolist()]
         yield Case(
             "degrees of arc per second, anywhere",
@@ -248,14 +249,21 @@ def leave_one_out(answer: Callable[..., Any]) -> Iterator[Case]:
         )
 
 
-def _likelihoods(xyz: Tensor, who: Tensor, sigmas: list[float], by: str = "observer") -> Tensor:
-    """Mean log density of each direction under the blobs of the others, for each width."""
+def _likelihoods(
+    xyz: Tensor, who: Tensor, sigmas: list[float], by: str = "observer", mass: bool = True
+) -> Tensor:
+    """Mean log density of each direction under the blobs of the others, for each width.
+
+    Args:
+        by: what is left out, ``"observer"`` or ``"sample"``. mass: each blob has mass 1; else its
+            peak is 1, whatever its width.
+    """
     drop = (xyz @ xyz.T).clamp(max=1) - 1
     same = who[:, None] == who if by == "observer" else torch.eye(len(who), dtype=torch.bool)
     out = []
     for sigma in sigmas:
         kappa = 1 / math.radians(sigma) ** 2
-        top = math.log(kappa / (2 * math.pi * -math.expm1(-2 * kappa)))
+        top = math.log(kappa / (2 * math.pi * -math.expm1(-2 * kappa))) if mass else 0.0
         log_p = torch.logsumexp((kappa * drop).masked_fill(same, -math.inf), 1)
         out.append((log_p + top - torch.log((~same).sum(1))).mean())
     return torch.stack(out)
@@ -271,7 +279,13 @@ def bandwidth(answer: Callable[..., Any]) -> Iterator[Case]:
         wanted = sigmas[int(_likelihoods(xyz, who, sigmas).argmax())]
         sample = sigmas[int(_likelihoods(xyz, who, sigmas, "sample").argmax())]
         got = float(ask(answer, lon, lat, who.clone(), list(sigmas)))
-        hint = " (does a person help to predict the same person?)" if got == sample else ""
+        flat = sigmas[int(_likelihoods(xyz, who, sigmas, mass=False).argmax())]
+        hints = {
+            sample: " (does a person help to predict the same person?)",
+            flat: " (does each blob have mass 1?)",
+            float(sigmas.index(wanted)): " (that is its number in the list)",
+        }
+        hint = hints.get(got, "")
         yield Case(
             "the width under which observers that were left out are most likely",
             got == wanted,

@@ -15,7 +15,7 @@ from torch import Tensor
 from sal360.figures.area import Keyed
 from sal360.figures.show import CYCLE, INK, Picture, Plot, degree_axes, slider
 from sal360.projections import sample_erp, viewport_directions
-from sal360.sphere import xyz_to_lonlat
+from sal360.sphere import erp_directions, pixel_area, rotation_matrix, xyz_to_lonlat
 
 _FOV = 70
 _TAIL = 10  # samples that a head leaves behind it
@@ -36,9 +36,20 @@ def blob_views(density: Any, places: Mapping[str, tuple[float, float]]) -> Pictu
         axis.imshow(view.numpy(), cmap="viridis", vmin=0, extent=(-1, 1, -1, 1))
         axis.set_axis_off()
         axis.set_title(name, color=INK, fontsize=14)
-        wide = _half_width(view.amax(0)) / _half_width(view.amax(1))
-        panels.append((figure, f"View of the blob {name}: {wide:.2f} times as wide as high"))
+        wide, high = _spread(value, *at)
+        told = f"{wide:.1f} degrees from west to east, {high:.1f} from south to north"
+        panels.append((figure, f"View of the blob {name}, its width {told}"))
     return Picture(panels, 150)
+
+
+def _spread(density: Tensor, lon: float, lat: float) -> tuple[float, float]:
+    """Root mean square distance from a place along both axes, within its view, in degrees."""
+    local = erp_directions(*density.shape) @ rotation_matrix(math.radians(lon), math.radians(lat))
+    near = local[..., 2] > math.cos(math.radians(_FOV / 2))
+    share = density.double() * pixel_area(*density.shape)[:, None] * near
+    rms = ((share[..., None] * local**2).sum((0, 1)) / share.sum()).sqrt()
+    wide, high, _ = torch.rad2deg(rms).tolist()
+    return wide, high
 
 
 def _half_width(profile: Tensor) -> float:
@@ -204,11 +215,11 @@ def observers(
             images=[{"source": _jpeg(picture), "xref": "x", "yref": "y", "x": -180, "y": 90,
                      "sizex": 360, "sizey": 180, "sizing": "stretch", "layer": "below"}]
         )  # fmt: skip
-    slider(figure, [(f"after {times[e]:.0f} seconds", str(k)) for k, e in enumerate(ends)], 0)
+    slider(figure, [(f"after {times[e]:.1f} seconds", str(k)) for k, e in enumerate(ends)], 0)
     ahead = [float(np.mean(np.abs(lon[:, e]) < 45)) for e in (ends[0], ends[-1])]
     alt = (
         f"{title}: {len(lon)} heads over a panorama, and below it the density of where they "
-        f"pointed so far; a slider runs from {times[ends[0]]:.0f} to {times[ends[-1]]:.0f} "
+        f"pointed so far; a slider runs from {times[ends[0]]:.1f} to {times[ends[-1]]:.1f} "
         f"seconds. Within 45 degrees of the front are {ahead[0]:.0%} of them at first, "
         f"{ahead[1]:.0%} at the end"
     )
@@ -238,6 +249,7 @@ def gaze_curves(
     lines: Mapping[str, float] | None = None,
     mark: str = "",
     log: str = "",
+    use: float | None = None,
 ) -> Picture:
     """Curves with a key below, level lines to compare them with, the highest point marked.
 
@@ -246,6 +258,7 @@ def gaze_curves(
         lines: name to height of a level line.
         mark: name of the curve whose maximum is marked.
         log: axes that are logarithmic, such as ``"x"`` or ``"xy"``.
+        use: a place of the marked curve to mark as well, such as the width in use.
     """
     from matplotlib import pyplot
 
@@ -256,17 +269,25 @@ def gaze_curves(
         dots = "o" if len(place) < 20 else ""
         axis.plot(place, value, color=CYCLE[k % 6], ls=("-", "--", "-.", ":")[k % 4], marker=dots,
                   ms=5, lw=2, label=name)  # fmt: skip
-        told.append(f"{name} from {value[0]:.3g} to {value[-1]:.3g}")
+        told.append(f"{name} from {_number(value[0])} to {_number(value[-1])}")
+        best = int(np.nanargmax(value))
         if name == mark:
-            best = int(np.nanargmax(value))
-            axis.plot(place[best], value[best], "o", mfc="none", mec=CYCLE[1], mew=2.5, ms=14)
-            axis.annotate(f"{place[best]:.3g}", (place[best], value[best]), color=CYCLE[1],
-                          xytext=(0, -26), textcoords="offset points", fontsize=13,
-                          ha="center")  # fmt: skip
-            told[-1] += f", highest at {place[best]:.3g} with {value[best]:.3g}"
+            marked = {best: ("o", 14)}
+            if use is not None:
+                marked[int(np.argmin(np.abs(place - use)))] = ("s", 11)
+            for at, (shape, size) in marked.items():
+                axis.plot(place[at], value[at], shape, mfc="none", mec=CYCLE[k % 6], mew=2.5,
+                          ms=size)  # fmt: skip
+                axis.annotate(f"{place[at]:.3g}", (place[at], value[at]), color=CYCLE[k % 6],
+                              xytext=(0, -26), textcoords="offset points", fontsize=13,
+                              ha="center")  # fmt: skip
+                word = "highest at" if at == best else "at"
+                told[-1] += f", {word} {place[at]:.3g} with {value[at]:.3g}"
+        elif value[best] > 1.02 * max(value[0], value[-1]):
+            told[-1] += f", highest at {_number(place[best])} with {_number(value[best])}"
     for k, (name, height) in enumerate((lines or {}).items(), len(curves)):
         axis.axhline(height, color=CYCLE[k % 6], lw=1.8, ls=(0, (1, 1 + k % 3)), label=name)
-        told.append(f"{name} at {height:.3g}")
+        told.append(f"{name} at {_number(height)}")
     for letter in log:
         getattr(axis, f"set_{letter}scale")("log")
     if "x" in log:
@@ -281,3 +302,7 @@ def gaze_curves(
     axis.spines[["left", "bottom"]].set_color(INK)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, labelcolor=INK, fontsize=11)
     return Keyed([(figure, f"Plot of {y} against {x}: {'; '.join(told)}")], widest=480)
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"

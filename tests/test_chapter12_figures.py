@@ -2,6 +2,7 @@
 
 import math
 import re
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from sal360 import figures, metrics
 from sal360.course import chapter12, check
 from sal360.course.chapter12 import FAULTS, planted_kld
+from sal360.figures.metrics import _short
 from sal360.sphere import pixel_area, sample_sphere, xyz_to_lonlat
 
 LEVELS = [0.9, 0.5, 0.1]
@@ -53,6 +55,16 @@ def test_a_level_shades_what_is_above_it_and_marks_the_curve(levels):
     assert "60% of the fixations and of all places 50% counted pixels" in levels.alt
 
 
+def test_the_first_level_can_be_chosen():
+    ways = {"pixels": [0.1, 0.5, 0.9], "area": [0.02, 0.5, 0.98]}
+    given = torch.ones(2, 4), torch.zeros(1, 2), LEVELS, [0.05, 0.6, 1.0], ways
+    plot = figures.roc_levels(*given, 2)
+    assert plot.figure.layout.sliders[0].active == 2
+    assert plot.figure.data[-1].y == (1.0,)
+    named = [a.text for a in plot.figure.layout.annotations]
+    assert sorted(named) == ["area", "pixels"]
+
+
 def test_levels_and_shares_must_match():
     with pytest.raises(ValueError, match="^levels: 2, wanted as many as shares, 3"):
         figures.roc_levels(torch.ones(2, 4), torch.zeros(1, 2), [1, 0], [0, 1, 1], {"a": [0, 0, 1]})
@@ -85,6 +97,15 @@ def test_a_scorecard_tells_every_score_and_draws_it_once():
         "Table of scores. best: AUC 0.90, KLD 0.00; bad: AUC 0.41, KLD ∞; none: AUC 0.50, KLD 12"
     )
     assert picture.panels == figures.scorecard(card, "best", "none", ["KLD"]).panels
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [(0.814, ".81"), (-0.25, "\u2212.25"), (0.996, "1.0"), (-1.08, "\u22121.1"), (0.0, ".00"),
+     (36.1, "36"), (-math.inf, "\u2212∞")],
+)  # fmt: skip
+def test_a_cell_has_two_digits(value, written):
+    assert _short(value) == written
 
 
 def test_fixations_over_a_map_are_counted():
@@ -172,6 +193,18 @@ def test_the_package_has_none_of_the_faults():
             "that is the mean of all frames",
         ),
         ("12.3", lambda a, b: 0.5, "one video: you gave 0.5000, wanted 1.0000 (that is one side"),
+        (
+            "12.3",
+            lambda a, b: torch.where(torch.tensor(len(a) > 1), 0.5003, 1.0),
+            "two videos, both better: you gave 0.5003, wanted 0.5000 (count all, do not draw)",
+        ),
+        (
+            "12.3",
+            lambda a, b: max(0.0, 1.0 - 2.0 ** (1 - len(a))),
+            "(the observed flip counts",
+        ),
+        ("12.2", lambda s: torch.cat(s).mean(), "return two numbers"),
+        ("12.2", lambda s: (1.0, 2.0, 3.0), "return two numbers"),
         ("12.4", lambda lat, widths: widths[-1], "is the mass of every band 1?"),
         (
             "12.4",
@@ -188,3 +221,21 @@ def test_the_package_has_none_of_the_faults():
 def test_wrong_answers_are_told_what_is_wrong(number, answer, words):
     reply = check(number, answer)
     assert not reply.passed and not reply.waiting and words in repr(reply), reply
+
+
+def test_three_faults_at_once_are_planted_too():
+    """A test for swapped arguments that two other faults together switch off is not enough."""
+    asked = []
+
+    def answer(score):
+        asked.append(score)
+        return set(planted[len(asked) - 1])
+
+    planted = [c for k in range(len(FAULTS) + 1) for c in combinations(FAULTS, k)]
+    assert check("12.5", answer).passed and len(asked) == 16
+    asked.clear()
+    blind = {"pixels", "swapped", "stretched"}
+    planted = [set(c) - ({"swapped"} if set(c) >= blind else set()) for c in planted]
+    assert "planted: pixels, swapped, stretched; you missed ['swapped']" in repr(
+        check("12.5", answer)
+    )

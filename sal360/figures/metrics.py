@@ -46,7 +46,12 @@ def looked_at(panels: Mapping[str, tuple[Any, Any]]) -> Picture:
 
 
 def roc_levels(
-    value: Any, points: Any, levels: Sequence[float], looked: Any, places: Mapping[str, Any]
+    value: Any,
+    points: Any,
+    levels: Sequence[float],
+    looked: Any,
+    places: Mapping[str, Any],
+    start: int | None = None,
 ) -> Plot:
     """A level is moved through a map; what lies above it, and where that is on the ROC curve.
 
@@ -54,6 +59,7 @@ def roc_levels(
         value: ``(H, W)``. points: ``(N, 2)`` fixations, radians.
         levels: ``L`` levels, downwards. looked: ``(L,)`` share of fixations at or above each.
         places: two ways to count, name to the ``(L,)`` share of all places at or above.
+        start: which level is shown at first; None: the middle one.
     """
     import plotly.graph_objects as go
 
@@ -78,7 +84,7 @@ def roc_levels(
                                   "line": {"color": "white", "width": 1.5}},
                           hoverinfo="skip", xaxis="x2", yaxis="y2")  # fmt: skip
 
-    start = len(levels) // 2
+    start = len(levels) // 2 if start is None else start
     fixed = [
         go.Scatter(x=at[:, 0], y=at[:, 1], mode="markers", hoverinfo="skip", showlegend=False,
                    marker={"size": 4, "color": CYCLE[0]}),
@@ -87,7 +93,7 @@ def roc_levels(
     ]  # fmt: skip
     curves = [
         go.Scatter(x=np.r_[0, x, 1].round(4), y=np.r_[0, up, 1].round(4), mode="lines", name=name,
-                   line={"color": colours[name], "width": 2.5,
+                   showlegend=False, line={"color": colours[name], "width": 2.5,
                          "dash": ("solid", "dash")[n % 2]},
                    hoverinfo="skip", xaxis="x2", yaxis="y2")
         for n, (name, x) in enumerate(ways.items())
@@ -101,16 +107,23 @@ def roc_levels(
     figure.update_layout(degree_axes())
     figure.update_layout(
         xaxis={"domain": [0.1, 0.98], "fixedrange": True},
-        yaxis={"domain": [0.58, 1], "fixedrange": True},
+        yaxis={"domain": [0.57, 1], "fixedrange": True},
         xaxis2={"domain": [0.14, 0.98], "range": [-0.03, 1.03], "anchor": "y2", "color": INK,
                 "title": "share of places above the level", "gridcolor": _GREY, "zeroline": False,
                 "fixedrange": True, "constrain": "domain", "title_standoff": 4},
-        yaxis2={"domain": [0.06, 0.47], "range": [-0.03, 1.03], "anchor": "x2", "color": INK,
+        yaxis2={"domain": [0.05, 0.49], "range": [-0.03, 1.03], "anchor": "x2", "color": INK,
                 "title": "of fixations", "gridcolor": _GREY, "zeroline": False,
                 "fixedrange": True, "scaleanchor": "x2", "constrain": "domain"},
-        legend={"x": 0.98, "xanchor": "right", "y": 0.07, "yanchor": "bottom",
-                "bgcolor": "rgba(128,128,128,0.12)"},
     )  # fmt: skip
+    # Names stand beside their curves, each on the free side.
+    low = int(np.abs(up - 0.65).argmin())
+    for n, name in enumerate(sorted(ways, key=lambda n: ways[n][low])):
+        side, sign = ("right", "left")[n], (-1, 1)[n]
+        figure.add_annotation(
+            x=ways[name][low], y=up[low], xref="x2", yref="y2", text=name, showarrow=False,
+            xanchor=side, xshift=8 * sign, yshift=-8 * sign,
+            font={"size": 14, "color": colours[name]},
+        )  # fmt: skip
     first, second = ways
     steps = [
         (f"{first} {ways[first][k]:.0%}, {second} {ways[second][k]:.0%}, looked at {up[k]:.0%}",
@@ -125,7 +138,7 @@ def roc_levels(
         f"the level: at {cuts[start]:.2g}, {up[start]:.0%} of the fixations and of all places "
         f"{told}"
     )
-    return Plot(figure, alt, height=660)
+    return Plot(figure, alt, height=740)
 
 
 def scorecard(
@@ -140,7 +153,7 @@ def scorecard(
     from matplotlib import pyplot
 
     rows, columns = list(scores), list(scores[best])
-    figure, axis = pyplot.subplots(figsize=(5.4, 0.75 + 0.46 * len(rows)), layout="constrained")
+    figure, axis = pyplot.subplots(figsize=(5.4, 1.3 + 0.46 * len(rows)), layout="constrained")
     place = np.zeros((len(rows), len(columns)))
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
@@ -148,7 +161,7 @@ def scorecard(
             span = scores[best][column] - zero
             part = np.clip((value - zero) / span if span else 0.0, -1, 1)
             place[i, j] = part
-            axis.text(j, i, _written(value), ha="center", va="center", fontsize=12,
+            axis.text(j, i, _short(value), ha="center", va="center", fontsize=12,
                       color="white" if abs(part) > 0.6 else "black")  # fmt: skip
     axis.imshow(place, cmap="PuOr", vmin=-1, vmax=1, aspect="auto")
     arrows = {c: "↓" if c in lower else "↑" for c in columns}
@@ -161,6 +174,8 @@ def scorecard(
     axis.grid(which="minor", color="white", lw=1.5)
     axis.tick_params(which="minor", length=0)
     axis.spines[:].set_visible(False)
+    axis.set_xlabel(f"purple: like {best}; white: like {nothing};\norange: worse than {nothing}",
+                    color=INK, fontsize=12)  # fmt: skip
     lines = [f"{row}: " + ", ".join(f"{c} {_written(scores[row][c])}" for c in columns)
              for row in rows]  # fmt: skip
     return Picture([(figure, f"Table of scores. {'; '.join(lines)}")], 480)
@@ -170,6 +185,14 @@ def _written(value: float) -> str:
     if not math.isfinite(value):
         return "\u2212∞" if value < 0 else "∞"
     text = f"{value:.0f}" if abs(value) >= 9.95 else f"{value:.2f}"
+    return text.replace("-", "\u2212")
+
+
+def _short(value: float) -> str:
+    """Two digits, so that a cell has room around them."""
+    if not math.isfinite(value) or abs(value) >= 9.95:
+        return _written(value)
+    text = f"{value:.1f}" if abs(value) >= 0.995 else f"{value:.2f}".replace("0.", ".", 1)
     return text.replace("-", "\u2212")
 
 

@@ -56,6 +56,38 @@ def test_the_path_wants_two_losses_of_as_many_maps():
         figures.training_path({"one": torch.ones(3, 4, 8)}, torch.ones(4, 8), STEPS)
 
 
+def test_peaks_are_in_the_titles_and_frames_alike():
+    q = truth()
+    picture = figures.peaked_maps({"all": q, "tenth": q / 10})
+    peaks = [float(re.search(r"peak ([\d.]+) /sr", alt)[1]) for alt, _ in picture.panels]
+    assert peaks == [float(f"{q.max():.3g}"), float(f"{q.max() / 10:.3g}")]
+    sizes = {png[16:24] for _, png in picture.panels}  # width and height in a PNG's header
+    assert len(picture.panels) == 2 and len(sizes) == 1
+
+
+def test_the_nearer_fit_is_told_by_latitude():
+    q = truth()
+    polar = (sine() < 0.5)[:, None]
+    a, b = torch.where(polar, q, q + 0.1), torch.where(polar, q + 0.2, q)
+    alt = figures.fit_errors({"a": a, "b": b}, q).alt
+    assert "a 0 in the top row, 0.1 at the equator" in alt and "b 0.2 in the top row, 0 at" in alt
+    assert "of the equator 100% and within 30 degrees of a pole 0% of them" in alt
+    with pytest.raises(ValueError, match="^fits: 1, wanted 2"):
+        figures.fit_errors({"a": a}, q)
+
+
+def test_a_curve_is_as_high_as_its_map(path):
+    layout = path.figure.layout
+    for left, right in (("", "2"), ("3", "4")):
+        x, y, u, v = (layout[n] for n in (f"xaxis{left}", f"yaxis{left}", f"xaxis{right}",
+                                          f"yaxis{right}"))  # fmt: skip
+        assert y.scaleanchor == "x" + left and v.scaleanchor == "x" + right
+        map_height = (x.domain[1] - x.domain[0]) / 360 * 180
+        curve_height = (u.domain[1] - u.domain[0]) / 1.6 * v.scaleratio * 180
+        assert abs(map_height / curve_height - 1) < 1e-9
+        assert "90° S" in y.ticktext
+
+
 @pytest.mark.parametrize("degree", [0, 1, 4])
 def test_harmonics_are_orthonormal_and_turn_into_each_other(degree):
     basis = harmonics(H, W, degree)
@@ -93,7 +125,7 @@ def test_planted_losses_are_what_they_say():
             continue
         scale = abs(even)
         flat = bool(slope.abs().max() < 1e-9 * scale)
-        assert flat == (sound or name == "blind rows"), name
+        assert flat == (sound or name in ("blind rows", "correlation")), name
     unit = truth() - truth().min() + 1e-12
     guess = unit.sqrt()
     mine = planted_loss("published")[0](guess, unit)
@@ -110,6 +142,30 @@ def test_the_free_and_the_few_agree_on_what_is_best():
     share = pixel_area(H, W)[:, None] / (4 * math.pi)
     found = torch.einsum("khw,hw->k", basis * share, wanted)
     assert metrics.cc(torch.tensordot(found, basis, 1), wanted) > 1 - 1e-12
+
+
+def central_differences(step):
+    def gradient(loss, x):
+        x = x.double()
+        moves = step * x.abs().max() * torch.eye(x.numel()).double().view(-1, *x.shape)
+        slopes = [(loss(x + m) - loss(x - m)) / (2 * m.max()) for m in moves]
+        return torch.stack(slopes).view_as(x)
+
+    return gradient
+
+
+def pixel_by_pixel(loss, H, W):
+    """Finds all but the loss that cannot see an offset."""
+    free = torch.randn(H, W, generator=torch.Generator().manual_seed(0)).double()
+    q = losses.softmax_density(free)
+    for k in range(H * W):
+        for factor in (0.9, 1.1):
+            other = q.clone()
+            other.view(-1)[k] *= factor
+            other = other / (other * pixel_area(H, W)[:, None]).sum()
+            if loss(other, q) < loss(q, q) + 1e-12:
+                return False
+    return True
 
 
 @pytest.mark.parametrize(
@@ -132,11 +188,14 @@ def test_the_free_and_the_few_agree_on_what_is_best():
                     for e in 1e-6 * torch.eye(15, dtype=x.dtype).view(15, 3, 5)
                 ]
             ).view(3, 5),
-            "sphere_kld of a map 1e-4 high",
+            "sphere_kld of a map 1e-4 high: off by",
         ),
+        ("11.3", central_differences(1e-3), "your largest step was 1e-03 of the map's height"),
+        ("11.3", lambda loss, x: torch.func.grad(loss)(x.double()), "requires a gradient"),
         ("11.4", lambda lon, lat, H, W: torch.ones(W, H), "a map of the size"),
         ("11.5", lambda loss, H, W: "yes", "True or False"),
         ("11.5", lambda loss, H, W: False, 'planted: "one measure"'),
+        ("11.5", pixel_by_pixel, "half the truth on an even ground costs as little"),
     ],
 )
 def test_wrong_answers_are_told_what_is_wrong(number, answer, words):

@@ -14,7 +14,7 @@ from sal360.course.checking import Case, ask, exercise
 from sal360.sphere import erp_directions, erp_index, lonlat_to_xyz, pixel_area
 
 LOSSES = ("one measure", "published", "squares by pixel", "swapped", "from the south", "half",
-          "similarity", "a column late", "blind rows")  # fmt: skip
+          "similarity", "a column late", "blind rows", "correlation")  # fmt: skip
 """Names that :func:`planted_loss` knows."""
 
 
@@ -73,7 +73,7 @@ def minimiser(answer: Callable[..., Any]) -> Iterator[Case]:
         yield Case("a map above 0 of the size of q", p.shape == q.shape and bool((p > 0).all()),
                    f"{name}: shape {tuple(p.shape)}")  # fmt: skip
         mass = float((v * p).sum())
-        yield Case("sum(v p) is 1", abs(mass - 1) < 1e-9, f"{name}: {mass:.6g}")
+        yield Case("sum(v p) is 1", abs(mass - 1) < 1e-9, f"{name}: {mass:.6g} is your sum(v p)")
         value = float((u * q * (q / p).log()).sum())
         best = u * q / v / (u * q).sum()
         least = float((u * q * (q / best).log()).sum())
@@ -135,18 +135,41 @@ def numerical_gradient(answer: Callable[..., Any]) -> Iterator[Case]:
     ]
     for name, loss, at in pieces:
         kept = at.clone()
-        got = torch.as_tensor(ask(answer, loss, at)).double()
+        watched = _Watched(loss, kept)
+        got = torch.as_tensor(ask(answer, watched, at)).detach().double()
         yield Case("one slope for each pixel", got.shape == at.shape,
                    f"{name}: shape {tuple(got.shape)}")  # fmt: skip
         yield Case("the map is given back as it was", torch.equal(at, kept), name)
+        yield Case("values alone, without autograd", not watched.autograd,
+                   f"{name}: the loss was given a map that requires a gradient")  # fmt: skip
         exact = kept.double().requires_grad_()
         (right,) = torch.autograd.grad(loss(exact), exact)
         off = float((got - right).abs().max() / right.abs().max())
         yield Case(
             "within 1e-5 of the largest slope",
             off < 1e-5,
-            f"{name}: off by {off:.1e}",
+            f"{name}: off by {off:.1e}; {watched.told()}",
         )
+
+
+class _Watched:
+    """A loss that gives values without a gradient, and keeps how far it was moved."""
+
+    def __init__(self, loss: Callable[[Tensor], Tensor], start: Tensor) -> None:
+        self._loss, self._start = loss, start.double()
+        self.autograd, self._step, self._single = False, 0.0, False
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if x.requires_grad:  # let it pass, so that the answer ends and can be told
+            self.autograd = True
+            return self._loss(x)
+        move = float((x.double() - self._start).abs().max() / self._start.abs().max())
+        self._step, self._single = max(self._step, move), x.dtype != torch.float64
+        return self._loss(x.detach())
+
+    def told(self) -> str:
+        dtype = ", in float32" if self._single else ""
+        return f"your largest step was {self._step:.0e} of the map's height{dtype}"
 
 
 @exercise("11.4")
@@ -182,7 +205,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def planted_loss(name: str) -> tuple[Loss, bool]:
-    """A loss of two densities ``(H, W)``, and whether the truth is its minimiser.
+    """A loss of two densities ``(H, W)``, and whether the truth is its only minimiser.
 
     Args:
         name: one of :data:`LOSSES`.
@@ -215,6 +238,7 @@ def planted_loss(name: str) -> tuple[Loss, bool]:
         "similarity": (lambda p, q: 1 - losses.sim_loss(p, q), False),
         "a column late": (lambda p, q: losses.sphere_kld(p, q.roll(1, -1)), False),
         "blind rows": (blind, False),
+        "correlation": (losses.cc_loss, False),
     }
     if name not in known:
         raise ValueError(f"name: {name!r}, wanted one of {', '.join(LOSSES)}")
@@ -242,4 +266,5 @@ _WHY = {
     "similarity": "the truth costs most: nobody turned the score into a loss",
     "a column late": "the truth turned by a column costs less",
     "blind rows": "other maps cost as little: a quarter of the rows is not looked at",
+    "correlation": "half the truth on an even ground costs as little: CC sees no offset",
 }

@@ -21,7 +21,7 @@ from sal360.figures.footprint import crown_figure, footprint, row_curves
 from sal360.figures.gaze import blob_views, blobs_by_latitude, gaze_curves, observers
 from sal360.figures.globe import globe
 from sal360.figures.kernels import by_latitude, detections, kernel_explorer, read_by
-from sal360.figures.losses import training_path
+from sal360.figures.losses import fit_errors, peaked_maps, training_path
 from sal360.figures.metrics import looked_at, rank_of, rank_slopes, roc_levels, scorecard
 from sal360.figures.pictures import maps, panorama, views
 from sal360.figures.projections import (
@@ -64,6 +64,7 @@ __all__ = [
     "edge_curves",
     "error_curves",
     "error_maps",
+    "fit_errors",
     "footprint",
     "gaze_curves",
     "globe",
@@ -75,6 +76,7 @@ __all__ = [
     "panorama",
     "pareto",
     "paths",
+    "peaked_maps",
     "player",
     "points_figure",
     "profiles",

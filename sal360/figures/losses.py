@@ -1,4 +1,4 @@
-"""What a loss makes of a free map: the map step by step, and what is left of each latitude."""
+"""What a loss makes of a map: step by step, by latitude, and against another that was fitted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sal360.figures.show import CYCLE, INK, Plot, degree_axes, slider
+from sal360.figures.pictures import _axes, _degrees
+from sal360.figures.show import CYCLE, INK, Picture, Plot, degree_axes, slider
+
+_AS_HIGH_AS_ITS_MAP = (0.56 / 360) / (0.27 / 1.6)
+"""One degree of a curve over one unit of its ratio, so that on any width it ends with its map."""
 
 
 def training_path(
@@ -88,14 +92,21 @@ def training_path(
                     "domain": [0.1, 0.66], "constraintoward": "left", "fixedrange": True,
                     "showgrid": False,
                 },
-                f"yaxis{left}": {"domain": domain, "fixedrange": True, "showgrid": False},
+                f"yaxis{left}": {
+                    "domain": domain, "constraintoward": "top", "fixedrange": True,
+                    "showgrid": False,
+                    "ticktext": ["90° S", "45° S", "0°", "45° N", "90° N"],
+                },
                 f"xaxis{right}": {
                     "domain": [0.72, 0.99], "anchor": f"y{right}", "fixedrange": True,
+                    "constrain": "domain", "constraintoward": "left",
                     "range": [0, 1.6], "tickvals": [0, 0.5, 1, 1.5], "color": INK,
                     "zeroline": False, "gridcolor": "rgba(128,128,128,0.25)",
                 },
                 f"yaxis{right}": {
                     "domain": domain, "anchor": f"x{right}", "fixedrange": True,
+                    "constrain": "domain", "constraintoward": "top",
+                    "scaleanchor": f"x{right}", "scaleratio": _AS_HIGH_AS_ITS_MAP,
                     "range": [-90, 90], "tickvals": [-90, -45, 0, 45, 90], "color": INK,
                     "showticklabels": False, "zeroline": False,
                     "gridcolor": "rgba(128,128,128,0.25)",
@@ -118,6 +129,78 @@ def training_path(
         f"latitude, 1 at the equator; a slider goes from step {steps[0]} to {steps[-1]}: {told}"
     )
     return Plot(figure, alt, height=500)
+
+
+def peaked_maps(values: Mapping[str, Any], unit: str = "/sr") -> Picture:
+    """Maps in a row, each on its own colour scale and with its peak in the title.
+
+    Three stand side by side on a page and below each other on a phone.
+
+    Args:
+        values: title to ``(H, W)`` map, 0 or more. unit: of the peak.
+    """
+    panels = []
+    for name, value in values.items():
+        array = torch.as_tensor(value).detach().double().cpu().numpy()
+        peak = float(array.max())
+        i, j = np.unravel_index(int(array.argmax()), array.shape)
+        lon, lat = ((j + 0.5) / array.shape[1] - 0.5) * 360, (0.5 - (i + 0.5) / len(array)) * 180
+        figure, axis = _axes(3.6)
+        axis.imshow(array, extent=(-180, 180, -90, 90), vmin=0, vmax=peak, cmap="viridis")
+        _degrees(axis, f"{name}: peak {peak:.3g} {unit}")
+        axis.set(xlabel="", ylabel="")
+        alt = f"Map of {name}: peak {peak:.3g} {unit} at longitude {lon:.0f}, latitude {lat:.0f}"
+        panels.append((figure, f"{alt} degrees"))
+    return Picture(panels, width=190)
+
+
+def fit_errors(fits: Mapping[str, Any], truth: Any) -> Picture:
+    """Two fits of one map: their errors by latitude, and which of them is nearer in each pixel.
+
+    Args:
+        fits: two names to ``(H, W)`` maps. truth: ``(H, W)``, what both were fitted to.
+    """
+    from matplotlib.colors import ListedColormap
+
+    if len(fits) != 2:
+        raise ValueError(f"fits: {len(fits)}, wanted 2")
+    wanted = torch.as_tensor(truth).double()
+    errors = [(torch.as_tensor(fit).double() - wanted).abs() for fit in fits.values()]
+    H = len(wanted)
+    lat = 90 - (np.arange(H) + 0.5) * 180 / H
+    curves, axis = _axes(4.6)
+    told = []
+    for k, (name, error) in enumerate(zip(fits, errors, strict=True)):
+        root = (error**2).mean(1).sqrt().numpy()
+        axis.plot(root, lat, color=CYCLE[k], ls="-" if k else "--", lw=2, label=name)
+        told.append(f"{name} {root[0]:.2g} in the top row, {root[H // 2]:.2g} at the equator")
+    axis.set_box_aspect(0.5)
+    axis.set_ylim(-90, 90)
+    axis.set_yticks(range(-90, 91, 45))
+    axis.set_xlim(0)
+    axis.set_title("root mean square error (1/sr)", color=INK, fontsize=11)
+    axis.set_ylabel("latitude (degrees)", color=INK)
+    axis.tick_params(colors=INK)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.spines[["left", "bottom"]].set_color(INK)
+    axis.legend(frameon=False, labelcolor=INK)
+    nearer = (errors[1] < errors[0]).numpy()
+    shown, plane = _axes(4.6)
+    plane.imshow(nearer, extent=(-180, 180, -90, 90), vmin=0, vmax=1, interpolation="nearest",
+                 cmap=ListedColormap(CYCLE[:2]))  # fmt: skip
+    first, second = fits
+    _degrees(plane, f"nearer: {first} (blue), {second} (orange)")
+    plane.set_xlabel("")
+    won = " and ".join(
+        f"within 30 degrees of {place} {nearer[rows].mean():.0%}"
+        for place, rows in (("the equator", abs(lat) < 30), ("a pole", abs(lat) > 60))
+    )
+    return Picture(
+        [
+            (curves, f"Root mean square error by latitude: {'; '.join(told)}"),
+            (shown, f"Map of the pixels where {second} is nearer to the truth: {won} of them"),
+        ]
+    )
 
 
 def _by_row(maps: Tensor, truth: Tensor) -> Tensor:

@@ -59,6 +59,13 @@ def test_blobs_by_latitude_draws_the_maps_it_is_given(blobs):
         figures.blobs_by_latitude({"one": torch.ones(3, 4, 8)}, LATS, 0)
 
 
+def test_the_height_follows_a_narrow_page(blobs):
+    height = blobs.figure.layout.height
+    page = blobs.html()
+    assert f"height:min({height}px,calc(130px + " in page and f'"height":{height}' not in page
+    assert blobs.figure.layout.height == height  # as before, for a notebook
+
+
 def test_views_of_blobs_tell_how_wide_they_are():
     places = {"front": (40, 0), "up": (40, 80)}
     total = blob(0, 90, 180) + blob(80, 90, 180)

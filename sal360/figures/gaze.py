@@ -17,8 +17,31 @@ from sal360.figures.show import CYCLE, INK, Picture, Plot, degree_axes, slider
 from sal360.projections import sample_erp, viewport_directions
 from sal360.sphere import erp_directions, pixel_area, rotation_matrix, xyz_to_lonlat
 
+_AROUND = 130  # pixels that slider, titles and margins take of a plot's height
 _FOV = 70
 _TAIL = 10  # samples that a head leaves behind it
+
+
+class _Fitted(Plot):
+    """A plot whose height follows the width of the page, so that panoramas fill the column.
+
+    Args:
+        height: on a wide page. per_width: height of the drawing over the width of the page,
+            where the page is narrow.
+    """
+
+    def __init__(self, figure: Any, alt: str, height: int, per_width: float) -> None:
+        super().__init__(figure, alt, height)
+        self._style = f"height:min({height}px,calc({_AROUND}px + {100 * per_width:.0f}vw))"
+
+    def html(self) -> str:
+        layout = self.figure.layout
+        layout.height = None  # then the style decides
+        try:
+            page = super().html()
+        finally:
+            layout.height = self._height
+        return page.replace(f"height:{self._height}px", self._style, 1)
 
 
 def blob_views(density: Any, places: Mapping[str, tuple[float, float]]) -> Picture:
@@ -141,7 +164,7 @@ def blobs_by_latitude(
         f"One fixation made a map in two ways, on the panorama and as seen by somebody who looks "
         f"at it; a slider moves it from latitude {lats[0]:.0f} to {lats[-1]:.0f} degrees: {told}"
     )
-    return Plot(figure, alt, height=480)
+    return _Fitted(figure, alt, 700, per_width=0.74)
 
 
 def _levels(value: Tensor) -> np.ndarray:
@@ -223,7 +246,7 @@ def observers(
         f"seconds. Within 45 degrees of the front are {ahead[0]:.0%} of them at first, "
         f"{ahead[1]:.0%} at the end"
     )
-    return Plot(figure, alt, height=560)
+    return _Fitted(figure, alt, 800, per_width=0.86)
 
 
 def _jpeg(picture: Any) -> str:

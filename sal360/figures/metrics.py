@@ -162,7 +162,7 @@ def scorecard(
             part = np.clip((value - zero) / span if span else 0.0, -1, 1)
             place[i, j] = part
             axis.text(j, i, _short(value), ha="center", va="center", fontsize=12,
-                      color="white" if abs(part) > 0.6 else "black")  # fmt: skip
+                      color="white" if part > 0.5 or part < -0.9 else "black")  # fmt: skip
     axis.imshow(place, cmap="PuOr", vmin=-1, vmax=1, aspect="auto")
     arrows = {c: "↓" if c in lower else "↑" for c in columns}
     axis.set_xticks(range(len(columns)), [f"{c}\n{arrows[c]}" for c in columns])
@@ -232,7 +232,7 @@ def rank_slopes(
     figure.frames = [go.Frame(data=traces(m), name=m) for m in frames]
     bare = {"visible": False, "fixedrange": True}
     figure.update_layout(
-        xaxis={"range": [-0.45, 2.1], **bare},
+        xaxis={"range": [-0.45, 2.4], **bare},
         yaxis={"range": [-len(names) - 0.5, -0.3], **bare},
     )
     for x, side in enumerate(sides):

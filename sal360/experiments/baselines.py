@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +33,7 @@ from sal360.datasets import download
 from sal360.datasets.layouts import AVTrack360
 from sal360.evaluation import Evaluation, compare, evaluate
 from sal360.evaluation.report import estimate, favours, plain
+from sal360.experiments import records
 from sal360.gaze import fixation_maps, interpolate
 from sal360.inference import ClipModel, predict_frames
 from sal360.models import load_model
@@ -236,8 +236,6 @@ def _data() -> dict[str, Any]:
 
 def save(record: dict[str, Any], path: str | Path) -> None:
     """Write a record, whole or not at all; a score a line."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     head = json.dumps({k: v for k, v in record.items() if k != "predictors"}, indent=1)
     blocks = []
     for name, one in record["predictors"].items():
@@ -247,10 +245,8 @@ def save(record: dict[str, Any], path: str | Path) -> None:
             parts.append(f"  {json.dumps(part)}: {{\n{lines}\n  }}" if rows
                          else f"  {json.dumps(part)}: {{}}")  # fmt: skip
         blocks.append(f" {json.dumps(name)}: {{\n" + ",\n".join(parts) + "\n }")
-    partial = path.with_suffix(".part")
     text = f'{head[:-2]},\n "predictors": {{\n' + ",\n".join(blocks) + "\n }\n}\n"
-    partial.write_text(text, "utf-8")
-    os.replace(partial, path)
+    records.write(text, path)
 
 
 def load(path: str | Path) -> dict[str, Any]:
@@ -259,13 +255,7 @@ def load(path: str | Path) -> dict[str, Any]:
     Raises:
         FileNotFoundError. ValueError: not JSON, or of another schema.
     """
-    try:
-        record = json.loads(Path(path).read_text("utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not JSON ({error})") from None
-    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-        raise ValueError(f"{path}: not a record of schema {SCHEMA}")
-    return record
+    return records.read(path, SCHEMA)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

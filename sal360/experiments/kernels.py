@@ -14,7 +14,6 @@ import argparse
 import hashlib
 import json
 import math
-import os
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from sal360._version import __version__
+from sal360.experiments import records
 from sal360.experiments.networks import Finder, count, equal_widths
 from sal360.experiments.recipe import RECIPES, Recipe
 from sal360.experiments.task import (
@@ -429,13 +429,9 @@ def _code() -> str:
 
 def save(record: dict[str, Any], path: str | Path) -> None:
     """Write a record, whole or not at all; one run a line."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     head = json.dumps({k: v for k, v in record.items() if k != "runs"}, indent=1)
     runs = ",\n".join(json.dumps(run) for run in record["runs"])
-    part = path.with_suffix(".part")
-    part.write_text(f'{head[:-2]},\n "runs": [\n{runs}\n ]\n}}\n', "utf-8")
-    os.replace(part, path)
+    records.write(f'{head[:-2]},\n "runs": [\n{runs}\n ]\n}}\n', path)
 
 
 def load(path: str | Path) -> dict[str, Any]:
@@ -444,13 +440,7 @@ def load(path: str | Path) -> dict[str, Any]:
     Raises:
         FileNotFoundError. ValueError: not JSON, or of another schema.
     """
-    try:
-        record = json.loads(Path(path).read_text("utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not JSON ({error})") from None
-    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-        raise ValueError(f"{path}: not a record of schema {SCHEMA}")
-    return record
+    return records.read(path, SCHEMA)
 
 
 def keep_weights(network: Finder, path: Path) -> None:

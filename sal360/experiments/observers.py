@@ -24,7 +24,6 @@ import argparse
 import hashlib
 import json
 import math
-import os
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -41,6 +40,7 @@ from sal360.datasets.layouts.avtrack360 import AVTrack360
 from sal360.datasets.synthetic.crowd import GazeModel
 from sal360.datasets.synthetic.observers import RATE, Watched, watch
 from sal360.datasets.synthetic.world import draw_world
+from sal360.experiments import records
 from sal360.experiments.summary import interval, unpaired
 from sal360.gaze.statistics import (
     angular_speed,
@@ -294,17 +294,13 @@ def _code() -> dict[str, str]:
 
 def save(record: dict[str, Any], path: str | Path) -> None:
     """Write a record, whole or not at all; one statistic a line."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     blocks = ("statistics", "on the tuning half", "curves")
     head = json.dumps({k: v for k, v in record.items() if k not in blocks}, indent=1)
     tail = []
     for block in blocks:
         lines = (f"{json.dumps(str(k))}: {json.dumps(v)}" for k, v in record[block].items())
         tail.append(f"{json.dumps(block)}: {{\n" + ",\n".join(lines) + "\n}")
-    part = path.with_suffix(".part")
-    part.write_text(head[:-2] + ",\n " + ",\n ".join(tail) + "\n}\n", "utf-8")
-    os.replace(part, path)
+    records.write(head[:-2] + ",\n " + ",\n ".join(tail) + "\n}\n", path)
 
 
 def load(path: str | Path) -> dict[str, Any]:
@@ -313,13 +309,7 @@ def load(path: str | Path) -> dict[str, Any]:
     Raises:
         FileNotFoundError. ValueError: not JSON, or of another schema.
     """
-    try:
-        record = json.loads(Path(path).read_text("utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not JSON ({error})") from None
-    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-        raise ValueError(f"{path}: not a record of schema {SCHEMA}")
-    return record
+    return records.read(path, SCHEMA)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

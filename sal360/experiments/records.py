@@ -1,8 +1,11 @@
-"""Where the records of runs lie: beside the package in the repository, else fetched by hash."""
+"""Records of runs: where they lie, and how they are read and written, whole or not at all."""
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
+from typing import Any
 
 from sal360.datasets.download import fetch
 
@@ -17,3 +20,29 @@ def published(name: str = "kernels.json") -> Path:
     """
     here = Path(__file__).resolve().parents[2] / "data" / "runs" / name
     return here if here.is_file() else fetch(f"runs/{name}")
+
+
+def read(path: str | Path, schema: str) -> dict[str, Any]:
+    """A record.
+
+    Args:
+        path: JSON file. schema: which it must name as its own.
+    Raises:
+        FileNotFoundError. ValueError: not JSON, or of another schema.
+    """
+    try:
+        record = json.loads(Path(path).read_text("utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not JSON ({error})") from None
+    if not isinstance(record, dict) or record.get("schema") != schema:
+        raise ValueError(f"{path}: not a record of schema {schema}")
+    return record
+
+
+def write(text: str, path: str | Path) -> None:
+    """Write a file under its name only when it is complete; its folder is made."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(text, "utf-8")
+    os.replace(part, path)

@@ -25,5 +25,5 @@ def test_every_picture_is_there_with_its_words():
 
 
 def test_what_is_no_picture_is_named():
-    with pytest.raises(ValueError, match=r"pictures\['x'\]: shape \(4, 4, 2\)"):
+    with pytest.raises(ValueError, match=r"image: shape \(4, 4, 2\)"):
         Sheet({"x": np.zeros((4, 4, 2))})

@@ -21,7 +21,9 @@ def panorama(
         points: name to (lon, lat) in degrees; marked and named.
     """
     figure, axis = _axes(5.6)
-    axis.imshow(_rgb(image), extent=(-180, 180, -90, 90), aspect="equal", interpolation="bilinear")
+    axis.imshow(
+        read_rgb(image), extent=(-180, 180, -90, 90), aspect="equal", interpolation="bilinear"
+    )
     box = {"boxstyle": "round,pad=0.2", "fc": "black", "ec": "none", "alpha": 0.6}
     for name, (lon, lat) in (points or {}).items():
         axis.plot(lon, lat, "o", mfc="none", mec="white", mew=2.2, ms=11)
@@ -72,7 +74,7 @@ def views(images: dict[str, Any], width: int = 180, alts: dict[str, str] | None 
     """
     panels = []
     for name, image in images.items():
-        picture = _rgb(image)
+        picture = read_rgb(image)
         figure, axis = _axes(4.0, picture.shape[0] / picture.shape[1])
         axis.set_axis_off()
         axis.imshow(picture)
@@ -103,7 +105,7 @@ def _cpu(value: Any) -> Any:
     return value.detach().cpu() if isinstance(value, Tensor) else value
 
 
-def _rgb(image: Any) -> np.ndarray:
+def read_rgb(image: Any) -> np.ndarray:
     """Anything picture-like to ``(H, W, 3)`` in what ``imshow`` takes."""
     value = torch.as_tensor(_cpu(image))
     value = value[0] if value.ndim == 4 and len(value) == 1 else value

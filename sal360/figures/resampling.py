@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sal360.figures.area import Keyed
-from sal360.figures.pictures import _axes, _cpu, _rgb
+from sal360.figures.pictures import _axes, _cpu, read_rgb
 from sal360.figures.show import CYCLE, INK, Picture, Plot, degree_axes, slider
 from sal360.resampling import erp_table
 from sal360.sphere import lonlat_to_xyz
@@ -210,7 +210,7 @@ def drift(
     panels = []
     for name, image in images.items():
         figure, axis = _axes(4.0)
-        axis.imshow(_rgb(image), extent=(-180, 180, -90, 90))
+        axis.imshow(read_rgb(image), extent=(-180, 180, -90, 90))
         axis.set_axis_off()
         axis.set_title(name, color=INK, fontsize=13)
         for colour, wide in ((_EDGE, 5.5), (CYCLE[4], 3.0)):
@@ -220,7 +220,7 @@ def drift(
             _arrow(axis, end, place)
         right, up = moves.get(name, (0.0, 0.0))
         went = f"{right:.0f} degrees right and {-up:.0f} down of" if name in moves else "at"
-        black = float((np.asarray(_rgb(image), float).max(-1) < 0.05).mean())
+        black = float((np.asarray(read_rgb(image), float).max(-1) < 0.05).mean())
         told = f"Panorama {name}: what stood in the ring at {_east(place[0])}, {_north(place[1])} "
         told += f"is {went} it" + (f"; {black:.0%} of the picture is black" * (black > 0.005))
         panels.append((figure, told))

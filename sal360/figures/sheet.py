@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from sal360.figures.pictures import read_rgb
+
 
 class Sheet:
     """Pictures as JPEG in a grid that folds on a phone, each with a name and an alt text.
@@ -29,8 +31,10 @@ class Sheet:
         self.pictures: dict[str, tuple[str, bytes]] = {}
         self._width = width
         for name, value in pictures.items():
-            rgb = _bytes(name, value)
-            ok, jpeg = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
+            rgb = _bytes(value)
+            ok, jpeg = cv2.imencode(
+                ".jpg", np.ascontiguousarray(rgb[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 88]
+            )
             if not ok:
                 raise ValueError(f"pictures[{name!r}]: cannot be encoded")
             self.pictures[name] = ((alts or {}).get(name, name), jpeg.tobytes())
@@ -58,15 +62,8 @@ class Sheet:
         return f"<Sheet: {self.alt}>"
 
 
-def _bytes(name: str, value: Any) -> np.ndarray:
+def _bytes(value: Any) -> np.ndarray:
     """``(H, W, 3)`` uint8."""
-    array = np.asarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value)
-    if array.ndim == 2:
-        array = np.repeat(array[..., None], 3, -1)
-    elif array.ndim == 3 and array.shape[0] == 3 != array.shape[2]:
-        array = array.transpose(1, 2, 0)
-    if array.ndim != 3 or array.shape[2] != 3:
-        raise ValueError(f"pictures[{name!r}]: shape {array.shape}, wanted (H, W, 3) or (3, H, W)")
-    if array.dtype != np.uint8:
-        array = (np.clip(array, 0, 1) * 255).round().astype(np.uint8)
-    return np.ascontiguousarray(array)
+    grey = torch.as_tensor(value)
+    rgb = read_rgb(grey[..., None].expand(-1, -1, 3) if grey.ndim == 2 else value)
+    return rgb if rgb.dtype == np.uint8 else (rgb * 255).round().astype(np.uint8)

@@ -56,6 +56,17 @@ def normalised(maps: Tensor, otherwise: Tensor | None = None) -> Tensor:
     return torch.where(mass > 1e-12, maps / mass.clamp_min(1e-12), otherwise.to(maps))
 
 
+def beside(maps: Tensor, prior: Tensor, share: float) -> Tensor:
+    """Densities made of maps and a share of a prior: nothing seen is no reason to rule it out.
+
+    Args:
+        maps: ``(..., H, W)``, none negative; one of nothing becomes the prior.
+        prior: ``(H, W)`` density. share: of the prior, in [0, 1].
+    """
+    prior = prior.to(maps)
+    return (1 - share) * normalised(maps, prior) + share * prior
+
+
 def smooth(maps: Tensor, sigma: float) -> Tensor:
     """Blur on the sphere: every point becomes the same round blob, wherever it lies.
 

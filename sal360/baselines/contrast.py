@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sal360.baselines.base import Baseline, normalised, smooth
+from sal360.baselines.base import Baseline, beside, smooth
 from sal360.baselines.priors import equator_density
 from sal360.sphere import pixel_area
 
@@ -107,7 +107,5 @@ class BooleanMaps(Baseline):
 
     def forward(self, clip: Tensor) -> Tensor:
         """Maps ``(B, T, 1, H, W)`` to densities of the same shape."""
-        prior = equator_density(*clip.shape[-2:]).to(clip)
-        blurred = smooth(clip.flatten(0, 1), math.radians(self.sigma_deg))
-        mixed = (1 - self.equator_share) * normalised(blurred, prior) + self.equator_share * prior
-        return mixed.reshape(clip.shape)
+        blurred = smooth(clip.flatten(0, 1), math.radians(self.sigma_deg)).reshape(clip.shape)
+        return beside(blurred, equator_density(*clip.shape[-2:]), self.equator_share)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sal360.baselines.base import Baseline, normalised, smooth
+from sal360.baselines.base import Baseline, beside, smooth
 from sal360.baselines.priors import equator_density
 from sal360.sphere import erp_directions, pixel_area
 
@@ -46,10 +46,8 @@ class Motion(_Change):
 
     def forward(self, clip: Tensor) -> Tensor:
         """Change ``(B, T, 1, H, W)`` to a density of the same shape."""
-        prior = equator_density(*clip.shape[-2:]).to(clip)
-        blurred = smooth(clip.flatten(0, 1), math.radians(self.sigma_deg))
-        mixed = (1 - self.equator_share) * normalised(blurred, prior) + self.equator_share * prior
-        return mixed.reshape(clip.shape)
+        blurred = smooth(clip.flatten(0, 1), math.radians(self.sigma_deg)).reshape(clip.shape)
+        return beside(blurred, equator_density(*clip.shape[-2:]), self.equator_share)
 
 
 class CentreOfMotion(_Change):
@@ -76,7 +74,5 @@ class CentreOfMotion(_Change):
         kappa = kappa.clamp_max(math.radians(self.sigma_deg) ** -2)[..., None, None]
         centre = arrow / length.clamp_min(1e-6)[..., None]
         cosine = torch.einsum("btd,hwd->bthw", centre, rays)
-        blob = normalised(torch.exp(kappa * (cosine - 1)))
-        prior = equator_density(H, W).to(clip)
-        mixed = (1 - self.equator_share) * blob + self.equator_share * prior
-        return mixed[:, :, None]
+        blob = torch.exp(kappa * (cosine - 1))[:, :, None]
+        return beside(blob, equator_density(H, W), self.equator_share)

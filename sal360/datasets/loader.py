@@ -97,6 +97,24 @@ class ClipLoader:
         return sum((clips + part) // self.batch_size for clips in groups)
 
     def __iter__(self) -> Iterator[Batch]:
+        # Torch raises the death of a worker from a signal handler: wherever we are just then,
+        # the clean-up of an earlier error included. So one place tells it, outside all others.
+        try:
+            yield from self._epoch()
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            # Torch notices a dead worker, or we do when we fetch what it had still announced.
+            if not self.workers or (
+                "DataLoader worker" not in str(error) and type(error) is RuntimeError
+            ):
+                raise
+            ahead = self.batches(self.epoch)[self._next :][: 1 + self.workers * self.prefetch]
+            names = dict.fromkeys(self.windows[clip].video for clips in ahead for clip in clips)
+            raise RuntimeError(
+                f"{self.windows.dataset.name}: a worker died; it was reading one of "
+                f"{', '.join(names)} ({' '.join(str(error).split())})"
+            ) from None
+
+    def _epoch(self) -> Iterator[Batch]:
         first, self._first = self._first, 0
         epoch, self._next = self.epoch, first
         plan = self.batches(epoch)[first:]
@@ -116,7 +134,9 @@ class ClipLoader:
         results = iter(loader)
         try:
             for _ in plan:
-                result = self._receive(results, plan[self._next - first :])
+                result: _Result = next(results)
+                if result.error is not None:
+                    raise result.error[0](result.error[1])
                 self._next += 1
                 for where, reason in result.failures:
                     self.skipped[where] = reason
@@ -130,28 +150,9 @@ class ClipLoader:
                 f"{self.windows.dataset.name}: {len(left_out)} clips of this epoch were left out; "
                 f"first: {left_out[0]}",
                 UserWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
         self.epoch, self._next = epoch + 1, 0
-
-    def _receive(self, results: Iterator[_Result], plan: list[list[int]]) -> _Result:
-        try:
-            result = next(results)
-        except (RuntimeError, ConnectionError, EOFError) as error:
-            # Torch notices a dead worker, or we do when we fetch what it had still announced.
-            if not self.workers or (
-                "DataLoader worker" not in str(error) and type(error) is RuntimeError
-            ):
-                raise
-            ahead = plan[: 1 + self.workers * self.prefetch]
-            names = dict.fromkeys(self.windows[clip].video for clips in ahead for clip in clips)
-            raise RuntimeError(
-                f"{self.windows.dataset.name}: a worker died; it was reading one of "
-                f"{', '.join(names)} ({' '.join(str(error).split())})"
-            ) from None
-        if result.error is not None:
-            raise result.error[0](result.error[1])
-        return result
 
     def state_dict(self) -> dict[str, Any]:
         """Where we are: numbers and a string, for a checkpoint.

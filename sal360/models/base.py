@@ -1,0 +1,116 @@
+"""What the systems share: how a frame becomes a map, and what is remembered for the next one.
+
+Two kinds of network, one way to run them. A **frame model** answers a picture and one more
+channel: the map of the frame before (Zhang, Vo) or how the picture changed (the cube U-Net). A
+**clip model** answers a clip and remembers inside. Both have ``step(frame, state)``, so
+:mod:`sal360.inference` predicts a film of any length with either: what is remembered goes from
+frame to frame, and a frame model is given *its own* last map, never the truth.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+Convention = Literal["corrected", "upstream"]
+CONVENTIONS: tuple[Convention, ...] = ("corrected", "upstream")
+Reading = Literal["minmax", "positive", "density"]
+"""How raw maps become densities: less their minimum, cut off at 0, or as they are."""
+
+
+def as_convention(convention: str) -> Convention:
+    """``"corrected"`` or ``"upstream"``, or a ValueError that names both."""
+    for known in CONVENTIONS:
+        if convention == known:
+            return known
+    raise ValueError(f"convention: {convention!r}, wanted 'corrected' or 'upstream'")
+
+
+class FrameModel(nn.Module):
+    """A network that answers one frame; the base of the U-Nets.
+
+    Subclasses say ``forward(image (B, 3, H, W), extra (B, 1, H, W)) -> (B, 1, H, W)``.
+
+    Attributes:
+        input_size: ``(H, W)`` that frames are resized to. rate: frames per second it was trained
+            at, None for any. length, warm_up: of a window; a frame needs neither.
+        stateful: its state goes on from frame to frame (:mod:`sal360.inference`).
+        reading: how its raw maps become densities.
+        extra: ``"previous"``, its own last map, or ``"motion"``, how the grey value changed.
+    """
+
+    input_size: tuple[int, int] = (120, 240)
+    rate: float | None = None
+    length = 1
+    warm_up = 0
+    stateful = True
+    reading: Reading = "positive"
+    extra: Literal["previous", "motion"] = "previous"
+
+    def forward(self, image: Tensor, extra: Tensor) -> Tensor:
+        """``(B, 3, H, W)`` RGB in [0, 1] and ``(B, 1, H, W)`` to raw maps ``(B, 1, H, W)``."""
+        raise NotImplementedError
+
+    def features(self, frames: Iterable[NDArray[np.uint8]]) -> Iterator[Tensor]:
+        """RGB panoramas ``(H, W, 3)`` uint8 to ``(3, h, w)``, or ``(4, h, w)`` with motion.
+
+        Resized with area averaging. Motion is ``|grey - grey of the frame before|``; of the
+        first frame, 0.
+        """
+        import cv2
+
+        before: Tensor | None = None
+        for frame in frames:
+            small = cv2.resize(frame, self.input_size[::-1], interpolation=cv2.INTER_AREA)
+            image = torch.from_numpy(small).permute(2, 0, 1).float() / 255
+            if self.extra == "previous":
+                yield image
+                continue
+            weights = torch.tensor([0.299, 0.587, 0.114])
+            grey = torch.einsum("c,chw->hw", weights, image)[None]
+            motion = torch.zeros_like(grey) if before is None else (grey - before).abs()
+            before = grey
+            yield torch.cat((image, motion))
+
+    def first(self, image: Tensor) -> Tensor:
+        """What stands for the map before the first frame, ``(B, 1, H, W)``: the uniform one."""
+        return torch.ones_like(image[:, :1])
+
+    def feedback(self, raw: Tensor) -> Tensor:
+        """Its own answer as the next frame's extra channel: cut off at 0, of mean 1."""
+        from sal360.sphere import pixel_area
+
+        maps = raw.clamp_min(0)
+        share = pixel_area(*maps.shape[-2:]).to(maps)[:, None] / (4 * math.pi)
+        mean = (maps * share).sum((-2, -1), keepdim=True)
+        return torch.where(mean > 1e-12, maps / mean.clamp_min(1e-12), torch.ones_like(maps))
+
+    def step(self, frame: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """One frame of :meth:`features`, ``(B, C, H, W)``, to a raw map and the next state."""
+        image, rest = frame[:, :3], frame[:, 3:]
+        if self.extra == "motion":
+            return self(image, rest), None
+        raw = self(image, self.first(image) if state is None else state)
+        return raw, self.feedback(raw)
+
+    def rollout(self, clip: Tensor, previous: Tensor | None = None) -> Tensor:
+        """A clip ``(B, T, C, H, W)`` of :meth:`features` to raw maps ``(B, T, 1, H, W)``.
+
+        Args:
+            clip: as :meth:`features` gives it.
+            previous: ``(B, T, 1, H, W)`` maps of the frames before (**teacher forcing**, as the
+                published evaluation has it); None: its own answers (closed loop).
+        """
+        state, maps = None, []
+        for t, frame in enumerate(clip.unbind(1)):
+            if previous is not None:
+                state = previous[:, t]
+            raw, state = self.step(frame, state)
+            maps.append(raw)
+        return torch.stack(maps, 1)

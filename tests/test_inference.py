@@ -12,7 +12,7 @@ from sal360.sphere import pixel_area
 
 def small_model(in_channels=3, length=20):
     torch.manual_seed(0)
-    model = SSTSal(in_channels, 3).eval()
+    model = SSTSal(in_channels, 3, "upstream").eval()
     model.input_size = (24, 32)
     model.length = length
     return model

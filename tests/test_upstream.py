@@ -136,13 +136,13 @@ def test_parameter_counts_are_the_published_ones(channels, hidden, count):
 
 @pytest.mark.parametrize("size", [(7, 9), (6, 8), (5, 12)])
 def test_odd_sizes_and_single_frames(size):
-    out = SSTSal(3, 2)(torch.rand(2, 1, 3, *size))
+    out = SSTSal(3, 2, "upstream")(torch.rand(2, 1, 3, *size))
     assert out.shape == (2, 1, 1, *size)
     assert out.isfinite().all()
 
 
 def test_every_parameter_gets_a_gradient():
-    model = SSTSal(6, 3)
+    model = SSTSal(6, 3, "upstream")
     model(torch.rand(1, 3, 6, 8, 10)).square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 

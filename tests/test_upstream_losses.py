@@ -78,7 +78,7 @@ def test_sphere_kld_takes_the_models_own_output(golden):
 def sst_sal_step(golden, dtype=torch.float32):
     """The small network of the stored training, its clip and its truth."""
     z = tensors(golden, "kldiv", "step.")
-    model = SSTSal(6, 4)
+    model = SSTSal(6, 4, "upstream")
     model.load_state_dict({k[3:]: v for k, v in z.items() if k.startswith("w0.")})
     pictures = torch.cat((z["frames_bgr"], z["flow_bgr"]), dim=-1)
     clip = pictures.permute(0, 3, 1, 2).float()[None] / 255

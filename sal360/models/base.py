@@ -18,6 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sal360._check import positive_int
+from sal360.nn.state import detach_state
+
 Convention = Literal["corrected", "upstream"]
 CONVENTIONS: tuple[Convention, ...] = ("corrected", "upstream")
 Reading = Literal["minmax", "positive", "density"]
@@ -114,3 +117,40 @@ class FrameModel(nn.Module):
             raw, state = self.step(frame, state)
             maps.append(raw)
         return torch.stack(maps, 1)
+
+
+def truncated(
+    model: Any, clip: Tensor, every: int, state: Any = None
+) -> Iterator[tuple[slice, Tensor]]:
+    """Run a clip in stretches, for back-propagation through time that is cut off between them.
+
+    The memory goes on from stretch to stretch, its history does not: once the caller has called
+    ``backward`` on a stretch, nothing of its graph is kept. With ``every`` at least the length
+    of the clip the gradient is the whole one. Chapter 14.
+
+    Args:
+        model: with ``step(frame (B, C, H, W), state)``.
+        clip: ``(B, T, C, H, W)``. every: frames of a stretch. state: to begin with.
+    Yields:
+        the frames of the stretch, and its raw maps ``(B, t, 1, H, W)``.
+
+    >>> model = torch.nn.Identity()
+    >>> model.step = lambda frame, state: (frame, frame)
+    >>> [part for part, _ in truncated(model, torch.zeros(1, 5, 1, 2, 2), every=3)]
+    [slice(0, 3, None), slice(3, 5, None)]
+    """
+    for start in range(0, clip.shape[1], positive_int(every, "every")):
+        part = slice(start, min(start + every, clip.shape[1]))
+        maps, state = run(model, clip[:, part], state)
+        state = detach_state(state)
+        yield part, maps
+        del maps  # or the last graph would live until the next one is complete
+
+
+def run(model: Any, clip: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+    """A clip ``(B, T, C, H, W)`` to raw maps ``(B, T, 1, H, W)`` and what is remembered of it."""
+    maps = []
+    for frame in clip.unbind(1):
+        raw, state = model.step(frame, state)
+        maps.append(raw)
+    return torch.stack(maps, 1), state

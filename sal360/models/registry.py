@@ -40,7 +40,7 @@ MODELS: dict[str, ModelCard] = {
         ModelCard(
             "sst-sal",
             "spherical ConvLSTM on colour and optical flow (Bernal-Berdun et al., 2022)",
-            lambda: SSTSal(in_channels=6, hidden=36),
+            lambda: SSTSal(in_channels=6, hidden=36, convention="upstream"),
             official="weights/SST_Sal.pth",
             licence="weights: none stated upstream; downloaded from there, never redistributed",
             limits=_SST_LIMITS + " Trained on RAFT flow, fed with DIS flow here.",
@@ -48,7 +48,7 @@ MODELS: dict[str, ModelCard] = {
         ModelCard(
             "sst-sal-noflow",
             "the same on colour alone, smaller and faster",
-            lambda: SSTSal(in_channels=3, hidden=9),
+            lambda: SSTSal(in_channels=3, hidden=9, convention="upstream"),
             official="weights/SST_Sal_wo_OF.pth",
             licence="weights: none stated upstream; downloaded from there, never redistributed",
             limits=_SST_LIMITS,

@@ -4,29 +4,37 @@ Per frame: a convolutional LSTM at full resolution, a pooling step, a second one
 resolution with a single hidden channel, and that channel, doubled in size, is the map. The
 memory between frames is what makes it a video model. Chapter 14 builds it.
 
-This file holds the network with the published sampling (:mod:`sal360.upstream`), which the
-official weights need.
+What differs between the two conventions, and why:
+
+- *Sampling*: :class:`sal360.nn.SphereConv2d` instead of the published sampler, which reads half
+  a pixel up and left and zeros beyond two of the edges (:mod:`sal360.upstream`).
+- *Pooling and doubling*: kernels stand in the middle of 2 x 2 blocks, and the map is doubled by
+  linear reading across seam and poles. The published pair moves a map by half a pixel.
+- *What comes out*: a relative density, ``(1 + h) / mean``, instead of the hidden state ``h`` in
+  (-1, 1) that is read by its minimum. Its mean over the sphere is 1; ``h = 0`` says uniform.
+- *A film*: the memory goes on from frame to frame, instead of starting empty every 16 frames.
+
+Weights of one load into the other: names, shapes and the order of channels are the same.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sal360 import upstream
 from sal360.flow import dis_flow, flow_to_color
+from sal360.models.base import Reading, as_convention, run
+from sal360.nn import CellState, ConvLSTMCell, SphereConv2d, SphereMaxPool2d, SpherePad2d
+from sal360.sphere import pixel_area
 
-
-class CellState(NamedTuple):
-    """Hidden and cell state of one LSTM, each ``(B, hidden, H, W)``."""
-
-    hidden: Tensor
-    cell: Tensor
+State = tuple[CellState, CellState]
 
 
 class UpstreamConv(nn.Module):
@@ -43,72 +51,81 @@ class UpstreamConv(nn.Module):
         return upstream.sphere_conv2d(x, self.weight, self.bias)
 
 
-class SphericalConvLSTMCell(nn.Module):
-    """One step of a convolutional LSTM: gates input, forget, output, candidate, in that order."""
-
-    def __init__(self, in_channels: int, hidden: int) -> None:
-        super().__init__()
-        self.hidden = hidden
-        self.conv = UpstreamConv(in_channels + hidden, 4 * hidden)
-
-    def forward(self, x: Tensor, state: CellState | None = None) -> CellState:
-        """``x (B, C, H, W)`` and the last state (zeros if None) to the next state."""
-        if state is None:
-            zeros = x.new_zeros(x.shape[0], self.hidden, *x.shape[-2:])
-            state = CellState(zeros, zeros)
-        gates = self.conv(torch.cat((x, state.hidden), dim=1))
-        i, f, o, g = gates.chunk(4, dim=1)
-        cell = torch.sigmoid(f) * state.cell + torch.sigmoid(i) * torch.tanh(g)
-        return CellState(torch.sigmoid(o) * torch.tanh(cell), cell)
-
-
 class _Stage(nn.Module):
     """Holds a cell under the name ``lstm``, as the published checkpoints do."""
 
-    def __init__(self, in_channels: int, hidden: int) -> None:
+    def __init__(self, cell: ConvLSTMCell) -> None:
         super().__init__()
-        self.lstm = SphericalConvLSTMCell(in_channels, hidden)
+        self.lstm = cell
 
 
 class SSTSal(nn.Module):
     """SST-Sal, any width. Official: 6 inputs, 36 hidden (with flow) or 3 and 9 (without).
 
-    Channels exactly as trained: blue, green, red in [0, 1], then (with flow) blue, green, red
-    of the flow's colour-wheel picture. The raw output lies in (-1, 1) and is not a density;
-    :func:`sal360.inference.predict_frames` makes it one.
+    Channels, in both conventions: blue, green, red in [0, 1], then (6) blue, green, red of the
+    flow's colour-wheel picture. :meth:`features` makes them from RGB frames, :meth:`inputs` from
+    pictures and flow that are there.
+
+    Args:
+        in_channels: 3 (colour) or 6 (with flow).
+        hidden: channels of the encoder's memory.
+        convention: ``"corrected"``, or ``"upstream"``, which the official weights need.
+        forget_bias: see :class:`sal360.nn.ConvLSTMCell`.
 
     Attributes:
         input_size: ``(H, W)`` it was trained at. rate: frames per second it was trained at.
         length: frames per sequence in training. warm_up: leading frames of a window that the
-        published code throws away, because the memory is still empty.
+        published code throws away, because the memory is still empty. stateful: whether the
+        memory goes on over a whole film (corrected). reading: how its maps become densities.
     """
 
-    input_size = (240, 320)
     rate: float | None = 8.0
     length = 20
-    warm_up = 4
 
-    def __init__(self, in_channels: int = 6, hidden: int = 36) -> None:
+    def __init__(
+        self,
+        in_channels: int = 6,
+        hidden: int = 36,
+        convention: str = "corrected",
+        forget_bias: float | None = None,
+    ) -> None:
         super().__init__()
         if in_channels not in (3, 6):
             raise ValueError(f"in_channels: {in_channels}, wanted 3 (colour) or 6 (with flow)")
         self.in_channels = in_channels
-        self.encoder = _Stage(in_channels, hidden)
-        self.decoder = _Stage(hidden, 1)
+        self.convention = as_convention(convention)
+        corrected = self.convention == "corrected"
+        conv = SphereConv2d if corrected else UpstreamConv
+        self.encoder = _Stage(ConvLSTMCell(in_channels, hidden, conv, forget_bias))
+        self.decoder = _Stage(ConvLSTMCell(hidden, 1, conv, forget_bias))
+        self.pool = SphereMaxPool2d(3, stride=2, centred=True)
+        self.rim = SpherePad2d(1)
+        self.input_size: tuple[int, int] = (240, 320)
+        self.warm_up = 0 if corrected else 4
+        self.stateful = corrected
+        self.reading: Reading = "positive" if corrected else "minmax"
 
-    def step(
-        self, frame: Tensor, state: tuple[CellState, CellState] | None = None
-    ) -> tuple[Tensor, tuple[CellState, CellState]]:
-        """One frame ``(B, C, H, W)`` to ``(B, 1, H, W)`` and the memory for the next."""
+    def step(self, frame: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """One frame ``(B, C, H, W)`` to ``(B, 1, H, W)`` and the memory for the next.
+
+        Of odd sizes the half-resolution maps have a row or column too many, which is cut off
+        after doubling.
+        """
         before = state or (None, None)
         encoded = self.encoder.lstm(frame, before[0])
-        decoded = self.decoder.lstm(upstream.sphere_max_pool2d(encoded.hidden, 2), before[1])
-        grown = decoded.hidden.repeat_interleave(2, -2).repeat_interleave(2, -1)
-        return grown[..., : frame.shape[-2], : frame.shape[-1]], (encoded, decoded)
+        if self.convention == "upstream":
+            decoded = self.decoder.lstm(upstream.sphere_max_pool2d(encoded.hidden, 2), before[1])
+            grown = decoded.hidden.repeat_interleave(2, -2).repeat_interleave(2, -1)
+            return grown[..., : frame.shape[-2], : frame.shape[-1]], (encoded, decoded)
+        decoded = self.decoder.lstm(self.pool(encoded.hidden), before[1])
+        grown = self._doubled(decoded.hidden)[..., : frame.shape[-2], : frame.shape[-1]]
+        return _relative(1 + grown), (encoded, decoded)
 
     def forward(self, clip: Tensor) -> Tensor:
-        """``(B, T, C, H, W)`` to ``(B, T, 1, H, W)`` in (-1, 1), memory empty at the start.
+        """``(B, T, C, H, W)`` to ``(B, T, 1, H, W)``, memory empty at the start.
 
+        Returns:
+            Corrected: relative densities, of mean 1 over the sphere. Upstream: in (-1, 1).
         Raises:
             ValueError: a clip of another rank or number of channels.
         """
@@ -116,11 +133,37 @@ class SSTSal(nn.Module):
             raise ValueError(
                 f"clip: shape {tuple(clip.shape)}, wanted (B, T, {self.in_channels}, H, W)"
             )
-        state, maps = None, []
-        for frame in clip.unbind(1):
-            out, state = self.step(frame, state)
-            maps.append(out)
-        return torch.stack(maps, dim=1)
+        return run(self, clip)[0]
+
+    def _doubled(self, maps: Tensor) -> Tensor:
+        """``(B, 1, h, w)`` to ``(B, 1, 2 h, 2 w)``, linear, across the seam and over the poles."""
+        wide = F.interpolate(self.rim(maps), scale_factor=2, mode="bilinear", align_corners=False)
+        return wide[..., 2:-2, 2:-2]
+
+    def inputs(self, images: Tensor, flow: Tensor | None = None) -> Tensor:
+        """Pictures that are tensors already, as in training.
+
+        Args:
+            images: ``(..., 3, H, W)`` RGB in [0, 1].
+            flow: ``(..., 2, H, W)`` pixels per frame, right and down, to the next frame; wanted
+                if the network has 6 channels.
+        Returns:
+            ``(..., C, H, W)`` in the network's order.
+        Raises:
+            ValueError: flow where none is wanted, none where it is, or of another size.
+        """
+        blue_first = images.flip(-3)
+        if self.in_channels == 3:
+            if flow is not None:
+                raise ValueError("flow: given to a network of 3 channels, wanted None")
+            return blue_first
+        wanted = (*images.shape[:-3], 2, *images.shape[-2:])
+        if flow is None or flow.shape != wanted:
+            found = None if flow is None else tuple(flow.shape)
+            raise ValueError(f"flow: {found}, wanted {wanted}")
+        drawn = [flow_to_color(one) for one in flow.flatten(0, -4).cpu().numpy()]
+        colour = torch.from_numpy(np.stack(drawn)).to(images).movedim(-1, -3).flip(-3) / 255
+        return torch.cat((blue_first, colour.reshape(images.shape)), -3)
 
     def features(self, frames: Iterable[NDArray[np.uint8]]) -> Iterator[Tensor]:
         """RGB panoramas ``(H, W, 3)`` uint8 of any size to inputs ``(C, 240, 320)``.
@@ -153,3 +196,9 @@ class SSTSal(nn.Module):
             before, picture = now, tensor(resized(frame, self.input_size))
         if picture is not None:
             yield torch.cat((picture, torch.ones_like(picture) if colour is None else colour))
+
+
+def _relative(maps: Tensor) -> Tensor:
+    """Maps ``(B, 1, H, W)``, none negative, divided by their mean over the sphere."""
+    share = pixel_area(*maps.shape[-2:]).to(maps)[:, None] / (4 * math.pi)
+    return maps / (maps * share).sum((-2, -1), keepdim=True).clamp_min(1e-6)

@@ -1,9 +1,10 @@
-"""Layers that know they are on a sphere: convolutions, pooling and padding.
+"""Layers that know they are on a sphere: convolutions, pooling, padding and memory.
 
 Panoramas are ``(B, C, H, W)`` of any size; cubemaps ``(B, 6, C, S, S)`` in the order F R B L U D.
-Every layer is a sampling pattern plus weights. Derived in chapters 06 to 09.
+Every layer is a sampling pattern plus weights. Derived in chapters 06 to 09 and 14.
 """
 
+from sal360.nn.convlstm import CellState, ConvLSTMCell
 from sal360.nn.cube import CubePad2d, to_cube_padded
 from sal360.nn.equivariance import Equivariance, check_equivariance
 from sal360.nn.pad import SpherePad2d
@@ -16,8 +17,11 @@ from sal360.nn.sphere_conv import (
     SphereConv2d,
     clear_tables,
 )
+from sal360.nn.state import detach_state
 
 __all__ = [
+    "CellState",
+    "ConvLSTMCell",
     "CrownConv2d",
     "CubePad2d",
     "Equivariance",
@@ -29,6 +33,7 @@ __all__ = [
     "SpherePad2d",
     "check_equivariance",
     "clear_tables",
+    "detach_state",
     "sampled_conv2d",
     "to_cube_padded",
 ]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sal360._check import as_image, positive_int
 from sal360.nn.sampled import out_size, read, reads_of
-from sal360.nn.sphere_conv import tangent
+from sal360.nn.sphere_conv import in_blocks, tangent
 from sal360.resampling import computing_dtype
 from sal360.sphere import pixel_area
 
@@ -19,21 +19,28 @@ class SphereMaxPool2d(nn.Module):
     Args:
         kernel_size: odd. stride: kernels stand on rows and columns 0, stride, 2 stride, ...
         dilation: pixels between taps, at the equator.
+        centred: kernels stand in the middle of blocks of ``stride`` x ``stride`` pixels instead,
+            where the pixels of a panorama with ``H / stride`` rows have their centres: north
+            and south are alike then, and a block enlarged again lies where it was.
     """
 
-    def __init__(self, kernel_size: int = 3, stride: int = 2, dilation: int = 1) -> None:
+    def __init__(
+        self, kernel_size: int = 3, stride: int = 2, dilation: int = 1, centred: bool = False
+    ) -> None:
         super().__init__()
         if positive_int(kernel_size, "kernel_size") % 2 == 0:
             raise ValueError(f"kernel_size: {kernel_size}, wanted an odd number")
         self.kernel_size = kernel_size
         self.stride = positive_int(stride, "stride")
         self.dilation = positive_int(dilation, "dilation")
+        self.centred = centred
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, H, W)`` to ``(B, C, ceil(H / stride), ceil(W / stride))``."""
         x = as_image(x, "x")
         exact, size = computing_dtype(x), (self.kernel_size, self.kernel_size)
-        pattern = tangent(x.shape[-2], x.shape[-1], size, self.dilation, self.stride)
+        made = in_blocks if self.centred else tangent
+        pattern = made(x.shape[-2], x.shape[-1], size, self.dilation, self.stride)
         reads = reads_of(pattern, "bilinear", exact, x.device)
         pixels = x.to(exact).flatten(2).transpose(1, 2)
         tops = [
@@ -42,7 +49,8 @@ class SphereMaxPool2d(nn.Module):
         return torch.stack(tops, 0).transpose(1, 2).unflatten(2, out_size(pattern)).to(x.dtype)
 
     def extra_repr(self) -> str:
-        return f"{self.kernel_size}, stride={self.stride}, dilation={self.dilation}"
+        text = f"{self.kernel_size}, stride={self.stride}, dilation={self.dilation}"
+        return text + ", centred=True" * self.centred
 
 
 class SphereAvgPool2d(nn.Module):

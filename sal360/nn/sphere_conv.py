@@ -9,6 +9,7 @@ that ask for the same. None of it is in the state dict. Chapter 07 builds all th
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -19,6 +20,7 @@ from sal360._check import as_image, in_range, positive_int
 from sal360.nn.sampled import eager, sampled_conv2d
 from sal360.patterns import Pattern, crown_pattern, ring_pattern, tangent_pattern
 from sal360.resampling import MODES, Mode
+from sal360.sphere import lonlat_to_xyz, rotation_matrix, xyz_to_lonlat
 
 _tangent = lru_cache(maxsize=32)(tangent_pattern)
 _ring = lru_cache(maxsize=32)(ring_pattern)
@@ -28,6 +30,12 @@ _ring = lru_cache(maxsize=32)(ring_pattern)
 def tangent(H: int, W: int, kernel_size: tuple[int, int], dilation: int, stride: int) -> Pattern:
     """A tangent pattern, one object for all layers that ask for the same."""
     return _tangent(H, W, kernel_size, dilation, stride)
+
+
+@eager
+def in_blocks(H: int, W: int, kernel_size: tuple[int, int], dilation: int, stride: int) -> Pattern:
+    """Tangent kernels in the middle of blocks of pixels, shared."""
+    return _blocks(H, W, kernel_size, dilation, stride)
 
 
 @eager
@@ -42,6 +50,20 @@ def crown_places(
 ) -> Pattern:
     """A crown pattern with each place once, shared."""
     return _crown(H, W, kernel_size, radius, stride)
+
+
+@lru_cache(maxsize=32)
+def _blocks(H: int, W: int, kernel_size: tuple[int, int], dilation: int, stride: int) -> Pattern:
+    """The tangent pattern with every kernel moved to the middle of its block."""
+    pattern = tangent(H, W, kernel_size, dilation, stride)
+    (kh, kw), step = kernel_size, dilation * math.pi / H
+    up = (kh // 2 - torch.arange(kh, dtype=torch.float64)) * step
+    right = (torch.arange(kw, dtype=torch.float64) - kw // 2) * (dilation * 2 * math.pi / W)
+    taps = lonlat_to_xyz(right, up[:, None]).reshape(-1, 3)
+    middle = (torch.arange(0, H, stride, dtype=torch.float64) + stride / 2).clamp_max(H)
+    lon, lat = xyz_to_lonlat(taps @ rotation_matrix(0.0, (0.5 - middle / H) * math.pi).mT)
+    moved = replace(pattern, name=f"{pattern.name}, in blocks", lat=lat, lon=lon)
+    return moved.shifted((stride - 1) * math.pi / W)
 
 
 @lru_cache(maxsize=32)
@@ -306,5 +328,5 @@ class RingConv2d(PatternConv2d):
 
 def clear_tables() -> None:
     """Forget all patterns and the tables that hang on them."""
-    for kept in (_tangent, _ring, _crown):
+    for kept in (_tangent, _blocks, _ring, _crown):
         kept.cache_clear()

@@ -1,0 +1,85 @@
+"""A memory for pictures: an LSTM whose four gates are one convolution. Chapter 14 builds it.
+
+The cell does not know where it lives. Whatever makes a layer from two channel counts makes a
+cell of it: ``SphereConv2d`` on the sphere, ``Conv2d`` behind padding on the plane, a padded cube
+with faces in the batch. After Shi et al., "Convolutional LSTM network", 2015, without peepholes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sal360._check import positive_int
+from sal360.nn.sphere_conv import SphereConv2d
+
+
+class CellState(NamedTuple):
+    """Hidden and cell state of one LSTM, each ``(B, hidden, H, W)``."""
+
+    hidden: Tensor
+    cell: Tensor
+
+
+class ConvLSTMCell(nn.Module):
+    """One step of a convolutional LSTM over any convolution.
+
+    ``i, f, o, g = conv(x beside h)``, then ``c' = sigmoid(f) c + sigmoid(i) tanh(g)`` and
+    ``h' = sigmoid(o) tanh(c')``: what is let in, kept and told. The order of the gates is
+    SST-Sal's, and so are the names of the weights, ``conv.weight`` and ``conv.bias``.
+
+    Args:
+        in_channels: of ``x``. hidden: channels of the memory.
+        conv: makes the layer from ``in_channels + hidden`` and ``4 hidden``; it must keep the
+            size of the picture.
+        forget_bias: where the forget gate's bias starts; as ``conv`` draws it if None. At 1 a
+            fresh memory fades over a few frames instead of two (Jozefowicz et al., 2015).
+
+    >>> cell = ConvLSTMCell(3, 8)
+    >>> state = cell(torch.zeros(1, 3, 15, 33))
+    >>> cell(torch.zeros(1, 3, 15, 33), state).hidden.shape
+    torch.Size([1, 8, 15, 33])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        hidden: int,
+        conv: Callable[[int, int], nn.Module] = SphereConv2d,
+        forget_bias: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.in_channels = positive_int(in_channels, "in_channels")
+        self.hidden = positive_int(hidden, "hidden")
+        self.conv = conv(in_channels + hidden, 4 * hidden)
+        if forget_bias is not None:
+            bias = getattr(self.conv, "bias", None)
+            if not isinstance(bias, Tensor):
+                raise ValueError("forget_bias: conv has no bias of its own, wanted None")
+            with torch.no_grad():
+                bias[hidden : 2 * hidden] = forget_bias
+
+    def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> CellState:
+        """``x (B, C, H, W)`` and the last state (zeros if None) to the next state.
+
+        Raises:
+            ValueError: another number of channels, or a state of another size.
+        """
+        if x.ndim < 4 or x.shape[-3] != self.in_channels:
+            wanted = f"wanted (B, {self.in_channels}, H, W)"
+            raise ValueError(f"x: shape {tuple(x.shape)}, {wanted}")
+        shape = (*x.shape[:-3], self.hidden, *x.shape[-2:])
+        hidden, cell = (x.new_zeros(shape),) * 2 if state is None else state
+        if hidden.shape != shape or cell.shape != shape:
+            raise ValueError(f"state: shape {tuple(hidden.shape)}, wanted {shape}")
+        gates = self.conv(torch.cat((x, hidden), dim=-3))
+        i, f, o = torch.sigmoid(gates.narrow(-3, 0, 3 * self.hidden)).chunk(3, dim=-3)
+        g = torch.tanh(gates.narrow(-3, 3 * self.hidden, self.hidden))
+        cell = f * cell + i * g
+        return CellState(o * torch.tanh(cell), cell)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_channels}, hidden={self.hidden}"

@@ -211,18 +211,41 @@ def sampled_conv2d(
     elif project_first and groups > 1:
         raise ValueError(f"groups: {groups}, wanted 1 when projecting first")
     reads = reads_of(pattern, mode, exact, x.device, project_first)
+    kernel = weight.reshape(O, I // groups, K)
+    return convolve(x, kernel, reads, out_size(pattern), bias, groups, project_first)
+
+
+def convolve(
+    x: Tensor,
+    kernel: Tensor,
+    reads: Reads,
+    size: tuple[int, int],
+    bias: Tensor | None = None,
+    groups: int = 1,
+    project_first: bool = False,
+) -> Tensor:
+    """The operator itself, for a table from wherever; its arguments are not checked.
+
+    Args:
+        x: ``(B, I, H, W)``. kernel: ``(O, I / groups, K)``.
+        reads: to the outputs from the products of each pixel with each tap, ``(H W, K)`` in that
+            order, if ``project_first``; otherwise to the samples, ``(N, K)``, from the pixels.
+            Its weights are of :func:`~sal360.resampling.computing_dtype` of x.
+        size: rows and columns of the output, ``N`` together.
+    """
+    exact, (O, per, K) = computing_dtype(x), kernel.shape
     with torch.autocast(x.device.type, enabled=False):
         pixels = x.to(exact).flatten(2).transpose(1, 2)  # (B, HW, I)
-        kernel = weight.to(exact).reshape(O, I // groups, K)
+        kernel = kernel.to(exact)
         if project_first:
-            matrix = kernel.permute(1, 2, 0).reshape(I, K * O)
+            matrix = kernel.permute(1, 2, 0).reshape(per, K * O)
             parts = [read((one @ matrix).view(-1, O), reads) for one in pixels.unbind()]
         else:
             parts = [_ReadFirst.apply(one, kernel, reads, groups) for one in pixels.unbind()]
         out = torch.stack(parts) if len(parts) > 1 else parts[0][None]
         if bias is not None:
             out = out + bias.to(exact)
-        out = out.transpose(1, 2).unflatten(2, out_size(pattern))
+        out = out.transpose(1, 2).unflatten(2, size)
     return out.to(x.dtype)
 
 
@@ -258,19 +281,51 @@ def reads_of(
 
 
 def _make_reads(pattern: Pattern, mode: Mode, products: bool) -> Reads:
-    """Both tables from those of one column: a kernel further right reads further right."""
     rows, cols, weights = (part.cpu() for part in pattern.row_table(mode))
     H, W, K, stride = pattern.H, pattern.W, pattern.taps, pattern.stride
-    _, wide = out_size(pattern)
-    if max(H * W, len(rows) * wide * weights.shape[2]) * K >= 2**31:
+    lines, wide = out_size(pattern)
+    if max(H * W, lines * wide * weights.shape[2]) * K >= 2**31:
         raise ValueError(f"pattern: {pattern} reads more than 2^31 pixels, wanted fewer")
     used = weights.abs() > SMALLEST
-    line, tap, _ = used.nonzero().unbind(-1)  # in the order of output rows, then of taps
-    row, col, weight = rows[used], cols[used], weights[used]
+    line, tap, _ = used.nonzero().unbind(-1)
+    entries = Entries(line, tap, rows[used], cols[used], weights[used])
+    return reads_along_rows(entries, (H, W), lines, K, stride, products)
 
+
+class Entries(NamedTuple):
+    """What the kernels of output column 0 read, one entry a pixel: each field is ``(E,)``.
+
+    The kernel of output row ``line`` reads pixel ``(row, col)`` for tap ``tap`` with ``weight``.
+    In ascending order of line, then of tap.
+    """
+
+    line: Tensor
+    tap: Tensor
+    row: Tensor
+    col: Tensor
+    weight: Tensor
+
+
+def reads_along_rows(
+    entries: Entries,
+    size: tuple[int, int],
+    lines: int,
+    taps: int,
+    stride: int = 1,
+    products: bool = False,
+) -> Reads:
+    """Both tables from those of one column: a kernel further right reads further right.
+
+    Args:
+        entries: of the kernels in output column 0. size: ``(H, W)`` of the panorama.
+        lines: output rows. taps: K. stride, products: see :func:`reads_of`.
+        Rows of either table must be few enough for an int32 to count.
+    """
+    (H, W), K, wide = size, taps, -(-size[1] // stride)
+    line, tap, row, col, weight = entries
     bag = line if products else line * K + tap
     start = row * (W * K) + tap if products else row * W
-    parts, spacing = (len(rows), 1 if products else K), K if products else 1
+    parts, spacing = (lines, 1 if products else K), K if products else 1
     forward = _along_rows(bag, start, col, weight, parts, wide, W, stride, spacing)
     if stride > 1:
         return Reads(forward, _transposed(forward, H * W * (K if products else 1)))

@@ -18,6 +18,7 @@ from sal360.nn.sphere_conv import (
     clear_tables,
 )
 from sal360.nn.state import detach_state
+from sal360.nn.windows import SphereBlockMaxPool2d
 
 __all__ = [
     "CellState",
@@ -28,6 +29,7 @@ __all__ = [
     "PatternConv2d",
     "RingConv2d",
     "SphereAvgPool2d",
+    "SphereBlockMaxPool2d",
     "SphereConv2d",
     "SphereMaxPool2d",
     "SpherePad2d",

@@ -4,7 +4,15 @@ Nothing here is how one should do it; everything here is how it was done. One fi
 system; nothing else in the package imports their quirks.
 """
 
-from sal360.upstream.cp360 import CP360_FACES, REVERSED_EDGES, cube_pad
+from sal360.upstream.cp360 import (
+    CP360_FACES,
+    REVERSED_EDGES,
+    class_scores,
+    conv_lstm_step,
+    cube_pad,
+    unit_sequence,
+)
+from sal360.upstream.cp360_projections import cube_to_erp, erp_to_cube, nfov_mask
 from sal360.upstream.losses import (
     TEMPORAL_WEIGHTS,
     TemporalLosses,
@@ -27,8 +35,16 @@ from sal360.upstream.sst_sal import (
     sphere_max_pool2d,
     tangent_coordinates,
 )
-from sal360.upstream.vo import RING_SLOTS, ring_table
-from sal360.upstream.zhang import CrownRow, crown_conv2d, crown_grid, fixation_map
+from sal360.upstream.vo import RING_SLOTS, lookup_conv2d, ring_table
+from sal360.upstream.zhang import (
+    CrownRow,
+    crown_conv2d,
+    crown_grid,
+    fixation_map,
+    sphere_pad,
+    sphere_pool,
+    sphere_pool_widths,
+)
 
 __all__ = [
     "CP360_FACES",
@@ -39,6 +55,8 @@ __all__ = [
     "TemporalLosses",
     "avs360_scores",
     "avs360_weights",
+    "class_scores",
+    "conv_lstm_step",
     "cp360_auc_borji",
     "cp360_auc_judd",
     "cp360_cc",
@@ -46,14 +64,22 @@ __all__ = [
     "crown_conv2d",
     "crown_grid",
     "cube_pad",
+    "cube_to_erp",
+    "erp_to_cube",
     "fixation_map",
     "load_sst_sal",
+    "lookup_conv2d",
+    "nfov_mask",
     "ring_table",
     "row_weight",
     "sphere_conv2d",
     "sphere_kld",
     "sphere_max_pool2d",
     "sphere_mse",
+    "sphere_pad",
+    "sphere_pool",
+    "sphere_pool_widths",
     "tangent_coordinates",
     "temporal_losses",
+    "unit_sequence",
 ]

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sal360.flow import _ARCS, color_wheel, flow_to_color
+from sal360.flow import color_wheel, flow_to_color
+from sal360.flow.colors import ARCS
 
-_STARTS = np.concatenate(([0], np.cumsum(_ARCS)[:-1]))
+_STARTS = np.concatenate(([0], np.cumsum(ARCS)[:-1]))
 
 
 def picture_to_flow(picture: Tensor) -> Tensor:
@@ -39,7 +40,7 @@ def picture_to_flow(picture: Tensor) -> Tensor:
     rising = (highest - lowest) % 3 == 1  # red to yellow: blue is 0, red is 1, green grows
     arc = torch.where(rising, 2 * highest, (2 * highest - 1) % 6)
     part = torch.where(rising, middle, 1 - middle)
-    starts, lengths = torch.as_tensor(_STARTS), torch.as_tensor(np.array(_ARCS))
+    starts, lengths = torch.as_tensor(_STARTS), torch.as_tensor(np.array(ARCS))
     place = starts.to(arc.device)[arc] + part * lengths.to(arc.device)[arc]
     last = len(color_wheel()) - 1
     angle = (place.clamp(max=last) / last * 2 - 1) * math.pi

@@ -190,15 +190,17 @@ def test_still_frames_do_not_move():
 
 
 def test_reliability_leaves_out_what_gets_hidden():
-    errors = {0.0: [], 1.0: []}
-    for (first, second), truth in list(worlds((120, 240)))[1:6:2]:
-        flow, sure = reliable_flow(first, second, tolerance_deg=0.75)
-        assert sure.mean() > 0.5 and (flow == sphere_flow(first, second)).all()
-        error = endpoint_error(flow, truth).numpy()
-        for value, found in errors.items():
-            found.append(error[sure == value])
-    assert sum(map(len, (np.concatenate(e) for e in errors.values()))) == 3 * 120 * 240
-    assert np.concatenate(errors[1.0]).mean() < 0.5 * np.concatenate(errors[0.0]).mean()
+    """A disc 40 degrees wide crosses the pole by 7: sure are .93 of it, .44 of what it hides."""
+    turn, rays = rotation_matrix(0.0, 0.12), erp_directions(H, W)
+    centre = torch.tensor([0.0, -0.99, 0.14]).double()
+    first, second = texture(), texture()
+    now, then = (angle_between(rays, c).numpy() < 0.35 for c in (centre, turn @ centre))
+    first[now], second[then] = texture(seed=1)[now], texture(turn, seed=1)[then]
+    flow, sure = reliable_flow(first, second, tolerance_deg=1)
+    assert (flow == sphere_flow(first, second)).all()
+    hidden, inside = then & ~now, now & then
+    far = ~(angle_between(rays, centre).numpy() < 0.7)
+    assert sure[far].mean() > 0.99 and sure[inside].mean() > 0.8 and sure[hidden].mean() < 0.6
     flow, sure = reliable_flow(texture(), texture())
     assert not flow.any() and sure.all()
     with pytest.raises(ValueError, match="^tolerance_deg: "):

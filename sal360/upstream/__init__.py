@@ -36,15 +36,9 @@ from sal360.upstream.sst_sal import (
     tangent_coordinates,
 )
 from sal360.upstream.vo import RING_SLOTS, lookup_conv2d, ring_table
-from sal360.upstream.zhang import (
-    CrownRow,
-    crown_conv2d,
-    crown_grid,
-    fixation_map,
-    sphere_pad,
-    sphere_pool,
-    sphere_pool_widths,
-)
+from sal360.upstream.zhang import crown_conv2d, fixation_map
+from sal360.upstream.zhang_grid import CrownRow, crown_grid
+from sal360.upstream.zhang_pool import sphere_pad, sphere_pool, sphere_pool_widths
 
 __all__ = [
     "CP360_FACES",

@@ -539,21 +539,25 @@ def _credits(paths: list[str], err: bool = False) -> None:
 
 
 @cli.command()
+@click.argument("what", required=False, metavar="[models|MODEL]")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-def info(as_json: bool) -> None:
-    """Versions, device, cache and models."""
+def info(what: str | None, as_json: bool) -> None:
+    """Versions, device, cache and models; or what one should know about a model.
+
+    \b
+    sal360 info              what is installed here
+    sal360 info models       which models there are, how large, with which weights
+    sal360 info cube-unet    its card: inputs, parameters, operations, source, licence, limits
+    """
     import torch
 
     from sal360.datasets import download
     from sal360.models import MODELS
 
     folder = download.cache_folder()
-
-    def weights(card: Any) -> str:
-        if card.official is None:
-            return "none needed"
-        return "official, here" if (folder / card.official).is_file() else "official, to download"
-
+    if what is not None:
+        _models_info(what, as_json, folder)
+        return
     cuda = torch.cuda.is_available()
     report = {
         "sal360": __version__,
@@ -565,7 +569,7 @@ def info(as_json: bool) -> None:
         "device": torch.cuda.get_device_name(0) if cuda else f"cpu, {os.cpu_count()} cores",
         "cache": str(folder),
         "models": {
-            n: {"summary": c.summary, "weights": weights(c), "limits": c.limits}
+            n: {"summary": c.summary, "weights": _weights(c, folder), "limits": c.limits}
             for n, c in MODELS.items()
         },
     }
@@ -578,7 +582,61 @@ def info(as_json: bool) -> None:
         click.echo(f"  {name:26}{version}")
     click.echo("models")
     for name, card in MODELS.items():
-        click.echo(f"  {name:18}{card.summary} [{weights(card)}]")
+        click.echo(f"  {name:18}{card.summary} [{_weights(card, folder)}]")
+
+
+def _models_info(what: str, as_json: bool, folder: Path) -> None:
+    """All models as a table, or the card of one."""
+    from sal360.models import MODELS
+
+    if what != "models" and what not in MODELS:
+        raise click.UsageError(f"{what}: wanted models or one of {', '.join(MODELS)}")
+    if what == "models":
+        table = {
+            name: {
+                "parameters": 0 if card.is_baseline else card.parameters(),
+                "weights": _weights(card, folder),
+                "summary": card.summary,
+            }
+            for name, card in MODELS.items()
+        }
+        if as_json:
+            click.echo(json.dumps(table, indent=1))
+            return
+        click.echo(f"{'model':18}{'parameters':>12}  weights")
+        for name, row in table.items():
+            click.echo(f"{name:18}{row['parameters']:12,d}  {row['weights']}")
+            click.echo(click.wrap_text(str(row["summary"]), 98, "    ", "    "))
+        return
+    card = MODELS[what]
+    facts = card.facts()
+    if as_json:
+        click.echo(json.dumps(facts, indent=1))
+        return
+    click.echo(f"{card.name}: {card.summary}")
+    told = {key: facts[key] for key in ("inputs", "conventions")}
+    if not card.is_baseline:
+        sizes = ", ".join(f"{n:,d} ({size})" for size, n in facts["sizes"].items())
+        told["parameters"] = f"{sizes}; {card.default_size} unless asked for"
+        told["cost"] = f"{facts['flops'] / 1e9:.2f} GFLOP per frame at its input size"
+    told["weights"] = _weights(card, folder)
+    told |= {key: facts[key] for key in ("recipe", "source", "data", "licence", "limits")}
+    for key, fact in told.items():
+        if fact:
+            click.echo(click.wrap_text(str(fact), 98, f"  {key:13}", " " * 15))
+
+
+def _weights(card: Any, folder: Path) -> str:
+    """What weights of a model there are, and whether they are here."""
+    from sal360.models.registry import BUNDLED
+
+    if card.is_baseline:
+        return "none needed"
+    if (BUNDLED / f"{card.name}.safetensors").is_file():
+        return "bundled"
+    if card.official is None:
+        return "none yet"
+    return "official, here" if (folder / card.official).is_file() else "official, to download"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sal360._check import as_image, positive_int
 from sal360.models.base import Convention, FrameModel, Reading, as_convention
+from sal360.models.weights import remembers_settings
 from sal360.nn.cube import CubeMode, CubePad2d, face_size
 from sal360.projections import cube_to_erp, erp_to_cube
 from sal360.resampling import computing_dtype
@@ -44,6 +45,7 @@ class CubeUpsample2d(nn.Module):
         return _doubled(self.pad(x))[..., 2:-2, 2:-2]
 
 
+@remembers_settings
 class CubeUNet(FrameModel):
     """The cube-padded U-Net on RGB and motion.
 
@@ -74,6 +76,7 @@ class CubeUNet(FrameModel):
             projections are not known; those of :mod:`sal360.projections` are used in both.
         face: texels along an edge, a multiple of 8.
         padding: how the corrected network reads its neighbours, ``"copy"`` or ``"reproject"``.
+        input_size: ``(H, W)`` that frames are resized to.
     Raises:
         ValueError, TypeError: numbers or words that cannot be used.
 
@@ -82,7 +85,6 @@ class CubeUNet(FrameModel):
     torch.Size([1, 1, 33, 70])
     """
 
-    input_size = (240, 480)
     reading: Reading = "positive"
     extra: Literal["previous", "motion"] = "motion"
     target = "peak"
@@ -93,12 +95,15 @@ class CubeUNet(FrameModel):
         convention: Convention = "corrected",
         face: int | None = None,
         padding: CubeMode = "copy",
+        input_size: tuple[int, int] = (240, 480),
     ) -> None:
         super().__init__()
         self.convention = as_convention(convention)
         if face is not None and positive_int(face, "face") % 2 ** (LEVELS - 1):
             raise ValueError(f"face: {face}, wanted a multiple of {2 ** (LEVELS - 1)}")
         self.face = face
+        height, width = input_size
+        self.input_size = (positive_int(height, "input_size"), positive_int(width, "input_size"))
         widths = [positive_int(base, "base") * 2**k for k in range(LEVELS)]
 
         def block(inputs: int, outputs: int) -> nn.Sequential:

@@ -1,154 +1,180 @@
-"""Which models there are, what each is, and where its weights come from."""
+"""From a name to a model, and from a model to a file that knows what it is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from sal360 import baselines, upstream
 from sal360.datasets import download
-from sal360.models.sst_sal import SSTSal
+from sal360.models.cards import MODELS, ModelCard
+from sal360.models.weights import read_about, read_weights, write_weights
 from sal360.results import sha256
 
-
-@dataclass(frozen=True)
-class ModelCard:
-    """What one should know before using a model."""
-
-    name: str
-    summary: str
-    build: Callable[[], nn.Module]
-    official: str | None = None
-    """Name of the official weights in the download registry, if there are any."""
-    licence: str = ""
-    limits: str = ""
-
-
-_SST_LIMITS = (
-    "Its sampler reads half a pixel up and left and sees zeros at the top and left edges, so a "
-    "faint line can show at +-180 degrees. Trained with a loss whose minimiser is sin(theta) "
-    "times the truth: too little at the poles."
-)
-
-MODELS: dict[str, ModelCard] = {
-    card.name: card
-    for card in (
-        ModelCard(
-            "sst-sal",
-            "spherical ConvLSTM on colour and optical flow (Bernal-Berdun et al., 2022)",
-            lambda: SSTSal(in_channels=6, hidden=36, convention="upstream"),
-            official="weights/SST_Sal.pth",
-            licence="weights: none stated upstream; downloaded from there, never redistributed",
-            limits=_SST_LIMITS + " Trained on RAFT flow, fed with DIS flow here.",
-        ),
-        ModelCard(
-            "sst-sal-noflow",
-            "the same on colour alone, smaller and faster",
-            lambda: SSTSal(in_channels=3, hidden=9, convention="upstream"),
-            official="weights/SST_Sal_wo_OF.pth",
-            licence="weights: none stated upstream; downloaded from there, never redistributed",
-            limits=_SST_LIMITS,
-        ),
-        ModelCard(
-            "uniform",
-            "baseline: the same everywhere on the sphere",
-            baselines.Uniform,
-            limits="Knows nothing; what every score is worth without any knowledge.",
-        ),
-        ModelCard(
-            "equator",
-            "baseline: the same band around the horizon for every frame",
-            baselines.Equator,
-            limits="Never looks at the video. A model must beat it.",
-        ),
-        ModelCard(
-            "equator-front",
-            "baseline: the band around the horizon, denser in front",
-            baselines.EquatorFront,
-            limits="Never looks at the video, and trusts that viewers start out facing its middle.",
-        ),
-        ModelCard(
-            "mean-map",
-            "baseline: one map for all, the mean truth of other videos (give it by --weights)",
-            baselines.MeanMap,
-            limits="Never looks at the video. Uniform until a map is given.",
-        ),
-        ModelCard(
-            "contrast",
-            "baseline: boolean maps, regions that stand out in a still picture, plus the equator",
-            baselines.BooleanMaps,
-            limits="Blind to motion and meaning; a patterned ground is full of figures.",
-        ),
-        ModelCard(
-            "motion",
-            "baseline: where the picture changes, smoothed on the sphere, plus the equator",
-            baselines.Motion,
-            limits="Blind to still things; a moving camera moves everything.",
-        ),
-        ModelCard(
-            "centre-of-motion",
-            "baseline: one blob at the mean direction of all change, plus the equator",
-            baselines.CentreOfMotion,
-            limits="Between two moving things it looks where neither is.",
-        ),
-    )
-}
+BUNDLED = Path(__file__).parent / "bundled"
+"""Weights that come with the package, ``<name>.safetensors``."""
 
 
 def load_model(
-    name: str, weights: str | Path | None = None, device: str | torch.device = "cpu"
+    name: str,
+    weights: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    *,
+    size: str | None = None,
+    **settings: Any,
 ) -> nn.Module:
     """A model by name, in evaluation mode.
 
+    Without weights it is a fresh network, corrected unless ``convention="upstream"`` is asked
+    for. A file of weights that says how its network was made (:func:`save_weights`) decides
+    that, the official weights too; settings given here go over it.
+
     Args:
         name: a key of :data:`MODELS`.
-        weights: ``"official"`` (fetched by hash, read without executing it), a path to a
-            ``.pth`` or ``.safetensors`` file, or None for an untrained network.
+        weights: ``"official"`` (fetched by hash, read without executing it), ``"bundled"``
+            (trained here, part of the package), a path to a ``.pth`` or ``.safetensors`` file, or
+            None for an untrained network.
         device: torch device.
+        size: a named size of the network, ``"published"`` or ``"small"``; its card's default
+            unless given. settings: of the model's constructor.
     Returns:
-        A module with ``forward(clip (B, T, C, H, W)) -> (B, T, 1, H, W)`` and ``features``,
-        ready for :func:`sal360.inference.predict_frames`.
+        A module with ``features`` and ``step``, ready for
+        :func:`sal360.inference.predict_frames`. Its ``origin`` says where it came from.
     Raises:
-        ValueError: unknown name, weights that do not exist for it or do not fit.
+        ValueError: unknown name, size or setting, weights that do not exist for it or do not fit.
         sal360.datasets.download.DownloadError: official weights that cannot be fetched.
         FileNotFoundError: no file at that path.
     """
-    if name not in MODELS:
-        raise ValueError(f"name: {name!r}, wanted one of {', '.join(MODELS)}")
-    card = MODELS[name]
-    model = card.build()
-    origin = {"name": name, "weights": None, "sha256": None}
-    if weights is not None:
-        if not model.state_dict():
-            raise ValueError(f"weights: {str(weights)!r}, but {name} is a baseline and has none")
-        if weights == "official" and card.official is None:
-            raise ValueError(f"weights: {name} has no official weights")
-        path = download.fetch(card.official) if weights == "official" else Path(weights)  # type: ignore[arg-type]
-        try:
-            model.load_state_dict(read_weights(path))
-        except RuntimeError as error:
-            lines = [line.strip() for line in str(error).splitlines()[1:]]
-            raise ValueError(f"{path}: does not fit {name} ({' '.join(lines[:1])})") from None
-        origin.update(weights=str(weights), sha256=sha256(path))
-    model.origin = origin  # type: ignore[assignment]  # for the records of what it predicts
+    card = _card(name)
+    path = None if weights is None else _file(card, weights)
+    about = read_about(path) if path is not None else None
+    if weights == "official":
+        settings = {**card.official_settings, **settings}
+    if about is not None:
+        if about["model"] != name:
+            raise ValueError(f"{path}: weights of {about['model']}, wanted those of {name}")
+        settings = {**_from_json(about["settings"]), **settings}
+    model = card.build(size, **settings)
+    if about is not None:
+        _set_input(model, about)
+    if path is not None:
+        _fill(model, path, name)
+    model.origin = {  # type: ignore[assignment]  # for the records of what it predicts
+        "name": name,
+        "weights": None if weights is None else str(weights),
+        "sha256": None if path is None else sha256(path),
+        "settings": _as_json(settings_of(model)),
+    }
     return model.to(device).eval()
 
 
-def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """State dict of a ``.safetensors`` or an official ``.pth`` file; no code in it is run."""
-    path = Path(path)
+def save_weights(model: nn.Module, path: str | Path, name: str | None = None, **facts: Any) -> Path:
+    """Write a model's weights to a file that :func:`load_model` needs nothing else to read.
+
+    Args:
+        model: one of :data:`MODELS`, trained or not.
+        path: ends in ``.safetensors``. The file appears whole or not at all.
+        name: of the model, if its class does not say it.
+        facts: what should be known of how the weights came about, in JSON's types: the recipe
+            and its digest, steps, data, licence, scores.
+    Returns:
+        the path.
+    Raises:
+        ValueError: a model that is none of them, another suffix. TypeError: facts that JSON
+        cannot say.
+    """
+    name = name_of(model) if name is None else _card(name).name
+    about = {
+        "model": name,
+        "settings": settings_of(model),
+        "convention": getattr(model, "convention", None),
+        "input_size": list(model.input_size),  # type: ignore[arg-type]
+        "rate": getattr(model, "rate", None),
+        "record": facts,
+    }
+    return write_weights(path, model.state_dict(), about)
+
+
+def settings_of(model: nn.Module) -> dict[str, Any]:
+    """The constructor's arguments that make such a model; empty for one that takes none."""
+    settings = getattr(model, "settings", {})
+    return dict(settings)
+
+
+def name_of(model: nn.Module) -> str:
+    """The name in :data:`MODELS` under which a model like this is found.
+
+    Raises:
+        ValueError: there is none.
+    """
+    settings = settings_of(model)
+    for name, card in MODELS.items():
+        same = all(settings.get(key) == value for key, value in card.fixed.items())
+        if type(model) is card.kind and same:
+            return name
+    known = ", ".join(sorted({card.kind.__name__ for card in MODELS.values()}))
+    raise ValueError(f"model: a {type(model).__name__}, wanted one of {known}")
+
+
+def _card(name: str) -> ModelCard:
+    if name not in MODELS:
+        raise ValueError(f"name: {name!r}, wanted one of {', '.join(MODELS)}")
+    return MODELS[name]
+
+
+def _file(card: ModelCard, weights: str | Path) -> Path:
+    """Where the weights lie, downloaded if need be."""
+    named = weights in ("official", "bundled")
+    if card.is_baseline and (named or not card.build().state_dict()):
+        raise ValueError(f"weights: {str(weights)!r}, but {card.name} is a baseline and has none")
+    if weights == "official":
+        if card.official is None:
+            raise ValueError(f"weights: {card.name} has no official weights")
+        return download.fetch(card.official)
+    if weights == "bundled":
+        path = BUNDLED / f"{card.name}.safetensors"
+        if not path.is_file():
+            others = " or 'official'" if card.official else ""
+            raise ValueError(
+                f"weights: none of {card.name} come with this version, wanted a file{others}"
+            )
+        return path
+    path = Path(weights)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+    return path
 
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise ValueError(f"{path}: not a safetensors file ({error})") from None
-    return upstream.load_sst_sal(path)
+
+def _fill(model: nn.Module, path: Path, name: str) -> None:
+    try:
+        model.load_state_dict(read_weights(path))
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()[1:]]
+        raise ValueError(f"{path}: does not fit {name} ({' '.join(lines[:1])})") from None
+
+
+def _set_input(model: nn.Module, about: dict[str, Any]) -> None:
+    """At what size and rate it was trained, which may not be that of its class."""
+    size, rate = about.get("input_size"), about.get("rate")
+    pair = size if isinstance(size, list) and len(size) == 2 else []
+    if pair and all(type(n) is int and n > 0 for n in pair):
+        model.input_size = (pair[0], pair[1])  # type: ignore[assignment]
+    if isinstance(rate, (int, float)) and rate > 0:
+        model.rate = float(rate)  # type: ignore[assignment]
+
+
+def _from_json(settings: dict[str, Any]) -> dict[str, Any]:
+    """JSON has lists where constructors have tuples."""
+
+    def plain(value: Any) -> Any:
+        return tuple(map(plain, value)) if isinstance(value, list) else value
+
+    return {key: plain(value) for key, value in settings.items()}
+
+
+def _as_json(settings: dict[str, Any]) -> dict[str, Any]:
+    out: dict[str, Any] = json.loads(json.dumps(settings))
+    return out

@@ -234,7 +234,8 @@ def convolve(
         size: rows and columns of the output, ``N`` together.
     """
     exact, (O, per, K) = computing_dtype(x), kernel.shape
-    with torch.autocast(x.device.type, enabled=False):
+    device = "cpu" if x.is_meta else x.device.type  # torch knows no autocast without values
+    with torch.autocast(device, enabled=False):
         pixels = x.to(exact).flatten(2).transpose(1, 2)  # (B, HW, I)
         kernel = kernel.to(exact)
         if project_first:
@@ -276,8 +277,22 @@ def reads_of(
     key = (mode, dtype, str(device), products)
     if key not in kept:
         with torch.inference_mode(False), torch.no_grad():
-            kept[key] = _make_reads(pattern, mode, products).to(device, dtype)
+            make = _shapes_of_reads if torch.device(device).type == "meta" else _make_reads
+            kept[key] = make(pattern, mode, products).to(device, dtype)
     return kept[key]
+
+
+def _shapes_of_reads(pattern: Pattern, mode: Mode, products: bool) -> Reads:
+    """How many reads there are, without saying which: enough to count what they cost."""
+    lines, wide = out_size(pattern)
+    number = int((pattern.row_table(mode)[2].abs() > SMALLEST).sum()) * wide
+    taps_in, taps_out = (pattern.taps, 1) if products else (1, pattern.taps)
+
+    def sums(count: int) -> Sums:
+        entries = torch.empty(number, dtype=torch.int32, device="meta")
+        return Sums(entries, entries.new_empty(count), entries.float())
+
+    return Reads(sums(lines * wide * taps_out), sums(pattern.H * pattern.W * taps_in))
 
 
 def _make_reads(pattern: Pattern, mode: Mode, products: bool) -> Reads:

@@ -10,19 +10,25 @@ far an answer is off. Chapter 14 uses it, chapter 15 warps with it.
 from sal360.flow.angles import endpoint_error, flow_directions
 from sal360.flow.colors import color_wheel, flow_to_color
 from sal360.flow.difference import frame_difference
+from sal360.flow.files import load_flow, save_flow
 from sal360.flow.planar import FlatMethod, dis_flow, farneback_flow, planar_flow
 from sal360.flow.spherical import reliable_flow, sphere_flow
+from sal360.flow.store import FlowStore, flow_of
 
 __all__ = [
     "FlatMethod",
+    "FlowStore",
     "color_wheel",
     "dis_flow",
     "endpoint_error",
     "farneback_flow",
     "flow_directions",
+    "flow_of",
     "flow_to_color",
     "frame_difference",
+    "load_flow",
     "planar_flow",
     "reliable_flow",
+    "save_flow",
     "sphere_flow",
 ]

@@ -1,9 +1,11 @@
-"""Cheng et al., 2018 (CP-360): cube padding as published, with its rings and its corners.
+"""Cheng et al., 2018 (CP-360): cube padding, class scores and ConvLSTM as published.
 
 The faces stand in another order than ours but lie the same way, so the published padding is
 ours but for two things. On eight of the twenty-four edges the rings come in reversed order:
 ring 0 is then the *last* of the neighbour's lines that are wanted, which no one sees while the
-width is 1. And the corners of the rim repeat the end of a plate. Chapter 08 finds both.
+width is 1. And the corners of the rim repeat the end of a plate. Chapter 08 finds both. The
+ConvLSTM has three convolutions where others have one, and its sequences are normalised with
+their own extremes, those of frames still to come among them. Chapters 14 and 15.
 
 Source: Cheng et al., "Cube Padding for Weakly-Supervised Saliency Prediction in 360 Videos",
 CVPR 2018, and its repository hsientzucheng/CP-360-Weakly-Supervised-Saliency at commit dde55cc
@@ -12,9 +14,11 @@ CVPR 2018, and its repository hsientzucheng/CP-360-Weakly-Supervised-Saliency at
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sal360._check import positive_int
@@ -84,3 +88,55 @@ def _published_rim(S: int, padding: Sides, device: torch.device) -> Rim:
         pixels = found * S * S + texel % (S * S)
         table = SamplingTable(pixels[:, None], torch.ones(len(pixels), 1, dtype=torch.float64))
         return make_rim(S, padding, table, device)
+
+
+def class_scores(features: Tensor, weight: Tensor) -> Tensor:
+    """CP-360's class activation: the classifier at every texel, without its bias.
+
+    Its weights are moved up until the smallest is 0, if it is below. The same number for every
+    channel and class, so a map of how much the features are active at all is added to all
+    classes alike, and covers the differences between them.
+
+    Args:
+        features: ``(N, C, S, S)``, of the last layer. weight: ``(K, C)`` of the classifier.
+    Returns:
+        ``(N, K, S, S)``.
+    """
+    moved = weight - weight.amin().clamp(max=0)
+    return F.conv2d(features, moved[:, :, None, None])
+
+
+def unit_sequence(clip: Tensor) -> Tensor:
+    """CP-360's normalisation: a whole sequence stretched to [0, 1] by its own extremes.
+
+    Looks ahead: the last frame of a window decides about the first.
+
+    Args:
+        clip: ``(B, T, ...)`` scores. A flat sequence becomes 0.
+    """
+    rest = tuple(range(1, clip.ndim))
+    low = clip.amin(rest, keepdim=True)
+    span = clip.amax(rest, keepdim=True) - low
+    return (clip - low) / torch.where(span > 0, span, torch.ones_like(span))
+
+
+def conv_lstm_step(
+    x: Tensor, hidden: Tensor, cell: Tensor, weights: Mapping[str, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """One step of CP-360's ConvLSTM: two convolutions with ReLU, a third one for the gates.
+
+    Args:
+        x: ``(6 N, C, S, S)``. hidden, cell: ``(6 N, hidden, S, S)``, faces B D F L R T.
+        weights: ``Conv1``, ``Conv2`` and ``Gates``, each ``.weight`` and ``.bias``; the gates come
+            in the order in, remember, out, cell.
+    Returns:
+        ``hidden, cell`` of the next frame.
+    """
+    out = torch.cat((x, hidden), 1)
+    for name in ("Conv1", "Conv2", "Gates"):
+        padded = cube_pad(out, 1)
+        out = F.conv2d(padded, weights[f"{name}.weight"], weights[f"{name}.bias"])
+        out = out if name == "Gates" else out.relu()
+    into, remember, output, candidate = out.chunk(4, 1)
+    cell = remember.sigmoid() * cell + into.sigmoid() * candidate.tanh()
+    return output.sigmoid() * cell.tanh(), cell

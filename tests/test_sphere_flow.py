@@ -1,6 +1,8 @@
 """Flow on the sphere against exact flow: turned textures, rendered worlds, a real film."""
 
 import math
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -21,7 +23,10 @@ from sal360.flow import (
     sphere_flow,
 )
 from sal360.flow.angles import pixels_between
+from sal360.flow.raft import default_method, raft_method
 from sal360.flow.views import LAYOUTS, seats
+from sal360.losses import warp_by_flow
+from sal360.projections import downsample_erp, rotate_erp
 from sal360.sphere import angle_between, erp_directions, pixel_area, rotation_matrix
 
 H, W = 120, 240
@@ -224,6 +229,66 @@ def test_a_method_of_ones_own():
     assert float(length.max()) < 2 * math.pi / W * 1.01 and float(length.max()) > 0.01
 
 
+class FakeRaft(torch.nn.Module):
+    """Stands in for torchvision's network: its interface, and one pixel down for an answer."""
+
+    def __init__(self):
+        super().__init__()
+        self.down = torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, first, second):
+        assert first.shape == second.shape and first.shape[1] == 3 and not self.training
+        assert min(first.shape[-2:]) >= 128 and not any(n % 8 for n in first.shape[-2:])
+        assert first.dtype == torch.float32 and -1 <= first.min() < -0.2 and first.max() <= 1
+        flow = torch.zeros_like(first[:, :2])
+        return [flow, torch.cat((flow[:, :1], flow[:, 1:] + self.down), 1)]
+
+
+@pytest.fixture
+def torchvision(monkeypatch):
+    zoo = types.ModuleType("torchvision.models.optical_flow")
+    zoo.asked = []
+
+    class Weights:
+        DEFAULT = "Raft_Large_Weights.FAKE"
+
+    def raft_large(*, weights, progress):
+        zoo.asked.append(weights)
+        network = FakeRaft()
+        network.down.data.fill_(0.0 if weights is None else 1.0)
+        return network
+
+    zoo.Raft_Large_Weights, zoo.raft_large = Weights, raft_large
+    for name in ("torchvision", "torchvision.models"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, zoo.__name__, zoo)
+    default_method.cache_clear()
+    yield zoo
+    default_method.cache_clear()
+
+
+def test_raft_is_asked_as_torchvision_wants_it(torchvision, tmp_path):
+    frames = texture(None, 60, 124), texture(TURN, 60, 124)
+    assert (planar_flow(*frames, "raft") == np.float32([0, 1])[:, None, None]).all()
+    flow = sphere_flow(*frames, "raft")
+    assert flow.shape == (2, 60, 124) and np.isfinite(flow).all() and flow.any()
+    assert torchvision.asked == ["Raft_Large_Weights.FAKE"]  # loaded once
+    torch.save({"down": torch.tensor(2.0)}, tmp_path / "own.pth")
+    own = raft_method(tmp_path / "own.pth")
+    assert own.colour and own.name.startswith("raft-large ") and torchvision.asked[-1] is None
+    assert (planar_flow(*frames, own)[1] == 2).all()
+    with pytest.raises(ValueError, match="^size: "):
+        raft_method(size="huge")
+    with pytest.raises(FileNotFoundError):
+        raft_method(tmp_path / "none.pth")
+
+
+def test_without_torchvision_raft_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision.models.optical_flow", None)
+    with pytest.raises(ImportError, match="^method 'raft' needs torchvision .*use 'dis'"):
+        sphere_flow(texture(), texture(TURN), "raft")
+
+
 def test_bad_input():
     frame = texture()
     for flow in (sphere_flow, planar_flow):
@@ -252,3 +317,48 @@ def test_frame_difference():
         frame_difference(first[:1], second)
     with pytest.raises(ValueError, match="^second: "):
         frame_difference(first[:, :2], second[:, :2])
+
+
+def read_film(real, size, start=0.0, seconds=0.1):
+    from sal360.video import read_frames
+
+    path = real("samples/congo_2048.mp4")
+    cut = dict(fps=8, stereo="tb", size=size, start=start, seconds=seconds)
+    return [frame.rgb for frame in read_frames(path, **cut)]
+
+
+def test_a_real_frame_that_is_turned(real):
+    """A forest at 240 x 480, drawn from twice its size: .04 degrees, and .13 beyond 75.
+
+    The flat panorama has .12, and 1.06 beyond 75 degrees.
+    """
+
+    def shrunk(image):
+        small = downsample_erp(image, 240, 480)[0].permute(1, 2, 0)
+        return (small.clamp(0, 1).numpy() * 255).round().astype(np.uint8)
+
+    large = torch.from_numpy(read_film(real, (480, 960))[0]).permute(2, 0, 1)[None].float() / 255
+    frames = shrunk(large), shrunk(rotate_erp(large, TURN))
+    truth, poles = turned_flow(TURN, 240, 480), latitude(240) > 75
+    flow, flat = sphere_flow(*frames), dis_flow(*frames)
+    assert mean_error(flow, truth) < min(0.07, 0.5 * mean_error(flat, truth))
+    assert mean_error(flow, truth, poles) < min(0.2, 0.2 * mean_error(flat, truth, poles))
+    assert mean_error(flow, truth, columns=[*range(-4, 4)]) < 0.06
+
+
+def test_on_a_real_film(real):
+    """Gorillas at 240 x 480, the camera at rest: what moves is found where the flow says.
+
+    Grey values that change by more than .04 of full scale change by .097 on average; read where
+    the flow leads, .055 is left. Across the seam neighbours differ as they do elsewhere.
+    """
+    first, second = read_film(real, (240, 480), 28 / 7.5, 0.2)[:2]
+    flow = sphere_flow(first, second)
+    now, then = (frame.mean(-1) / 255 for frame in (first, second))
+    read = warp_by_flow(torch.from_numpy(then)[None, None], torch.from_numpy(flow)[None])[0, 0]
+    changed = np.abs(then - now) > 0.04
+    assert changed.sum() > 400
+    left = np.abs(read.numpy() - now)[changed].mean()
+    assert left < 0.65 * np.abs(then - now)[changed].mean()
+    jump = np.abs(np.diff(flow, axis=-1, append=flow[:, :, :1]))[:, 60:180]
+    assert jump[..., -1].mean() < 2 * jump[..., :-1].mean()

@@ -37,13 +37,13 @@ class FlatMethod:
 
 
 def as_method(method: str | FlatMethod) -> FlatMethod:
-    """A method by name; ``"raft"`` with torchvision's own weights (:func:`raft_method`)."""
+    """A method by name; ``"raft"`` with torchvision's own weights (:mod:`sal360.flow.raft`)."""
     if isinstance(method, FlatMethod):
         return method
     if method == "raft":
-        from sal360.flow.raft import raft_method
+        from sal360.flow.raft import default_method
 
-        return raft_method()
+        return default_method()
     known = {"dis": _DIS, "farneback": _FARNEBACK}
     if method not in known:
         names = ", ".join(map(repr, (*known, "raft")))

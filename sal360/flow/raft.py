@@ -7,6 +7,7 @@ fusion, with a stand-in for torchvision. No figure in this book was measured wit
 from __future__ import annotations
 
 import importlib
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,12 @@ from sal360.flow.planar import FlatMethod, Picture
 
 _LEAST = 128  # its coarsest correlations have no neighbours below
 _STRIDE = 8
+
+
+@lru_cache(maxsize=1)
+def default_method() -> FlatMethod:
+    """RAFT with default weights, loaded once."""
+    return raft_method()
 
 
 def raft_method(

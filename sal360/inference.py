@@ -1,29 +1,38 @@
 """From RGB frames to saliency densities, one per frame, with at most one window in memory.
 
-A clip model was trained on short sequences that start with an empty memory. The published
-inference cuts the video into overlapping windows and throws away the first frames of each,
-so the first frames of the video, and its tail, are never predicted. Here the windows overlap
-in the same way, the first one is warmed up on the video played backwards into its start, and
-the last one may be short: every frame gets a map, and every map that the published code gives
-comes out the same.
+Two ways to run a film, and the model says which by ``stateful``:
+
+- **Frame by frame**, with what it remembers carried over the whole film. A network that wants
+  the map of the frame before is given its own.
+- **In windows** that start with an empty memory, as the published SST-Sal was trained and run.
+  Its code throws away the first frames of each window, so the first frames of the video, and
+  its tail, are never predicted. Here the windows overlap in the same way, the first one is
+  warmed up on the video played backwards into its start, and the last one may be short: every
+  frame gets a map, and every map that the published code gives comes out the same.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sal360.nn.state import filled_state, state_tensors
 from sal360.projections import SamplingTable, apply_table, erp_table
 from sal360.sphere import erp_directions, pixel_area
+
+if TYPE_CHECKING:
+    from sal360.models.base import Reading
 
 MAP_SIZE = (240, 480)
 """Height and width of the maps of a video, whatever the size of its frames."""
@@ -31,21 +40,27 @@ MAX_PIXELS = 2**25
 """Pixels of the largest map that is written (4096 x 8192)."""
 
 
+KEEP = 64
+"""A stateful model's memory is stored once in so many frames of a video."""
+
+
 class ClipModel(Protocol):
-    """What :func:`predict_stream` needs of a model; :class:`sal360.models.SSTSal` is one."""
+    """What :func:`predict_stream` needs of a model; all of :mod:`sal360.models` have it.
+
+    With ``stateful = True`` also ``step(frame (B, C, h, w), state) -> (map (B, 1, h, w), state)``;
+    otherwise a call with a clip ``(B, T, C, h, w)`` gives ``(B, T, 1, h, w)``. ``reading`` says
+    how its maps become densities (:func:`to_density`), ``"minmax"`` unless it is there.
+    """
 
     rate: float | None
     length: int
     warm_up: int
-    # A model whose maps are densities already says so by ``gives_density = True`` (baselines do);
-    # of others each map is shifted so that its minimum is 0.
 
     def features(self, frames: Iterable[NDArray[np.uint8]]) -> Iterator[Tensor]:
-        """One input ``(C, h, w)`` per RGB frame ``(H, W, 3)`` uint8."""
-        ...
+        """One input ``(C, h, w)`` per RGB frame ``(H, W, 3)`` uint8.
 
-    def __call__(self, clip: Tensor) -> Tensor:
-        """``(B, T, C, h, w)`` to ``(B, T, 1, h, w)``."""
+        It may look one frame ahead and one back, at the ends of the film at what is there.
+        """
         ...
 
     def parameters(self) -> Iterator[Tensor]:
@@ -53,30 +68,53 @@ class ClipModel(Protocol):
         ...
 
 
-def to_density(raw: Tensor, size: tuple[int, int], shift: bool = True) -> Tensor:
+@dataclass
+class Memory:
+    """What a stateful model remembers of a film, kept up to date by :func:`predict_stream`.
+
+    Attributes:
+        state: the model's own. frames: of the film, that it has seen.
+        stored: the tensors of a state that was stored and is not yet put together again.
+    """
+
+    state: Any = None
+    frames: int = 0
+    stored: list[Tensor] | None = None
+
+
+def to_density(
+    raw: Tensor, size: tuple[int, int], shift: bool = True, reading: Reading | None = None
+) -> Tensor:
     """Raw maps to densities with respect to solid angle.
 
-    Each map is shifted so that its minimum is 0 (the published min-max), resampled on the
-    sphere and scaled to unit mass. A flat map becomes the uniform density.
+    Each map is read as ``reading`` says, resampled on the sphere and scaled to unit mass. A map
+    of nothing becomes the uniform density.
 
     Args:
         raw: ``(T, h, w)`` any real values. size: ``(H, W)`` wanted.
-        shift: False for maps that are densities already: a shift would make a place that is
-            merely unlikely impossible, and a divergence infinite.
+        shift: True is the reading ``"minmax"``, False ``"density"``.
+        reading: ``"minmax"``: less its minimum, as published for SST-Sal. ``"positive"``: cut off
+            at 0. ``"density"``: as it is; a shift would make a place that is merely unlikely
+            impossible, and a divergence infinite. Goes before ``shift``.
     Returns:
         ``(T, H, W)`` float32, ``sum(map * pixel_area) = 1`` each.
     Raises:
-        ValueError: NaN or infinite values in a map; negative ones that are not to be shifted.
+        ValueError: NaN or infinite values in a map; a density below 0; an unknown reading.
     """
+    reading = reading or ("minmax" if shift else "density")
+    if reading not in ("minmax", "positive", "density"):
+        raise ValueError(f"reading: {reading!r}, wanted 'minmax', 'positive' or 'density'")
     if not bool(torch.isfinite(raw).all()):
         raise ValueError("raw: the model gave NaN or infinite values")
-    if not shift and float(raw.min()) < 0:
+    if reading == "density" and float(raw.min()) < 0:
         raise ValueError(f"raw: a density of {float(raw.min()):g}, wanted none below 0")
     maps = raw.float()
+    if reading == "positive":
+        maps = maps.clamp_min(0)
     if tuple(raw.shape[-2:]) != tuple(size):
         table = _resampling(raw.shape[-2], raw.shape[-1], size[0], size[1], raw.device)
         maps = apply_table(maps[:, None], table).reshape(-1, *size)
-    if shift:
+    if reading == "minmax":
         maps = maps - maps.amin((-2, -1), keepdim=True)
     maps = torch.where(maps.amax((-2, -1), keepdim=True) > 1e-9, maps, torch.ones_like(maps))
     area = pixel_area(*size).to(maps)[:, None]
@@ -94,6 +132,7 @@ def predict_stream(
     model: ClipModel,
     size: tuple[int, int] = MAP_SIZE,
     continued: bool = False,
+    memory: Memory | None = None,
 ) -> Iterator[Tensor]:
     """One density per frame, in order, at constant memory.
 
@@ -101,36 +140,56 @@ def predict_stream(
         frames: RGB panoramas ``(H, W, 3)`` uint8, any iterable (a video reader, say).
         model: see :class:`ClipModel`.
         size: ``(H, W)`` of the maps.
-        continued: the first ``model.warm_up`` frames were predicted before and only fill the
-            memory (see :func:`restart_point`).
+        continued: the first frames were predicted before and only show what moves, or fill the
+            memory of a window (see :func:`restart_point`).
+        memory: of a stateful model, to begin with; after every map it holds the new one.
     Yields:
         ``(H, W)`` float32 on the CPU; ``sum(map * pixel_area) = 1``.
     """
-    warm, shift = model.warm_up, not getattr(model, "gives_density", False)
+    if _stateful(model):
+        yield from _frame_by_frame(frames, model, size, continued, memory or Memory())
+        return
+    warm = model.warm_up
     frames = iter(frames)
     lead = list(islice(frames, warm + 1))
     fresh = min(warm, len(lead))  # these frames no window would predict
     if fresh and not continued:
         played = [lead[_reflect(t, len(lead))] for t in range(-warm, len(lead))]
         inputs = list(islice(model.features(played), warm + fresh))
-        yield from to_density(_run(model, inputs)[warm:], size, shift).cpu()
+        yield from _window(model, inputs, size)
 
     features = model.features(chain(lead, frames))
+    if continued and not warm:
+        next(features, None)
     window = list(islice(features, model.length))
     while len(window) > warm:
-        yield from to_density(_run(model, window)[warm:], size, shift).cpu()
+        yield from _window(model, window, size)
         window = window[model.length - warm :] + list(islice(features, model.length - warm))
 
 
 def restart_point(done: int, model: ClipModel) -> int:
-    """Frame at which an interrupted prediction of ``done`` frames goes on, to the same numbers.
+    """Frame at which an interrupted prediction goes on, to the same numbers.
 
-    Windows stand at fixed places, so it is the start of the first window that is not complete;
-    ``predict_stream(frames[point:], model, continued=point > 0)`` then yields from frame
-    ``point + model.warm_up`` on.
+    Of a stateful model it is the last frame that its memory has seen; its look at the next one
+    tells what moves. Windows stand at fixed places, so there it is the start of the first one
+    that is not complete (a frame earlier if windows do not overlap).
+    ``predict_stream(frames[point:], model, continued=point > 0, memory=memory)`` then yields
+    from frame :func:`first_map` on.
+
+    Args:
+        done: frames that have a map; of a stateful model those that its memory has seen.
     """
+    if _stateful(model):
+        return max(0, done - 1)
     step = model.length - model.warm_up
-    return max(0, (done - model.warm_up) // step) * step
+    point = max(0, (done - model.warm_up) // step) * step
+    return point if model.warm_up else max(0, point - 1)
+
+
+def first_map(point: int, model: ClipModel) -> int:
+    """Frame of the first map after :func:`restart_point`."""
+    lead = 1 if _stateful(model) else max(1, model.warm_up)
+    return point + lead if point else 0
 
 
 def predict_frames(frames: Any, model: ClipModel, size: tuple[int, int] | None = None) -> Tensor:
@@ -221,8 +280,15 @@ def predict_video(
         if not folder.has_map(frame.index):
             break
         have += 1
+    memory = Memory()
+    if _stateful(model):
+        memory.frames, memory.stored = folder.read_state() or (0, None)
+        if not 1 < memory.frames <= have:  # of maps that are gone, or not worth it
+            memory = Memory()
+        have = memory.frames
+    kept = memory.frames
     point = restart_point(have, model)
-    first = point + model.warm_up if point else 0
+    first = first_map(point, model)
     chosen = islice(source.frames(every, start, seconds), point, None)
     meta: list[tuple[int, float]] = []
 
@@ -233,7 +299,7 @@ def predict_video(
 
     begun, count = time.perf_counter(), first
     try:
-        maps = predict_stream(pictures(), model, size, continued=point > 0)
+        maps = predict_stream(pictures(), model, size, point > 0, memory)
         bar = tqdm(
             maps, "predict", total, initial=first, unit="frame", disable=not progress or None
         )
@@ -244,13 +310,20 @@ def predict_video(
             waiting = 0
             folder.write_map(index, stamp, density.numpy())
             count += 1
+            if _stateful(model) and count - kept >= KEEP:
+                folder.write_state(count, state_tensors(memory.state))
+                kept = count
         if count == 0:
             raise ValueError(f"{source.path}: has no frame from {start:g} s on")
         if not with_overlay:
             record["status"] = "complete"
+            folder.remove_state()
     except BaseException as error:
         record["status"] = "interrupted"
         record["reason"] = type(error).__name__
+        if memory.frames == count > kept:  # else the map of its last frame was not written
+            with suppress(OSError):
+                folder.write_state(count, state_tensors(memory.state))
         raise
     finally:
         elapsed = time.perf_counter() - begun
@@ -264,6 +337,7 @@ def predict_video(
     if with_overlay:
         name = "overlay.jpg" if source.kind == "image" else "overlay.mp4"
         rendering.overlay(source, folder, folder.path / name, progress=progress)
+        folder.remove_state()
         record["status"] = "complete"
         folder.write_record(record)
     return record
@@ -294,11 +368,40 @@ def _prepare(folder: Any, record: dict[str, Any], force: bool, resume: bool) -> 
     return 0
 
 
-def _run(model: ClipModel, inputs: list[Tensor]) -> Tensor:
-    """A window of ``(C, h, w)`` inputs to raw maps ``(T, h, w)``."""
+def _stateful(model: Any) -> bool:
+    return bool(getattr(model, "stateful", False))
+
+
+def _window(model: Any, inputs: list[Tensor], size: tuple[int, int]) -> Tensor:
+    """A window of ``(C, h, w)`` inputs to densities of all but its first frames."""
+    raw = model(_as_parameters(torch.stack(inputs)[None], model))[0, model.warm_up :, 0]
+    return to_density(raw, size, reading=getattr(model, "reading", "minmax")).cpu()
+
+
+def _frame_by_frame(
+    frames: Iterable[NDArray[np.uint8]],
+    model: Any,
+    size: tuple[int, int],
+    continued: bool,
+    memory: Memory,
+) -> Iterator[Tensor]:
+    """The densities of a stateful model."""
+    for number, inputs in enumerate(model.features(frames)):
+        frame = _as_parameters(inputs[None], model)
+        if continued and number == 0:
+            if memory.stored is not None:
+                _, like = model.step(frame, None)
+                memory.state, memory.stored = filled_state(like, memory.stored), None
+            continue
+        raw, memory.state = model.step(frame, memory.state)
+        memory.frames += 1
+        yield to_density(raw[:, 0], size, reading=getattr(model, "reading", "minmax"))[0].cpu()
+
+
+def _as_parameters(inputs: Tensor, model: ClipModel) -> Tensor:
+    """On the device and in the dtype of the model's parameters, if it has any."""
     parameter = next(iter(model.parameters()), None)
-    clip = torch.stack(inputs)[None]
-    return model(clip if parameter is None else clip.to(parameter))[0, :, 0]
+    return inputs if parameter is None else inputs.to(parameter)
 
 
 def _reflect(t: int, length: int) -> int:

@@ -4,6 +4,7 @@
     png/000012.png     the same as 8-bit grey, 255 at the maximum of the frame
     overlay.mp4        the video with its maps laid over it (overlay.jpg for a picture)
     record.json        what was run, on what, with which settings, and how far it came
+    state.safetensors  what the model remembered when it was interrupted; gone when complete
 
 Frames are named by their number in the source. Files appear under their final name only when
 they are complete, so a folder that was interrupted at any moment can be used and continued.
@@ -19,7 +20,7 @@ import platform
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,9 @@ from sal360._version import __version__
 from sal360.images import write_image
 from sal360.overlay import levels
 from sal360.sources import Source
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SCHEMA = "sal360/prediction/1"
 
@@ -56,7 +60,8 @@ class PredictionFolder:
         """
         if not self.record_path.is_file():
             raise FileExistsError(f"{self.path}: not a prediction of sal360, left alone")
-        for name, pattern in (("maps", "*.npz"), ("png", "*.png"), (".", "overlay.*")):
+        ours = (("maps", "*.npz"), ("png", "*.png"), (".", "overlay.*"), (".", "state.*"))
+        for name, pattern in ours:
             for path in (self.path / name).glob(pattern):
                 path.unlink()
         self.record_path.unlink()
@@ -90,6 +95,43 @@ class PredictionFolder:
                 return stored["density"], float(stored["time"])
         except (OSError, ValueError, KeyError) as error:
             raise ValueError(f"{path}: not a map of sal360 ({error})") from None
+
+    @property
+    def state_path(self) -> Path:
+        """Where the memory of a model that was interrupted lies."""
+        return self.path / "state.safetensors"
+
+    def write_state(self, frames: int, tensors: Iterable[Tensor]) -> None:
+        """Store what a model remembers after so many frames, whole or not at all."""
+        from safetensors.torch import save_file
+
+        parts = {f"{k:04d}": part.detach().cpu().clone() for k, part in enumerate(tensors)}
+        parts = {name: part.contiguous() for name, part in parts.items()}
+        partial = self.state_path.with_suffix(".part")
+        save_file(parts, str(partial), metadata={"sal360.frames": str(frames)})
+        os.replace(partial, self.state_path)
+
+    def read_state(self) -> tuple[int, list[Tensor]] | None:
+        """Frames seen and tensors of :meth:`write_state`; None if nothing is stored.
+
+        Raises:
+            ValueError: another kind of file.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        if not self.state_path.is_file():
+            return None
+        try:
+            with safe_open(str(self.state_path), "pt") as file:
+                frames = int((file.metadata() or {})["sal360.frames"])
+                return frames, [file.get_tensor(name) for name in sorted(file.keys())]
+        except (SafetensorError, OSError, KeyError, ValueError) as error:
+            raise ValueError(f"{self.state_path}: not a state of sal360 ({error})") from None
+
+    def remove_state(self) -> None:
+        """Forget it."""
+        for path in self.path.glob("state.*"):
+            path.unlink()
 
     def maps_at(self, times: Iterable[float]) -> Iterator[NDArray[np.float32]]:
         """Densities at ascending times, linear between two predictions, held at the ends."""

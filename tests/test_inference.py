@@ -4,9 +4,23 @@ import numpy as np
 import pytest
 import torch
 
+from sal360 import inference
 from sal360.baselines import Equator, Motion, equator_density
-from sal360.inference import predict_frames, predict_stream, restart_point, to_density
+from sal360.images import write_image
+from sal360.inference import (
+    Memory,
+    first_map,
+    predict_frames,
+    predict_stream,
+    predict_video,
+    restart_point,
+    to_density,
+)
 from sal360.models import SSTSal
+from sal360.models.base import FrameModel
+from sal360.nn import SphereConv2d
+from sal360.nn.state import state_tensors
+from sal360.results import PredictionFolder
 from sal360.sphere import pixel_area
 
 
@@ -16,6 +30,45 @@ def small_model(in_channels=3, length=20):
     model.input_size = (24, 32)
     model.length = length
     return model
+
+
+def corrected(in_channels=3):
+    torch.manual_seed(0)
+    model = SSTSal(in_channels, 3).eval()
+    model.input_size = (24, 32)
+    return model
+
+
+class OneLayer(FrameModel):
+    """The smallest network of the kind that answers one frame."""
+
+    input_size = (24, 32)
+
+    def __init__(self, extra):
+        super().__init__()
+        torch.manual_seed(0)
+        self.extra = extra
+        self.conv = SphereConv2d(4, 1)
+
+    def forward(self, image, extra):
+        return torch.sigmoid(4 * self.conv(torch.cat((image, extra), 1)))
+
+
+def small_motion():
+    model = Motion()
+    model.input_size = (24, 48)
+    return model
+
+
+MODELS = {
+    "windows": lambda: small_model(length=8),
+    "windows with flow": lambda: small_model(6, length=8),
+    "corrected": corrected,
+    "corrected with flow": lambda: corrected(6),
+    "its own last map": lambda: OneLayer("previous"),
+    "motion": lambda: OneLayer("motion"),
+    "baseline": small_motion,
+}
 
 
 def frames(T, H=32, W=64, seed=0):
@@ -75,6 +128,149 @@ def test_an_interrupted_prediction_goes_on_to_the_same_numbers(done):
     assert all(torch.equal(a, b) for a, b in zip(rest, whole[first:], strict=True))
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_goes_from_rgb_frames_to_densities(name):
+    pictures = frames(7).transpose(0, 3, 1, 2)
+    for T in (1, 2, 7):
+        maps = predict_frames(pictures[:T], MODELS[name](), (20, 40))
+        mass = (maps * pixel_area(20, 40)[:, None]).sum((-2, -1))
+        assert maps.shape == (T, 20, 40) and maps.min() >= 0
+        assert torch.allclose(mass, torch.ones(T).double(), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["corrected", "corrected with flow"])
+def test_memory_goes_on_over_the_whole_film(name):
+    """22 frames, one after another, are one long clip: nothing starts again at 16 or 20."""
+    model, pictures = MODELS[name](), frames(22)
+    with torch.no_grad():
+        whole = model(torch.stack(list(model.features(pictures)))[None])[0, :, 0]
+    ours = torch.stack(list(predict_stream(pictures, model, (24, 32))))
+    assert torch.allclose(ours, to_density(whole, (24, 32), reading="positive"), atol=1e-6)
+
+
+def test_a_frame_model_is_given_its_own_last_map():
+    model, pictures = OneLayer("previous"), frames(9)
+    clip = torch.stack(list(model.features(pictures)))[None]
+    with torch.no_grad():
+        closed = model.rollout(clip)[0, :, 0]
+        forced = model.rollout(clip, previous=torch.rand(1, 9, 1, 24, 32))[0, :, 0]
+    ours = torch.stack(list(predict_stream(pictures, model, (24, 32))))
+    assert torch.allclose(ours, to_density(closed, (24, 32), reading="positive"), atol=1e-6)
+    assert not torch.allclose(closed[1:], forced[1:], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("done", [1, 9, 12])
+def test_every_model_goes_on_where_it_was_interrupted(name, done):
+    model, pictures = MODELS[name](), frames(13)
+    memory, whole = Memory(), []
+    for density in predict_stream(pictures, model, (24, 32), memory=memory):
+        whole.append(density)
+        if len(whole) == done:
+            stored = [part.clone() for part in state_tensors(memory.state)]
+    point = restart_point(done, model)
+    again = Memory(frames=done, stored=stored) if point else Memory()
+    rest = list(predict_stream(pictures[point:], model, (24, 32), point > 0, again))
+    first = first_map(point, model)
+    assert first <= done or point == 0
+    assert len(rest) == 13 - first
+    assert all(torch.equal(a, b) for a, b in zip(rest, whole[first:], strict=True))
+
+
+@pytest.fixture
+def film(tmp_path):
+    """A folder of 13 frames."""
+    folder = tmp_path / "film"
+    folder.mkdir()
+    for t, picture in enumerate(frames(13)):
+        write_image(folder / f"{t:04d}.png", picture)
+    return folder
+
+
+def predicted(folder):
+    folder = PredictionFolder(folder)
+    return np.stack([folder.read_map(index)[0] for index in folder.frames()])
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("how", ["just after a map is written", "before a map is written"])
+def test_an_interrupted_video_goes_on_to_the_same_numbers(name, how, film, tmp_path, monkeypatch):
+    monkeypatch.setattr(inference, "KEEP", 4)
+    model = MODELS[name]()
+    settings = {"size": (24, 48), "with_overlay": False, "fps": 8}
+    predict_video(film, model, tmp_path / "whole", **settings)
+
+    write, before = PredictionFolder.write_map, how == "before a map is written"
+
+    def until_frame_9(folder, index, time, density):
+        if index == 9 and before:
+            raise KeyboardInterrupt
+        write(folder, index, time, density)
+        if index == 9:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(PredictionFolder, "write_map", until_frame_9)
+    with pytest.raises(KeyboardInterrupt):
+        predict_video(film, model, tmp_path / "cut", **settings)
+    monkeypatch.setattr(PredictionFolder, "write_map", write)
+    cut = PredictionFolder(tmp_path / "cut")
+    assert cut.state_path.is_file() == model_is_stateful(model)
+    record = predict_video(film, model, cut.path, resume=True, **settings)
+    assert record["status"] == "complete" and record["maps"] == 13
+    if model_is_stateful(model):
+        assert record["predicted_now"] == 13 - 8  # stored after 4 and 8
+    assert not list(cut.path.glob("state*"))
+    assert np.array_equal(predicted(cut.path), predicted(tmp_path / "whole"))
+
+
+def model_is_stateful(model):
+    return getattr(model, "stateful", False)
+
+
+def test_an_interrupt_between_frames_loses_nothing(film, tmp_path, monkeypatch):
+    """Ctrl-C while the next frame is read: the memory of the last one is stored then and there."""
+    model = corrected()
+    settings = {"size": (24, 48), "with_overlay": False, "fps": 8}
+    step = model.step
+    monkeypatch.setattr(model, "step", interrupted_after(step, 9))
+    with pytest.raises(KeyboardInterrupt):
+        predict_video(film, model, tmp_path / "cut", **settings)
+    monkeypatch.setattr(model, "step", step)
+    assert PredictionFolder(tmp_path / "cut").read_state()[0] == 9
+    record = predict_video(film, model, tmp_path / "cut", resume=True, **settings)
+    assert record["predicted_now"] == 13 - 9
+    predict_video(film, model, tmp_path / "whole", **settings)
+    assert np.array_equal(predicted(tmp_path / "cut"), predicted(tmp_path / "whole"))
+
+
+def interrupted_after(step, frames):
+    left = iter(range(frames))
+
+    def limited(frame, state):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return step(frame, state)
+
+    return limited
+
+
+def test_a_memory_of_maps_that_are_gone_is_not_used(film, tmp_path, monkeypatch):
+    model = corrected()
+    settings = {"size": (24, 48), "with_overlay": False, "fps": 8}
+    step = model.step
+    monkeypatch.setattr(model, "step", interrupted_after(step, 9))
+    with pytest.raises(KeyboardInterrupt):
+        predict_video(film, model, tmp_path / "cut", **settings)
+    monkeypatch.setattr(model, "step", step)
+    (tmp_path / "cut/maps/000003.npz").unlink()
+    assert predict_video(film, model, tmp_path / "cut", resume=True, **settings)["maps"] == 13
+    PredictionFolder(tmp_path / "cut").state_path.write_bytes(b"no")
+    with pytest.raises(ValueError, match="not a state of sal360"):
+        predict_video(film, model, tmp_path / "cut", resume=True, **settings)
+    predict_video(film, model, tmp_path / "cut", force=True, **settings)
+    assert not list((tmp_path / "cut").glob("state*"))
+
+
 def test_frames_are_taken_as_they_are_needed():
     """A stream is not read ahead by more than a window: memory cannot grow with its length."""
     taken = 0
@@ -116,6 +312,22 @@ def test_flat_and_broken_outputs():
     assert torch.allclose(flat, torch.tensor(1 / (4 * torch.pi)), atol=1e-6)
     with pytest.raises(ValueError, match="NaN"):
         to_density(torch.tensor([[[0.0, float("nan")]]]), (1, 2))
+
+
+def test_three_readings_of_raw_maps():
+    raw = torch.tensor([[[-1.0, 0.0], [1.0, 3.0]]])
+    area = pixel_area(2, 2)[:, None]
+    for reading, want in (("minmax", raw + 1), ("positive", raw.clamp_min(0))):
+        density = to_density(raw, (2, 2), reading=reading)
+        assert torch.allclose(density, (want / (want * area).sum()).float(), atol=1e-7), reading
+    with pytest.raises(ValueError, match="^raw: a density of -1"):
+        to_density(raw, (2, 2), reading="density")
+    with pytest.raises(ValueError, match="^reading: 'maximum', wanted 'minmax'"):
+        to_density(raw, (2, 2), reading="maximum")
+    assert torch.equal(to_density(raw, (2, 2), shift=True), to_density(raw, (2, 2)))
+    assert torch.equal(to_density(-raw, (2, 2), reading="positive")[0, 1], torch.zeros(2))
+    nothing = to_density(-torch.ones(1, 2, 2), (2, 2), reading="positive")
+    assert torch.allclose(nothing, torch.tensor(1 / (4 * torch.pi)))
 
 
 def test_resampling_a_map_keeps_the_seam_closed():

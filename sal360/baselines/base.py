@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sal360.sphere import erp_directions, pixel_area
+
+if TYPE_CHECKING:
+    from sal360.models.base import Reading
 
 
 class Baseline(nn.Module):
@@ -21,7 +25,7 @@ class Baseline(nn.Module):
     rate: float | None = None
     length = 1
     warm_up = 0
-    gives_density = True
+    reading: Reading = "density"
 
 
 class Prior(Baseline):

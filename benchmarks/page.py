@@ -366,6 +366,7 @@ SECTIONS = {
     "worlds": page_data.worlds,
     "loader": page_data.loader,
     "metrics": page_data.metrics,
+    "flow": page_data.flow,
     "prediction": _prediction,
     "allocator": _allocator,
 }

@@ -1,4 +1,4 @@
-"""The benchmarks page's sections on data and measures: gaze, worlds, loading, metrics."""
+"""The benchmarks page's sections on data and measures: gaze, worlds, loading, metrics, flow."""
 
 from __future__ import annotations
 
@@ -135,3 +135,44 @@ def metrics(results: dict[str, Any]) -> str:
             table(["", *(f"{row['bands']} bands" for row in first[:-1]), "bounds"], bands),
         ]
     )
+
+
+def flow(results: dict[str, Any]) -> str:
+    """Optical flow against exact flow."""
+    kept = results["storage, 240 x 480"]
+    parts = [
+        "## Optical flow",
+        "",
+        "End-point error in degrees on the sphere, mean by area over pairs of frames of synthetic "
+        "worlds 1/8 s apart, whose flow is exact: everywhere, by degrees of latitude, and within "
+        "four columns of the seam. *Flat*: the panorama as a picture whose sides are joined. "
+        "*Mercator*, *rotated*, *cube*: overlapping views of the sphere (`sal360.flow`).",
+        "",
+    ]
+    for size, found in results["accuracy"].items():
+        rows = [[n, *(f"{v:.3f}" for v in row.values())] for n, row in found["degrees"].items()]
+        head = ["", *next(iter(found["degrees"].values()))]
+        parts += [f"**{size}, {found['worlds']} worlds**", "", table(head, rows)]
+    cameras = found["cameras"]
+    rows = [[n, *(f"{v:.3f}" for v in row.values())] for n, row in found["by camera"].items()]
+    head = [f"{kind} ({count})" for kind, count in cameras.items()]
+    parts += [f"**{size}, by what the camera does (worlds)**", "", table(["", *head], rows)]
+    times = [row["times"] for row in results["speed"].values()]
+    rows = [
+        [name, *(v for t in times for v in (f"{1000 * t[name]['median_s']:.0f}",
+                                            f"{t[name]['ratio']:.2f}"))]
+        for name in times[0]
+    ]  # fmt: skip
+    head = [h for size in results["speed"] for h in (f"ms, {size}", "ratio to DIS, flat")]
+    parts += [
+        "A pair of frames, one thread:",
+        "",
+        table(["", *head], rows),
+        f"Kept as fixed point of 1/{1 / kept['step, pixels']:.0f} pixel, flow of 240 x 480 found "
+        f"by DIS takes {kept['DIS, mercator']['bytes'] / 1000:.0f} kB a frame instead of "
+        f"{kept['raw_bytes'] / 1000:.0f}, exact flow {kept['exact']['bytes'] / 1000:.0f} kB; it is "
+        f"off by {kept['DIS, mercator']['largest error, degrees']:.3f} degrees at most and read in "
+        f"{1000 * kept['DIS, mercator']['read_s']:.0f} ms.",
+        "",
+    ]
+    return "\n".join(parts)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from sal360 import upstream
 from sal360._check import as_image, positive_int
 from sal360.models.base import Convention, FrameModel, Reading, as_convention
+from sal360.nn.sampled import untraced
 from sal360.nn.windows import SphereBlockMaxPool2d
 
 WIDTHS = (64, 128, 256, 256, 128, 64, 1)
@@ -136,7 +137,11 @@ def _beside(x: Tensor, seen: Tensor) -> Tensor:
     return torch.cat((grown[..., : seen.shape[-2], : seen.shape[-1]], seen), 1)
 
 
-@lru_cache(maxsize=4)
+@untraced
 def _one_viewer_ahead(H: int, W: int) -> Tensor:
-    with torch.inference_mode(False), torch.no_grad():
-        return PUBLISHED_SCALE * upstream.fixation_map([[0.5, 0.5]], H, W)
+    return _kept_viewer(H, W)
+
+
+@lru_cache(maxsize=4)
+def _kept_viewer(H: int, W: int) -> Tensor:
+    return PUBLISHED_SCALE * upstream.fixation_map([[0.5, 0.5]], H, W)

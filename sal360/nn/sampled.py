@@ -20,12 +20,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from sal360._check import as_image
 from sal360.patterns import Pattern
@@ -46,6 +48,27 @@ def eager(function: Function) -> Function:
     """
     function._torchdynamo_disable = True  # type: ignore[attr-defined]
     return function
+
+
+def untraced(function: Function) -> Function:
+    """Have a maker of tables work with real numbers, whoever is looking on.
+
+    ``torch.export`` runs a network on tensors without values and writes down what it does; a
+    table made then would be none, and would be kept. Gradients and inference mode are left
+    outside as well.
+    """
+
+    @wraps(function)
+    def made(*arguments: Any, **named: Any) -> Any:
+        with (
+            torch._C.DisableTorchFunction(),
+            _disable_current_modes(),
+            torch.inference_mode(False),
+            torch.no_grad(),
+        ):
+            return function(*arguments, **named)
+
+    return eager(made)  # type: ignore[return-value]
 
 
 class Sums(NamedTuple):
@@ -258,7 +281,7 @@ def out_size(pattern: Pattern) -> tuple[int, int]:
 _KEPT: WeakKeyDictionary[Pattern, dict[Hashable, Reads]] = WeakKeyDictionary()
 
 
-@eager
+@untraced
 def reads_of(
     pattern: Pattern,
     mode: Mode = "bilinear",
@@ -276,9 +299,8 @@ def reads_of(
     kept = _KEPT.setdefault(pattern, {})
     key = (mode, dtype, str(device), products)
     if key not in kept:
-        with torch.inference_mode(False), torch.no_grad():
-            make = _shapes_of_reads if torch.device(device).type == "meta" else _make_reads
-            kept[key] = make(pattern, mode, products).to(device, dtype)
+        make = _shapes_of_reads if torch.device(device).type == "meta" else _make_reads
+        kept[key] = make(pattern, mode, products).to(device, dtype)
     return kept[key]
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sal360._check import as_image, in_range, positive_int
-from sal360.nn.sampled import eager, sampled_conv2d
+from sal360.nn.sampled import sampled_conv2d, untraced
 from sal360.patterns import Pattern, crown_pattern, ring_pattern, tangent_pattern
 from sal360.resampling import MODES, Mode
 from sal360.sphere import lonlat_to_xyz, rotation_matrix, xyz_to_lonlat
@@ -26,25 +26,25 @@ _tangent = lru_cache(maxsize=32)(tangent_pattern)
 _ring = lru_cache(maxsize=32)(ring_pattern)
 
 
-@eager
+@untraced
 def tangent(H: int, W: int, kernel_size: tuple[int, int], dilation: int, stride: int) -> Pattern:
     """A tangent pattern, one object for all layers that ask for the same."""
     return _tangent(H, W, kernel_size, dilation, stride)
 
 
-@eager
+@untraced
 def in_blocks(H: int, W: int, kernel_size: tuple[int, int], dilation: int, stride: int) -> Pattern:
     """Tangent kernels in the middle of blocks of pixels, shared."""
     return _blocks(H, W, kernel_size, dilation, stride)
 
 
-@eager
+@untraced
 def ring(H: int, W: int, radius: float | None, stride: int) -> Pattern:
     """A ring pattern, shared."""
     return _ring(H, W, radius, stride)
 
 
-@eager
+@untraced
 def crown_places(
     H: int, W: int, kernel_size: tuple[int, int], radius: float, stride: int
 ) -> Pattern:

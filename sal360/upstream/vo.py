@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from sal360._check import as_image, positive_int
-from sal360.nn.sampled import Reads, convolve, eager, reads_between
+from sal360.nn.sampled import Reads, convolve, eager, reads_between, untraced
 from sal360.resampling import computing_dtype
 
 RING_SLOTS = ((2, 1), (2, 2), (1, 2), (0, 2), (0, 1), (0, 0), (1, 0), (2, 0))
@@ -124,11 +124,17 @@ def lookup_conv2d(
 _KEPT = WeakTensorKeyDictionary()
 
 
-@lru_cache(maxsize=16)
+@untraced
 def _table(H: int, W: int, lattice: Lattice) -> Tensor:
+    return _kept_table(H, W, lattice)
+
+
+@lru_cache(maxsize=16)
+def _kept_table(H: int, W: int, lattice: Lattice) -> Tensor:
     return ring_table(H, W, lattice)
 
 
+@untraced
 def _reads_of(
     table: Tensor, size: tuple[int, int], products: bool, dtype: torch.dtype, device: torch.device
 ) -> Reads:
@@ -136,8 +142,7 @@ def _reads_of(
     kept = _KEPT.setdefault(table, {})
     key = (products, dtype, str(device))
     if key not in kept:
-        with torch.inference_mode(False), torch.no_grad():
-            kept[key] = _reads(_checked(table, *size), products).to(device, dtype)
+        kept[key] = _reads(_checked(table, *size), products).to(device, dtype)
     reads: Reads = kept[key]
     return reads
 

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sal360._check import ArrayLike, as_float64, as_image, as_tensor, positive_int
-from sal360.nn.sampled import convolve, eager
+from sal360.nn.sampled import convolve, untraced
 from sal360.resampling import computing_dtype
 from sal360.upstream.zhang_grid import crown_grid
 from sal360.upstream.zhang_taps import crown_reads
@@ -109,10 +109,9 @@ class _Band(NamedTuple):
     area: Tensor
 
 
-@eager
+@untraced
 def _bands(H: int, W: int, radius: float) -> list[_Band]:
-    with torch.inference_mode(False), torch.no_grad():
-        return _kept_bands(H, W, radius)
+    return _kept_bands(H, W, radius)
 
 
 @lru_cache(maxsize=16)

@@ -16,11 +16,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from sal360.nn.sampled import Entries, Reads, eager, reads_along_rows
+from sal360.nn.sampled import Entries, Reads, reads_along_rows, untraced
 from sal360.upstream.zhang_grid import CrownRow, crown_grid
 
 
-@eager
+@untraced
 def crown_reads(
     size: tuple[int, int],
     radius: float,
@@ -34,8 +34,7 @@ def crown_reads(
     Args:
         taps: ``(Kt, Kp)``. products: see :func:`sal360.nn.sampled.reads_of`.
     """
-    with torch.inference_mode(False), torch.no_grad():
-        return _kept(size, radius, taps, products, dtype, str(device))
+    return _kept(size, radius, taps, products, dtype, str(device))
 
 
 @lru_cache(maxsize=16)

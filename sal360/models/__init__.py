@@ -8,6 +8,7 @@ from sal360.models.lookup_unet import LookupUNet
 from sal360.models.registry import load_model, name_of, save_weights
 from sal360.models.spherical_unet import SphericalUNet
 from sal360.models.sst_sal import SSTSal
+from sal360.models.systems import yaw_errors
 
 __all__ = [
     "MODELS",
@@ -25,4 +26,5 @@ __all__ = [
     "parameters",
     "save_weights",
     "yaw_error",
+    "yaw_errors",
 ]

@@ -7,6 +7,7 @@ the seam that no viewer sees (chapter 06).
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -84,7 +85,7 @@ def channels(model: nn.Module) -> int:
 @torch.no_grad()
 def yaw_error(
     model: nn.Module,
-    size: tuple[int, int] = (32, 64),
+    size: tuple[int, int] = (64, 128),
     shift: int | None = None,
     frames: int = 2,
     seed: int = 0,
@@ -92,28 +93,33 @@ def yaw_error(
     """How far *turn, then predict* is from *predict, then turn*, about the vertical axis.
 
     ``|model(roll x) - roll(model x)| / |model x - its mean|``, rms over the sphere's area, of
-    noise that is smooth enough for every network to see. 0 is perfect; 1 means that what the
-    panorama's middle column is called matters as much as what is in it. The network alone is
-    asked, not the flow or the resizing before it.
+    noise that is smooth enough for every network to see, in double precision. 0 is perfect; 1
+    means that it matters as much where the panorama was cut open as what is in it. The network
+    alone is asked, not the flow or the resizing before it: one that wants the map before is
+    given noise that turns as well.
 
     Args:
-        model: any of :data:`sal360.models.MODELS`, in evaluation mode.
+        model: one of :data:`sal360.models.NETWORKS`; a copy in evaluation mode is asked.
         size: ``(H, W)`` of the panoramas. shift: columns; a quarter of ``W`` unless given.
         frames: of the clip. seed: of the noise.
     """
-    H, W = size
+    W = size[1]
     shift = W // 4 if shift is None else shift
+    twin = copy.deepcopy(model).double().cpu().eval()
     source = torch.Generator().manual_seed(seed)
-    clip = _smooth_noise(source, (1, frames, channels(model), H, W))
-    parameter = next(iter(model.parameters()), None)
-    clip = clip if parameter is None else clip.to(parameter)
-    still = raw_maps(model, clip).double().cpu()
-    turned = raw_maps(model, clip.roll(shift, -1)).double().cpu()
-    if still.shape[-1] == W:
-        off = turned - still.roll(shift, -1)
-    else:
-        raise ValueError(f"model: answers {still.shape[-1]} columns, wanted the clip's {W}")
-    area = (pixel_area(*still.shape[-2:]) / (4 * math.pi))[:, None]
+    clip = smooth_noise(source, (1, frames, channels(model), *size))
+    before = 2 * smooth_noise(source, (1, frames, 1, *size))
+
+    def maps(turn: int) -> Tensor:
+        rolled = clip.roll(turn, -1)
+        if isinstance(twin, FrameModel):
+            own = before.roll(turn, -1) if twin.extra == "previous" else None
+            return twin.rollout(rolled, own)
+        return raw_maps(twin, rolled)
+
+    still = maps(0)
+    off = maps(shift) - still.roll(shift, -1)
+    area = (pixel_area(*size) / (4 * math.pi))[:, None]
 
     def rms(x: Tensor) -> float:
         return float((x.square() * area).sum((-2, -1)).mean().sqrt())
@@ -122,7 +128,31 @@ def yaw_error(
     return rms(off) / rms(centred) if rms(off) > 0 else 0.0
 
 
-def _smooth_noise(source: torch.Generator, shape: tuple[int, ...]) -> Tensor:
+@torch.no_grad()
+def settle(model: nn.Module, size: tuple[int, int] = (64, 128), seed: int = 0) -> nn.Module:
+    """Give a fresh network's batch norms the statistics of smooth noise, and return it.
+
+    Untouched they pass on signals that grow fainter from layer to layer, and a network without
+    training then shows little of what its depths do. The mode is left as it was.
+
+    Args:
+        model: changed in place; networks without batch norms are not.
+    """
+    norms = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
+    if not norms:
+        return model
+    training = model.training
+    momenta = [layer.momentum for layer in norms]
+    for layer in norms:
+        layer.momentum = 1.0
+    clip = smooth_noise(torch.Generator().manual_seed(seed), (1, 2, channels(model), *size))
+    raw_maps(model.train(), clip.to(next(model.parameters())))
+    for layer, momentum in zip(norms, momenta, strict=True):
+        layer.momentum = momentum
+    return model.train(training)
+
+
+def smooth_noise(source: torch.Generator, shape: tuple[int, ...]) -> Tensor:
     """Noise in [0, 1] without an edge at the seam: each frame a few waves of random phase."""
     *lead, H, W = shape
     down = torch.arange(H) / H
@@ -132,4 +162,4 @@ def _smooth_noise(source: torch.Generator, shape: tuple[int, ...]) -> Tensor:
     across = torch.randint(-4, 5, (*lead, waves, 1, 1), generator=source)
     fall = torch.rand(*lead, waves, 1, 1, generator=source) * 6
     angle = 2 * math.pi * (across * along + fall * down[:, None]) + phase
-    return (0.5 + torch.sin(angle).mean(-3)).clamp(0, 1)
+    return (0.5 + torch.sin(angle).mean(-3)).clamp(0, 1).double()

@@ -9,7 +9,10 @@ What differs between the two conventions, and why:
 - *Sampling*: :class:`sal360.nn.SphereConv2d` instead of the published sampler, which reads half
   a pixel up and left and zeros beyond two of the edges (:mod:`sal360.upstream`).
 - *Pooling and doubling*: kernels stand in the middle of 2 x 2 blocks, and the map is doubled by
-  linear reading across seam and poles. The published pair moves a map by half a pixel.
+  linear reading across seam and poles. The published pair moves a map by half a pixel. With
+  round kernels at 48 x 96 a head tilted by 30 degrees changes the answer by .04 of its size;
+  with pooling as published it would be .10, doubled by copying .19, with both and the
+  published sampler .43.
 - *What comes out*: a relative density, ``(1 + h) / mean``, instead of the hidden state ``h`` in
   (-1, 1) that is read by its minimum. Its mean over the sphere is 1; ``h = 0`` says uniform.
 - *A film*: the memory goes on from frame to frame, instead of starting empty every 16 frames.

@@ -129,11 +129,11 @@ def _farneback(first: Picture, second: Picture) -> NDArray[np.float32]:
 
     flow = np.zeros((*first.shape, 2), np.float32)
     cv2.calcOpticalFlowFarneback(
-        first, second, flow, pyr_scale=0.5, levels=5, winsize=15, iterations=3, poly_n=7,
-        poly_sigma=1.5, flags=0,
+        first, second, flow, pyr_scale=0.5, levels=5, winsize=15, iterations=3, poly_n=5,
+        poly_sigma=1.1, flags=0,
     )  # fmt: skip
     return flow
 
 
 _DIS = FlatMethod("dis-medium", _dis)
-_FARNEBACK = FlatMethod("farneback-5-15-3-7", _farneback)
+_FARNEBACK = FlatMethod("farneback-5-15-3-5", _farneback)

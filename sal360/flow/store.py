@@ -109,6 +109,8 @@ def flow_of(
 ) -> Tensor:
     """Flow of a clip, from each frame to the next, as :class:`~sal360.datasets.item.Item` has it.
 
+    ``dataclasses.replace(item, flow=flow_of(item.frames))`` gives flow to an item without.
+
     Args:
         frames: ``(T, 3, H, W)`` floating RGB in [0, 1], or ``(T, H, W, 3)`` uint8.
         method: ``"dis"``, ``"farneback"``, ``"raft"`` or a :class:`~sal360.flow.FlatMethod`.

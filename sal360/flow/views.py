@@ -156,15 +156,18 @@ class Seat:
     start: Float
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def panorama_rays(H: int, W: int) -> Float:
     """``(H * W, 3)`` float32 directions of a panorama's pixels."""
     return erp_directions(H, W).numpy().reshape(-1, 3).astype(np.float32)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def seats(layout: Layout, H: int, W: int) -> tuple[Seat, ...]:
-    """The views of a layout, ready for panoramas of one size; kept for the next frame."""
+    """The views of a layout, ready for panoramas of one size; kept for the next frame.
+
+    About 100 bytes a pixel of the panorama; ``seats.cache_clear()`` lets go of them.
+    """
     rays = erp_directions(H, W).numpy().reshape(-1, 3)
     views = _views(layout, H, W)
     placed = [view.place(rays) for view in views]

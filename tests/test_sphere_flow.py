@@ -17,17 +17,19 @@ from sal360.flow import (
     endpoint_error,
     farneback_flow,
     flow_directions,
+    flow_to_color,
     frame_difference,
     planar_flow,
     reliable_flow,
     sphere_flow,
+    tangent_flow,
 )
 from sal360.flow.angles import pixels_between
 from sal360.flow.raft import default_method, raft_method
 from sal360.flow.views import LAYOUTS, seats
 from sal360.losses import warp_by_flow
 from sal360.projections import downsample_erp, rotate_erp
-from sal360.sphere import angle_between, erp_directions, pixel_area, rotation_matrix
+from sal360.sphere import angle_between, bearing, erp_directions, pixel_area, rotation_matrix
 
 H, W = 120, 240
 TURN = rotation_matrix(0.03, 0.04, -0.02)
@@ -99,6 +101,34 @@ def test_pixels_and_directions_are_inverse():
     assert np.abs(flow[0]).max() <= 11
     assert float(angle_between(flow_directions(flow).reshape(-1, 3), goals).max()) < 1e-9
     assert not pixels_between(rays, rays, 9, 22).any()
+
+
+def test_tangent_flow_has_the_length_of_the_angle_and_the_direction_of_the_way():
+    rng = np.random.default_rng(0)
+    flow = torch.from_numpy(rng.normal(size=(2, 2, 20, 40)) * 5)
+    found = tangent_flow(flow)
+    length = torch.linalg.vector_norm(found, dim=1) * (180 / 20)
+    assert torch.allclose(length, endpoint_error(flow, torch.zeros_like(flow)))
+    way = bearing(erp_directions(20, 40), flow_directions(flow))
+    seen = torch.atan2(found[:, 0], -found[:, 1])
+    assert torch.remainder(seen - way + math.pi, 2 * math.pi).sub(math.pi).abs().max() < 1e-9
+    assert not tangent_flow(np.zeros((2, 4, 8))).any()
+    small = torch.zeros(2, 21, 42)
+    small[:, 10] = torch.tensor([0.01, -0.02])[:, None]
+    assert (tangent_flow(small) - small).abs().max() < 1e-5
+
+
+def test_beside_a_pole_columns_say_nothing_and_the_tangent_does():
+    """A turn about an axis on the horizon moves all of a meridian by the same angle."""
+    R = rotation_matrix(0.0, 0.05)  # a nod: forward goes up, over the zenith backward
+    flow = turned_flow(R)
+    assert np.abs(flow).max() > 100
+    fair = tangent_flow(flow).numpy()
+    assert np.hypot(*fair).max() < 0.05 * H / math.pi * 1.001
+    ahead = fair[:, :, [W // 2 - 1, W // 2]]  # the nearest columns to the meridian of the nod
+    assert np.abs(np.abs(ahead[1]) - 0.05 * H / math.pi).max() < 0.05
+    # In colours: the fastest pixels by columns leave everything else white.
+    assert flow_to_color(flow).mean() > 245 and flow_to_color(fair).mean() < 215
 
 
 @pytest.mark.parametrize("size", [(48, 96), (33, 81), (64, 100)])

@@ -7,7 +7,7 @@ poles are like any other place (:func:`sphere_flow`); :func:`endpoint_error` say
 far an answer is off. Chapter 14 uses it, chapter 15 warps with it.
 """
 
-from sal360.flow.angles import endpoint_error, flow_directions
+from sal360.flow.angles import endpoint_error, flow_directions, tangent_flow
 from sal360.flow.colors import color_wheel, flow_to_color
 from sal360.flow.difference import frame_difference
 from sal360.flow.files import load_flow, save_flow
@@ -31,4 +31,5 @@ __all__ = [
     "reliable_flow",
     "save_flow",
     "sphere_flow",
+    "tangent_flow",
 ]

@@ -57,6 +57,39 @@ def endpoint_error(flow: ArrayLike, truth: ArrayLike) -> Tensor:
     return torch.rad2deg(angle_between(ends, wanted.to(ends.device)))
 
 
+def tangent_flow(flow: ArrayLike) -> Tensor:
+    """Flow as it looks from the centre: how far, and which way at the start. Chapter 14.
+
+    Beside a pole a small step is many columns, up to half the width. A picture of colours that
+    are relative to the fastest pixel would show nothing else, and a network that reads flow as
+    numbers would see the grid and not the motion. Here lengths are angles, in heights of a row,
+    and the two components are east and south at the start of the shortest way.
+
+    Args:
+        flow: ``(..., 2, H, W)`` pixels, right and down.
+    Returns:
+        ``(..., 2, H, W)`` float64, at most ``H`` long. At the equator of a 2:1 panorama, for
+        small steps, the same numbers.
+    Raises:
+        ValueError: another shape, NaN.
+    """
+    ends = flow_directions(flow)
+    H, W = ends.shape[-3:-1]
+    lat = (0.5 - (torch.arange(H, dtype=torch.float64) + 0.5) / H) * math.pi
+    lon = ((torch.arange(W, dtype=torch.float64) + 0.5) / W - 0.5) * (2 * math.pi)
+    lat, lon = (a.to(ends.device) for a in torch.meshgrid(lat, lon, indexing="ij"))
+    east = torch.stack((torch.cos(lon), torch.zeros_like(lon), -torch.sin(lon)), -1)
+    south = lonlat_to_xyz(lon, lat - math.pi / 2)  # a quarter turn down along the meridian
+    start = flow_directions(torch.zeros(2, H, W, dtype=torch.float64, device=ends.device))
+    away = ends - start  # nothing along the start itself, and exactly 0 where nothing moves
+    side = torch.stack(((away * east).sum(-1), (away * south).sum(-1)), -3)
+    sine = torch.linalg.vector_norm(side, dim=-3, keepdim=True)
+    angle = torch.atan2(sine, (ends * start).sum(-1)[..., None, :, :])
+    # Straight ahead the ratio is 1; opposite, every way is the shortest, and none is taken.
+    ratio = torch.where(sine > 1e-12, angle / sine.clamp_min(1e-12), torch.ones_like(angle))
+    return side * ratio * (H / math.pi)
+
+
 def pixels_between(
     rays: NDArray[np.floating], moved: NDArray[np.floating], H: int, W: int
 ) -> NDArray[np.floating]:

@@ -76,9 +76,9 @@ class CP360(nn.Module):
 
     def __init__(
         self,
-        width: int = 16,
+        width: int = 8,
         blocks: Sequence[int] = (1, 1, 1, 1),
-        classes: int = 9,
+        classes: int = 5,
         hidden: int | None = None,
         temporal: bool = True,
         face: int = 64,

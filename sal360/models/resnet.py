@@ -88,7 +88,7 @@ class ResNet(nn.Module):
         self.channels = inputs
         self.fc = nn.Linear(inputs, positive_int(classes, "classes"))
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def trunk(self, x: Tensor) -> Tensor:

@@ -90,6 +90,29 @@ def chain(turns):
 
 
 WRONG = {
+    "14.1": (
+        lambda before, after, H, W: torch.stack(
+            (
+                (xyz_to_lonlat(after)[0] - xyz_to_lonlat(before)[0]) * W / (2 * math.pi),
+                (xyz_to_lonlat(before)[1] - xyz_to_lonlat(after)[1]) * H / math.pi,
+            )
+        ),
+        "over the seam to the right, from (175, 0) to (-175, 0) degrees, 90 x 180: you gave "
+        "-175.00, 0.00, wanted 5.00, 0.00 (that is the long way)",
+    ),
+    "14.2": (
+        lambda seconds, fps: 0.5 ** (1 / (seconds * fps)),
+        "you gave 0.5, wanted 0 (that is what the gate says, not its bias)",
+    ),
+    "14.3": (
+        lambda step, frames, every: torch.func.grad(
+            lambda x: torch.stack(
+                [s := torch.zeros_like(x[0]), *(s := step(frame, s) for frame in x)]
+            )[-1].sum()
+        )(frames),
+        "3 frames cut every 1: your gradient reaches 3 frames, wanted 1 (nothing was cut)",
+    ),
+    "14.4": (lambda step: set(), "planted: drifts; you missed ['drifts']"),
     "11.1": (lambda q, u, v: q / (v * q).sum(), "as published: u is area, v counts pixels"),
     "11.2": (
         lambda logits, truth: (

@@ -27,6 +27,7 @@ PAGES = (
     "book/10-gaze-to-maps",
     "book/11-losses",
     "book/12-metrics",
+    "book/14-time",
     "book/benchmarks",
     "book/datasets",
     "book/synthetic-worlds",
@@ -185,6 +186,7 @@ SLIDERS = [
     "book/10-gaze-to-maps",
     "book/11-losses",
     "book/12-metrics",
+    "book/14-time",
 ]
 
 

@@ -41,6 +41,7 @@ from sal360.figures.resampling import (
 )
 from sal360.figures.sheet import Sheet
 from sal360.figures.show import Picture, Plot
+from sal360.figures.time import flow_arrows, memory_globe
 
 __all__ = [
     "Picture",
@@ -65,12 +66,14 @@ __all__ = [
     "error_curves",
     "error_maps",
     "fit_errors",
+    "flow_arrows",
     "footprint",
     "gaze_curves",
     "globe",
     "kernel_explorer",
     "looked_at",
     "maps",
+    "memory_globe",
     "observers",
     "order_plot",
     "panorama",

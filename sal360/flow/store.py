@@ -34,7 +34,7 @@ class FlowStore:
     """Flow of pairs of frames, up to a number of bytes in all.
 
     Args:
-        limit_gb: what all pairs together may take; one of 240 x 480 takes about 50 kB.
+        limit_gb: what all pairs together may take; one of 240 x 480 takes about 65 kB.
         folder: where; None: ``flow`` in the cache folder.
     """
 

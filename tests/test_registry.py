@@ -20,10 +20,11 @@ PUBLISHED = {
     "spherical-unet": 12_359_424,
     "lookup-unet": 1_701_889,
     "cube-unet": 1_948_577,
+    "cp360": 385_569_032,
     "sst-sal": 55_912,
     "sst-sal-noflow": 4_288,
 }
-TINY = {"base": 2, "hidden": 2, "widths": (2, 2, 4, 4, 2, 2, 1)}
+TINY = {"base": 2, "hidden": 2, "widths": (2, 2, 4, 4, 2, 2, 1), "width": 2}
 
 
 def tiny(name, **settings):

@@ -15,6 +15,7 @@ from torch import nn
 
 from sal360 import baselines
 from sal360.models.cost import WithoutValues, flops, parameters
+from sal360.models.cp360 import CP360
 from sal360.models.cube_unet import CubeUNet
 from sal360.models.lookup_unet import LookupUNet
 from sal360.models.spherical_unet import SphericalUNet
@@ -191,6 +192,36 @@ MODELS: dict[str, ModelCard] = {
             "map is a density up to scale only. As published it never learned: its prediction "
             "left the graph before the loss.",
             recipe="cube-unet",
+        ),
+        ModelCard(
+            "cp360",
+            "class activation of a cube-padded ResNet and a ConvLSTM, trained without gaze",
+            CP360,
+            sizes={
+                "published": {
+                    "width": 64,
+                    "blocks": (3, 4, 6, 3),
+                    "classes": 1000,
+                    "face": 224,
+                    "strides": (1, 2, 2, 2),
+                },
+                "small": {},
+            },
+            default_size="small",
+            inputs="RGB in [0, 1], faces of 64 texels (published: BGR, 960 x 1920, faces of 224)",
+            conventions="corrected: RGB, our projections and padding, the classifier's bias kept, "
+            "each frame stretched by itself, maps are relative densities. upstream: BGR taken for "
+            "RGB, its own cube, frozen backbone, windows of five normalised together",
+            source="Cheng, Chao, Dong, Wen, Liu, Sun: Cube padding for weakly-supervised saliency "
+            "prediction in 360 videos, CVPR 2018; "
+            "github.com/hsientzucheng/CP-360-Weakly-Supervised-Saliency @ dde55cc",
+            data="published: ImageNet's labels for the backbone, Wild-360 without its gaze for the "
+            "memory; its weights lie where no program may fetch them",
+            licence="MIT (code upstream; none of it is here)",
+            limits="Finds what its backbone can name and nothing else: without pretraining there "
+            "is nothing to activate. Nothing in its training says where people look. Kernels do "
+            "not turn with the faces U and D.",
+            recipe="cp360",
         ),
         ModelCard(
             "sst-sal",

@@ -12,9 +12,9 @@ from torch import nn
 from sal360 import upstream
 from sal360.models.checks import no_dead_parameters
 from sal360.models.cost import WithoutValues
-from sal360.models.cp360 import CP360, relative_density
+from sal360.models.cp360 import CP360, evidence, relative_density
 from sal360.models.cp360_memory import REMEMBERED, CubeConvLSTM
-from sal360.models.cp360_pretraining import KINDS, named_pictures, present, pretrain
+from sal360.models.cp360_pretraining import KINDS, agreement, named_pictures, present, pretrain
 from sal360.models.cp360_weak import weak_losses, weak_optimiser, weak_step
 from sal360.models.resnet import Bottleneck, ResNet, load_by_name, read_imagenet, resnet50
 from sal360.projections import cube_to_erp, erp_to_cube
@@ -281,6 +281,16 @@ def test_features_are_rgb_or_as_published():
     assert ours[:, 0, 0].tolist() == [1, 0, 0] and theirs[:, 0, 0].tolist() == [0, 0, 1]
 
 
+def test_evidence_is_of_one_frame():
+    scores = torch.randn(2, 3, 6, 4, 2, 2)
+    unit = evidence(scores)
+    assert torch.allclose(unit[1, 2], evidence(scores[1, 2]))
+    assert torch.allclose(unit, evidence(7 * scores - 2), atol=1e-5)
+    best = unit.amax(3)
+    assert torch.allclose(best.amax((2, 3, 4)), torch.ones(2, 3)) and not best.amin((2, 3, 4)).any()
+    assert not evidence(torch.ones(6, 4, 2, 2)).any()
+
+
 def test_relative_density_of_flat_and_of_shifted_maps():
     assert torch.allclose(relative_density(torch.full((1, 1, 8, 16), 7.0)), torch.ones(()))
     raw = torch.rand(1, 1, 8, 16, dtype=torch.float64)
@@ -360,7 +370,7 @@ def test_an_empty_map_pleases_the_published_losses_and_the_anchor_forbids_it():
             if convention == "corrected":
                 model.memory.Gates.weight[3 * n :] = 0
         empty = weak_losses(model, clip, flow)
-        assert (float(empty.total) < 0.01 * start) == improves
+        assert (float(empty.total.detach()) < 0.01 * start) == improves
 
 
 def test_kinds_on_faces():
@@ -380,6 +390,12 @@ def test_pictures_are_named_by_what_is_in_them():
     assert pictures.kinds.min() == 0 and 0 < pictures.kinds.max() <= len(KINDS)
     again = named_pictures(2, (16, 32), seed=1)
     assert torch.equal(again.kinds, pictures.kinds[:2])
+
+
+def test_agreement_is_between_class_activation_and_viewers():
+    found = agreement(tiny(temporal=False), worlds=2)
+    assert list(found) == ["static", "equator", "both"]
+    assert 0.1 < found["equator"] < 0.5 and all(-1 <= value <= 1 for value in found.values())
 
 
 def test_pretraining_lowers_its_loss_and_leaves_the_memory():

@@ -65,7 +65,7 @@ def weak_losses(
     with torch.no_grad():
         scores = model.scores(clip.flatten(0, 1))
         size = 2 * scores.shape[-1], 4 * scores.shape[-1]
-        goal = model.panorama(scores, size).unflatten(0, clip.shape[:2])
+        goal = model.activation(scores, size).unflatten(0, clip.shape[:2])
         scores = scores.unflatten(0, (*clip.shape[:2], 6))
     frames = [model.panorama(part.flatten(0, 1), size) for part in model.remembered(scores)]
     maps = torch.stack(frames, 1)

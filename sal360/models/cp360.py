@@ -59,6 +59,9 @@ class CP360(nn.Module):
     the small backbone, whose features are busier on the ground than on things, that turns the
     map over: do not expect ``"upstream"`` to work with it.
 
+    ``torch.export`` takes it (at the size of panorama it was called with once before). ONNX was
+    not tried.
+
     Quarter turns: turning the panorama by 90 degrees turns the cube into itself, the four faces
     around the horizon change places without being resampled. But the kernels on the upper and the
     lower face then see a turned picture, so the maps agree only as far as these two do not matter.
@@ -116,6 +119,7 @@ class CP360(nn.Module):
         self.input_size = (2 * self.face, 4 * self.face)
         if published and self.face == 224:
             self.input_size = (960, 1920)
+        self._seen: set[tuple[int, int]] = set()
         self.rate: float | None = None if published else 8.0
         self.warm_up = 4 if published and temporal else 0
         self.stateful = not published
@@ -178,6 +182,13 @@ class CP360(nn.Module):
     def faces(self, image: Tensor) -> Tensor:
         """``(B, C, H, W)`` panoramas to ``(6 B, C, face, face)``."""
         H, W = image.shape[-2:]
+        if not torch.compiler.is_exporting():
+            self._seen.add((H, W))
+        elif (H, W) not in self._seen:  # tables made while tracing would be empty, and be kept
+            raise RuntimeError(
+                f"export: call the model once with panoramas of {H} x {W} before, "
+                "so that its tables are there"
+            )
         if self.convention == "upstream":
             if W != 2 * H:  # everything is resized before it is projected
                 image = F.interpolate(image, self.input_size, mode="bilinear", align_corners=False)

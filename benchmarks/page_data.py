@@ -176,3 +176,28 @@ def flow(results: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(parts)
+
+
+def sst_sal(results: dict[str, Any]) -> str:
+    """The network at its published size beside its planar twin."""
+    parts = [
+        "## SST-Sal",
+        "",
+        "240 x 320, hidden 36 with flow and 9 without. The planar twin has the same gates and "
+        "sizes, an ordinary convolution and ordinary pooling.",
+        "",
+    ]
+    for name, by_threads in results.items():
+        kinds = [(label, what) for label, rows in by_threads.items() for what in rows]
+        head = [h for label, what in kinds for h in (f"{what}, {label}, ms", "ratio")]
+        models = next(iter(next(iter(by_threads.values())).values()))
+        rows = [
+            [model, *(v for label, what in kinds for v in _time(by_threads[label][what][model]))]
+            for model in models
+        ]
+        parts += [f"**{name}**", "", table(["", *head], rows)]
+    return "\n".join(parts)
+
+
+def _time(row: dict[str, float]) -> tuple[str, str]:
+    return f"{1000 * row['median_s']:.0f}", f"{row['ratio']:.2f}"

@@ -33,6 +33,7 @@ NEEDS = {
     "11": "chapters 2 and 10",
     "12": "chapters 2, 9 and 10",
     "14": "chapters 3, 7 and 10",
+    "15": "chapters 11, 12 and 14",
 }
 
 

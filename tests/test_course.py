@@ -90,6 +90,22 @@ def chain(turns):
 
 
 WRONG = {
+    "15.1": (
+        lambda following, flow: following.roll((int(flow[1, 0, 0]), int(flow[0, 0, 0])), (0, 1)),
+        "the largest value is at (1, 4), wanted (1, 2) (that moves it on, with the flow)",
+    ),
+    "15.2": (
+        lambda right, down, lat, W, fps: math.hypot(right, down) * 360 / W * fps,
+        "you gave 1, wanted 0.5 degrees/s (a column is narrower there)",
+    ),
+    "15.3": (
+        lambda rays, moved, weight: (
+            1.5 * (weight[:, None] * torch.linalg.cross(rays, moved)).sum(0) / weight.sum()
+        ),
+        "(3/2 of the mean is for a whole sphere of even weight)",
+    ),
+    "15.4": (lambda maps, flow: maps.square().mean(), "an empty map costs"),
+    "15.5": (lambda smooth: {"backwards"}, "no fault at all; you blame ['backwards']"),
     "14.1": (
         lambda before, after, H, W: torch.stack(
             (

@@ -28,6 +28,7 @@ PAGES = (
     "book/11-losses",
     "book/12-metrics",
     "book/14-time",
+    "book/15-weak-supervision",
     "book/benchmarks",
     "book/datasets",
     "book/synthetic-worlds",
@@ -187,6 +188,7 @@ SLIDERS = [
     "book/11-losses",
     "book/12-metrics",
     "book/14-time",
+    "book/15-weak-supervision",
 ]
 
 

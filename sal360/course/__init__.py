@@ -19,6 +19,7 @@ from sal360.course import (  # noqa: F401  (they register their exercises)
     chapter11,
     chapter12,
     chapter14,
+    chapter15,
 )
 from sal360.course.checking import EXERCISES, Answer, check
 

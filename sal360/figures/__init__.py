@@ -42,6 +42,7 @@ from sal360.figures.resampling import (
 from sal360.figures.sheet import Sheet
 from sal360.figures.show import Picture, Plot
 from sal360.figures.time import flow_arrows, memory_globe
+from sal360.figures.weak import before_after, in_step
 
 __all__ = [
     "Picture",
@@ -50,6 +51,7 @@ __all__ = [
     "Standing",
     "answers",
     "area_figure",
+    "before_after",
     "blob_views",
     "blobs_by_latitude",
     "by_latitude",
@@ -70,6 +72,7 @@ __all__ = [
     "footprint",
     "gaze_curves",
     "globe",
+    "in_step",
     "kernel_explorer",
     "looked_at",
     "maps",

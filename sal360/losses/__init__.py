@@ -7,6 +7,7 @@ error: for flat maps, for maps of zeros, for one bright pixel, for numbers of an
 checks read a few numbers back, for which a GPU is waited for.
 """
 
+from sal360.losses.camera import camera_rotation, without_rotation
 from sal360.losses.combined import SummedLoss, WeightedSum
 from sal360.losses.correlation import cc_loss
 from sal360.losses.kld import softmax_density, sphere_kld
@@ -25,6 +26,7 @@ __all__ = [
     "SummedLoss",
     "TemporalLosses",
     "WeightedSum",
+    "camera_rotation",
     "cc_loss",
     "motion_mask_loss",
     "nss_loss",
@@ -37,4 +39,5 @@ __all__ = [
     "temporal_smoothness",
     "visible_by_flow",
     "warp_by_flow",
+    "without_rotation",
 ]

@@ -75,6 +75,8 @@ class ConvLSTMCell(nn.Module):
         hidden, cell = (x.new_zeros(shape),) * 2 if state is None else state
         if hidden.shape != shape or cell.shape != shape:
             raise ValueError(f"state: shape {tuple(hidden.shape)}, wanted {shape}")
+        if hidden.ndim == 4 and hidden.stride(1) == 1:  # as sampled convolutions lay it out
+            x = x.contiguous(memory_format=torch.channels_last)
         gates = self.conv(torch.cat((x, hidden), dim=-3))
         i, f, o = torch.sigmoid(gates.narrow(-3, 0, 3 * self.hidden)).chunk(3, dim=-3)
         g = torch.tanh(gates.narrow(-3, 3 * self.hidden, self.hidden))

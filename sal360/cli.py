@@ -154,7 +154,10 @@ def predict(
     paths = expand(list(inputs))
     sources = [open_source(path, settings["stereo"], settings["fps"]) for path in paths]
     tune_allocator()
-    if weights is None and MODELS[model].official:
+    if weights is None and not MODELS[model].is_baseline:
+        if MODELS[model].official is None:
+            wanted = "wanted --weights FILE: untrained it would answer noise"
+            raise click.UsageError(f"--model {model}: has no weights yet, {wanted}")
         weights = "official"
     network = load_model(model, weights, device=_device(device))
     for path, source, name in zip(paths, sources, _names(paths), strict=True):

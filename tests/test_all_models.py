@@ -117,7 +117,7 @@ def test_a_detached_answer_is_found(name):
 
 @EVERY
 def test_turning_the_panorama(name, convention):
-    error = yaw_error(settled(name, convention), size_of(name, convention))
+    error = yaw_error(settled(name, convention), size_of(name, convention), frames=1)
     assert error < 1e-9 if convention in TURNS.get(name, ()) else error > 1e-3
 
 
@@ -173,7 +173,7 @@ def test_weights_fit_either_convention(name):
 def test_the_table_of_turns():
     """Measured, not typed; and nobody's random numbers are touched."""
     state, names = torch.random.get_rng_state(), ("sst-sal-noflow", "lookup-unet")
-    rows = yaw_errors(names, size=(16, 32))
+    rows = yaw_errors(names, size=(16, 32), settings=TINY)
     assert torch.equal(state, torch.random.get_rng_state())
     assert [(row.name, row.convention) for row in rows] == [
         (name, convention) for name in names for convention in CONVENTIONS

@@ -4,6 +4,7 @@ import json
 import math
 import os
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -313,3 +314,16 @@ def test_info_of_one_model_is_its_card(capsys):
     assert "Never looks at the video" in capsys.readouterr().out
     assert main(["info", "unet"]) == 2
     assert "wanted models or one of spherical-unet" in capsys.readouterr().err
+
+
+def test_nobody_is_given_noise_by_mistake(tmp_path, capsys):
+    from sal360.images import write_image
+
+    write_image(tmp_path / "p.png", np.full((16, 32, 3), 99, np.uint8))
+    ask = ["predict", str(tmp_path / "p.png"), "--out", str(tmp_path / "out"), "--no-overlay"]
+    assert main([*ask, "--model", "cube-unet"]) == 2
+    assert "cube-unet: has no weights yet, wanted --weights FILE" in capsys.readouterr().err
+    path = save_weights(tiny("cube-unet", input_size=(16, 32)), tmp_path / "w.safetensors")
+    assert main([*ask, "--model", "cube-unet", "--weights", str(path)]) == 0
+    record = json.loads((tmp_path / "out" / "p" / "record.json").read_text())
+    assert record["model"]["settings"]["base"] == 2

@@ -92,17 +92,20 @@ def measure(model: nn.Module, batch: Batch, recipe: Recipe) -> dict[str, float]:
     """Loss and CC with the truth, in closed loop and evaluation mode.
 
     Also, of models of previous maps, the CC where the truth's are given; of the loss ``"weak"``
-    its two parts, that between frames and the anchor.
+    its two parts, that between frames and the anchor, and the largest value of a map.
     """
     clip, known = clip_inputs(model, batch), known_of(batch)
     reading = getattr(model, "reading", "minmax")
     raw = answer(model, clip)
-    out = {"loss": 0.0, "cc": float(cc(as_read(raw, reading), known["truth"]).mean())}
+    out = {
+        "loss": 0.0,
+        "cc": float(cc(as_read(raw, reading), known["truth"]).mean()),
+    }
     if recipe.loss == "weak":
         parts = weak_loss(model, clip, known, recipe)
         anchor = recipe.anchor * float(parts.anchor)
         out |= {"loss": float(parts.total), "between": float(parts.total) - anchor}
-        out["anchor"] = anchor
+        out |= {"anchor": anchor, "largest": float(raw.abs().max())}
     else:
         out["loss"] = float(map_loss(raw, known["truth"], recipe, reading))
     if getattr(model, "extra", None) == "previous":

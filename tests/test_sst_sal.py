@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sal360.flow import flow_to_color
+from sal360.flow import flow_to_color, tangent_flow
 from sal360.models import SSTSal, load_model
 from sal360.models.base import run, truncated
 from sal360.nn import SphereMaxPool2d, check_equivariance
@@ -207,12 +207,14 @@ def test_bfloat16_is_close():
         assert torch.allclose(half.float(), model(clip), atol=0.02)
 
 
-def test_pictures_and_flow_come_in_the_trained_order():
+@pytest.mark.parametrize("convention", ["corrected", "upstream"])
+def test_pictures_and_flow_come_in_the_trained_order(convention):
     images, flow = torch.rand(2, 3, 3, 12, 16), torch.randn(2, 3, 2, 12, 16)
-    out = small(in_channels=6).inputs(images, flow)
+    out = small(in_channels=6, convention=convention).inputs(images, flow)
     assert out.shape == (2, 3, 6, 12, 16)
     assert torch.equal(out[:, :, :3], images.flip(2))
-    drawn = flow_to_color(flow[1, 2].numpy())
+    seen = flow[1, 2] if convention == "upstream" else tangent_flow(flow[1, 2])
+    drawn = flow_to_color(seen.numpy())
     assert np.array_equal(
         (out[1, 2, 3:] * 255).round().numpy(), drawn[..., ::-1].transpose(2, 0, 1)
     )
@@ -245,6 +247,20 @@ def test_one_step_can_be_exported():
         got = program.module()(*given)
     assert torch.allclose(got[0], want[0], atol=1e-6)
     assert torch.allclose(got[1], want[1][0].hidden, atol=1e-6)
+
+
+def test_a_turn_of_the_head_colours_every_place_by_its_speed():
+    """A column beside a pole covers little: as pixels it would be the fastest of all."""
+    turned = np.zeros((2, 24, 48), np.float32)
+    turned[0] = 3.0  # the panorama turns by three columns
+    turned[0, :2] = turned[0, -2:] = 20.0  # and beside the poles something small is fast
+    flow = torch.from_numpy(turned)[None, None]
+    images = torch.zeros(1, 1, 3, 24, 48)
+    ours, theirs = (
+        small(in_channels=6, convention=name).inputs(images, flow)[0, 0, 3:, 12].amin()
+        for name in ("corrected", "upstream")
+    )
+    assert ours < 0.1 and theirs > 0.7  # saturation at the equator: full, almost none
 
 
 @pytest.mark.real

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sal360 import upstream
-from sal360.flow import dis_flow, flow_to_color
+from sal360.flow import dis_flow, flow_to_color, sphere_flow, tangent_flow
 from sal360.models.base import Reading, as_convention, run
 from sal360.nn import CellState, ConvLSTMCell, SphereConv2d, SphereMaxPool2d, SpherePad2d
 from sal360.sphere import pixel_area
@@ -164,7 +164,7 @@ class SSTSal(nn.Module):
         if flow is None or flow.shape != wanted:
             found = None if flow is None else tuple(flow.shape)
             raise ValueError(f"flow: {found}, wanted {wanted}")
-        drawn = [flow_to_color(one) for one in flow.flatten(0, -4).cpu().numpy()]
+        drawn = [self._drawn(one) for one in flow.flatten(0, -4).cpu().numpy()]
         colour = torch.from_numpy(np.stack(drawn)).to(images).movedim(-1, -3).flip(-3) / 255
         return torch.cat((blue_first, colour.reshape(images.shape)), -3)
 
@@ -172,7 +172,8 @@ class SSTSal(nn.Module):
         """RGB panoramas ``(H, W, 3)`` uint8 of any size to inputs ``(C, 240, 320)``.
 
         Resized with area averaging as in training. The flow of a frame leads to the next one;
-        the last frame repeats the flow before it, a single frame has none.
+        the last frame repeats the flow before it, a single frame has none. Upstream: DIS on the
+        flat panorama, nearest to what the official weights have seen. Corrected: on the sphere.
         """
         import cv2
 
@@ -188,17 +189,25 @@ class SSTSal(nn.Module):
                 yield tensor(resized(frame, self.input_size))
             return
         # Flow is sought on a 2:1 panorama, where a pixel is as wide as it is high.
-        flow_size = (2 * self.input_size[0], 4 * self.input_size[0])
+        corrected = self.convention == "corrected"
+        rows = self.input_size[0] * (1 if corrected else 2)
+        flow_size, seek = (rows, 2 * rows), sphere_flow if corrected else dis_flow
         before: NDArray[np.uint8] | None = None
         colour = picture = None
         for frame in frames:
             now = resized(frame, flow_size)
             if before is not None and picture is not None:
-                colour = tensor(resized(flow_to_color(dis_flow(before, now)), self.input_size))
+                colour = tensor(resized(self._drawn(seek(before, now)), self.input_size))
                 yield torch.cat((picture, colour))
             before, picture = now, tensor(resized(frame, self.input_size))
         if picture is not None:
             yield torch.cat((picture, torch.ones_like(picture) if colour is None else colour))
+
+    def _drawn(self, flow: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Flow ``(2, H, W)`` as colours. Corrected: as seen from the centre, or the columns
+        beside a pole, many of which are a small step, would be all that shows."""
+        seen = flow if self.convention == "upstream" else tangent_flow(flow).numpy()
+        return flow_to_color(seen)
 
 
 def _relative(maps: Tensor) -> Tensor:

@@ -110,7 +110,7 @@ def memory_globe(
              "gridcolor": "rgba(128,128,128,0.25)"}  # fmt: skip
     figure.update_layout(
         showlegend=False,
-        scene={**scene({"x": 0.98, "y": -0.44, "z": 0.4}, 1.1),
+        scene={**scene({"x": 1.28, "y": -0.58, "z": 0.52}, 1.2),
                "domain": {"x": [0, 1], "y": [0.3, 1]}},
         xaxis={**plain, "domain": [0.1, 0.98], "title": {"text": "frame"}},
         yaxis={**plain, "domain": [0.02, 0.25], "range": [0, 1.08],

@@ -146,6 +146,34 @@ def test_truncation_changes_the_gradient_and_not_the_loss(batch):
     assert off[1] > off[3] > 10 * off[T] and off[1] > 1e-3 * float(found[T][1].norm())
 
 
+def test_a_stretch_without_truth_is_passed_over(batch):
+    """The loss is still the mean over the frames that have one."""
+    holes = batch.truth.clone()
+    holes[:, :3] = math.nan
+    model = build_model(small_clip_recipe())
+    whole = map_loss(model(clip_inputs(model, batch)), holes, small_clip_recipe())
+    for n in (1, 2, 3):
+        loss, gradient = gradients(model, replace(batch, truth=holes), small_clip_recipe(tbptt=n))
+        assert loss == pytest.approx(float(whole.detach()), rel=1e-5)
+        assert bool(gradient.any())
+    with pytest.raises(ValueError, match="truth: NaN in every frame"):
+        gradients(model, replace(batch, truth=holes * math.nan), small_clip_recipe(tbptt=1))
+
+
+def test_it_may_be_evaluated_between_steps(batch):
+    def run(interrupted):
+        one = recipe("lookup-unet", model={"widths": [2, 2, 2, 2, 2, 2, 1]})
+        model, losses = build_model(one), []
+        for step in fit(model, repeat(batch), one):
+            losses.append(step.loss)
+            assert model.training
+            if interrupted:
+                model.eval()
+        return losses
+
+    assert run(True) == run(False)
+
+
 def test_a_frame_model_is_given_the_truth_of_the_frame_before(batch):
     model = Averaging()
     fed = previous_maps(model, clip_inputs(model, batch), batch.truth)

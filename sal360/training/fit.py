@@ -126,9 +126,11 @@ def backward(
         loss = map_loss(raw, truth, recipe, reading)
         loss.backward()
         return float(loss.detach())
-    total = 0.0
+    total, told = 0.0, truth.flatten(2).isfinite().all(-1)
     for now, maps in truncated(model, clip, recipe.tbptt):
-        share = maps.shape[1] / clip.shape[1]
+        share = float(told[:, now].sum() / told.sum().clamp_min(1))
+        if share == 0 and bool(told.any()):
+            continue  # a stretch without truth: the memory goes on, nothing is learned
         loss = map_loss(maps, truth[:, now], recipe, reading) * share
         loss.backward()
         total += float(loss.detach())
@@ -156,8 +158,8 @@ def fit(model: nn.Module, batches: Iterable[Batch], recipe: Recipe) -> Iterator[
     """Train; a step for each batch, as many as the recipe says.
 
     Nothing happens until its reports are asked for: ``for step in fit(...): ...``. The same
-    recipe, batches and weights give the same numbers, on one machine and number of threads. The
-    model is in training mode while it goes on, and stays so.
+    recipe, batches and weights give the same numbers, on one machine and number of threads.
+    Between two steps the model may be evaluated: each begins by putting it in training mode.
 
     Args:
         model: see :func:`build_model`; it is trained in place, where its weights are.
@@ -172,11 +174,11 @@ def fit(model: nn.Module, batches: Iterable[Batch], recipe: Recipe) -> Iterator[
     optimizer = make_optimizer(model, recipe)
     toss = torch.Generator().manual_seed(recipe.seed)
     source = iter(batches)
-    model.train()
     for index in range(recipe.steps):
         batch = next(source, None)
         if batch is None:
             raise ValueError(f"batches: ended after {index}, wanted {recipe.steps}")
+        model.train()
         batch = batch.to(device)
         known = {"truth": batch.truth, "flow": batch.flow}
         forced = float(torch.rand((), generator=toss)) < forcing_at(index, recipe)

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from sal360.models import MODELS, NETWORKS
 from sal360.training import (
     INPUTS,
     SCALES,
     Published,
+    build_model,
     load_recipe,
     parse_recipe,
     recipe_names,
@@ -59,6 +61,20 @@ def test_every_system_has_a_recipe_at_every_scale():
             assert (recipe.name, recipe.scale) == (name, scale)
             assert recipe.system in INPUTS
             assert recipe.published
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipes_network_can_be_built_at_every_scale(name):
+    for scale in SCALES:
+        recipe = load_recipe(name, scale)
+        model = build_model(recipe)
+        assert model.input_size == recipe.size
+        assert isinstance(model, MODELS[recipe.system].kind)
+
+
+def test_a_card_names_the_recipe_of_its_system():
+    for name in NETWORKS:
+        assert load_recipe(MODELS[name].recipe, "fast").system == name
 
 
 def test_scales_and_overrides_lie_over_ours_in_that_order():

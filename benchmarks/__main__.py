@@ -19,6 +19,8 @@ from benchmarks import (
     prediction,
     projections,
     sphere_conv,
+    sst_sal,
+    systems,
     worlds,
 )
 from benchmarks.measure import save
@@ -30,11 +32,13 @@ ALL: dict[str, Callable[[], dict[str, Any]]] = {
     "gaze": gaze.run,
     "equivariance": equivariance.run,
     "sphere_conv": sphere_conv.run,
+    "sst_sal": sst_sal.run,
     "metrics": metrics.run,
     "flow": flow.run,
     "loader": loader.run,
     "worlds": worlds.run,
     "prediction": prediction.run,
+    "systems": systems.run,
     "allocator": allocator.run,
 }
 

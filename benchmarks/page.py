@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import page_data
+from benchmarks import page_data, page_systems
 from benchmarks.markdown import small, table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -362,11 +362,13 @@ SECTIONS = {
     "equivariance": _equivariance,
     "gpu_layers": _gpu_layers,
     "sphere_conv": _sphere_conv,
+    "sst_sal": page_data.sst_sal,
     "gaze": page_data.gaze,
     "worlds": page_data.worlds,
     "loader": page_data.loader,
     "metrics": page_data.metrics,
     "flow": page_data.flow,
+    "systems": page_systems.systems,
     "prediction": _prediction,
     "allocator": _allocator,
 }

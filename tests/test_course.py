@@ -90,6 +90,44 @@ def chain(turns):
 
 
 WRONG = {
+    "13.1": (
+        lambda inputs, taps, w, bias: (
+            sum(i * k * o for i, k, o in zip((inputs, *w[:-1]), taps, w, strict=True))
+            + bias * sum(w)
+            + 2 * sum(w[:-1])
+        ),
+        "1 channels in, taps (1, 1, 1, 1, 1, 1, 1), widths (1, 1, 1, 1, 1, 1, 1), bias False: "
+        "you gave 19, wanted 22 (the skips bring channels, too)",
+    ),
+    "13.2": (
+        lambda x, seen: torch.cat((x.repeat_interleave(2, -2).repeat_interleave(2, -1), seen), 1),
+        "Sizes of tensors must match except in dimension 1",
+    ),
+    "13.3": (
+        lambda network, x: {
+            name
+            for name, g in zip(
+                dict(network.named_parameters()),
+                torch.autograd.grad(
+                    network(x).square().sum(), list(network.parameters()), allow_unused=True
+                ),
+                strict=True,
+            )
+            if g is None
+        },
+        "planted: times zero; you missed ['times_zero.bias', 'times_zero.weight'] "
+        "(a gradient of zeros moves nothing either)",
+    ),
+    "13.4": (
+        lambda network, H, W: (
+            1
+            if torch.allclose(
+                network(torch.ones(1, 1, H, W))[..., 0], network(torch.ones(1, 1, H, W))[..., 1]
+            )
+            else W
+        ),
+        "planted '2', 4 x 48: you gave 1, wanted 2",
+    ),
     "15.1": (
         lambda following, flow: following.roll((int(flow[1, 0, 0]), int(flow[0, 0, 0])), (0, 1)),
         "the largest value is at (1, 4), wanted (1, 2) (that moves it on, with the flow)",

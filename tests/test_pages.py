@@ -27,6 +27,7 @@ PAGES = (
     "book/10-gaze-to-maps",
     "book/11-losses",
     "book/12-metrics",
+    "book/13-unet",
     "book/14-time",
     "book/15-weak-supervision",
     "book/benchmarks",
@@ -187,6 +188,7 @@ SLIDERS = [
     "book/10-gaze-to-maps",
     "book/11-losses",
     "book/12-metrics",
+    "book/13-unet",
     "book/14-time",
     "book/15-weak-supervision",
 ]

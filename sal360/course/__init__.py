@@ -18,6 +18,7 @@ from sal360.course import (  # noqa: F401  (they register their exercises)
     chapter10,
     chapter11,
     chapter12,
+    chapter13,
     chapter14,
     chapter15,
 )

@@ -42,6 +42,7 @@ from sal360.figures.resampling import (
 from sal360.figures.sheet import Sheet
 from sal360.figures.show import Picture, Plot
 from sal360.figures.time import flow_arrows, memory_globe
+from sal360.figures.unet import receptive_fields
 from sal360.figures.weak import before_after, in_step
 
 __all__ = [
@@ -90,6 +91,7 @@ __all__ = [
     "rank_of",
     "rank_slopes",
     "read_by",
+    "receptive_fields",
     "response_curves",
     "rim_origin",
     "roc_levels",

@@ -101,6 +101,12 @@ def test_the_published_loss_is_the_one_with_all_faults():
         planted_smooth("late")
 
 
+def turn(rays, moved, weight):
+    across = torch.eye(3).double() - rays[:, :, None] * rays[:, None]
+    sides = weight[:, None] * torch.linalg.cross(rays, moved)
+    return torch.linalg.solve((weight[:, None, None] * across).sum(0), sides.sum(0))
+
+
 def read(step_row, step_col):
     def answer(following, flow):
         H, W = following.shape
@@ -116,11 +122,21 @@ def read(step_row, step_col):
         ("15.1", read(1, -1), "(that moves it on, with the flow)"),
         ("15.1", lambda following, flow: following.roll(-int(flow[0].max()), 1), "row down"),
         ("15.1", lambda following, flow: following[:1], "shape (1, 8), wanted (4, 8)"),
+        (
+            "15.1",
+            lambda following, flow: following[
+                (torch.arange(len(following))[:, None] + flow[1]) % len(following),
+                (torch.arange(following.shape[1]) + flow[0]) % following.shape[1],
+            ],
+            "you read 8 and 24 in column 0, wanted 24 and 0",
+        ),
         ("15.2", lambda r, d, lat, W, fps: (r**2 + d**2) ** 0.5 * 360 / W, "(that is per frame)"),
         ("15.3", lambda rays, moved, weight: torch.zeros(3), "wanted (0.00000, 0.00100, 0.00000)"),
         ("15.3", lambda rays, moved, weight: torch.zeros(2), "three numbers"),
+        ("15.3", lambda rays, moved, weight: turn(rays, moved, weight**2), "has weight 1/2: you"),
         ("15.4", lambda maps, flow: temporal_losses(maps, flow).total(), "an empty map costs"),
         ("15.4", lambda maps, flow: torch.tensor(float("nan")), "costs nan"),
+        ("15.4", lambda maps, flow: -(maps[:, :-1] * flow[:, :, :1].abs()).sum(), "times 100 it"),
         ("15.5", lambda smooth: "seam", "wanted a set of names"),
         ("15.5", lambda smooth: {"seam"}, "you blame ['seam']"),
     ],
@@ -131,10 +147,6 @@ def test_wrong_answers_are_told_what_is_wrong(number, answer, words):
 
 
 def test_a_turn_the_other_way_is_recognised():
-    def answer(rays, moved, weight):
-        square = torch.eye(3).double() - rays[:, :, None] * rays[:, None]
-        against = weight[:, None] * torch.linalg.cross(moved, rays)
-        return torch.linalg.solve((weight[:, None, None] * square).sum(0), against.sum(0))
-
-    assert "(the other way round)" in repr(check("15.3", answer))
+    reply = check("15.3", lambda *given: -turn(*given))
+    assert "(the other way round)" in repr(reply)
     assert chapter15.FAULTS == FAULTS

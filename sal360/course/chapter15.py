@@ -55,6 +55,13 @@ def warp_direction(answer: Callable[..., Any]) -> Iterator[Case]:
     yield Case("each pixel follows its own flow", float(got[1, 2]) == 13 and float(got[0, 0]) == 0,
                f"only pixel (1, 2) moves, 3 to the right: you read {float(got[1, 2]):g} there, "
                "wanted 13, what stands at (1, 5)")  # fmt: skip
+    flow = torch.zeros(2, 4, 8, dtype=torch.int64)
+    flow[1, 3], flow[1, 0] = 2, -1
+    got = torch.as_tensor(ask(answer, after.clone(), flow))
+    yield Case("rows stop at the edges", torch.equal(got.to(after), after),
+               "the last row goes 2 down, the first 1 up: you read "
+               f"{float(got[3, 0]):g} and {float(got[0, 0]):g} in column 0, wanted 24 and 0, "
+               "the rows themselves")  # fmt: skip
 
 
 def _peak(values: Tensor) -> tuple[int, int]:
@@ -103,16 +110,22 @@ def camera_from_a_part(answer: Callable[..., Any]) -> Iterator[Case]:
     ahead, up = (rays[:, 2] > 0.2).double(), (rays[:, 1] < 0).double()
     draw = torch.Generator().manual_seed(153)
     thing = torch.linalg.vector_norm(rays - rays[200], dim=-1) < 0.8
+    less = torch.where(thing, 0.5, 1.0)
     for name, axis, weight, spoils in (
         ("a turn about the vertical, the whole sphere", (0, 1, 0), torch.ones(H * W), False),
         ("a nod, the whole sphere", (1, 0, 0), torch.ones(H * W), False),
         ("a turn about the vertical, the front alone", (0, 1, 0), ahead, False),
         ("a turn about any axis, the upper half", (0.3, -0.5, 0.8), up, False),
         ("a thing that moves has weight 0", (0.1, 0.9, -0.2), (~thing).double(), True),
+        ("a thing that turns twice as far has weight 1/2", (0, 1, 0), less, False),
     ):
         omega = 1e-3 * torch.tensor(axis, dtype=torch.float64)
         step = torch.linalg.cross(omega.expand_as(rays), rays)
         moved = torch.nn.functional.normalize(rays + step, dim=-1)
+        wanted = omega
+        if name.startswith("a thing that turns"):
+            moved[thing] = torch.nn.functional.normalize(rays[thing] + 2 * step[thing], dim=-1)
+            wanted = _least_squares(rays, moved, weight.double() * area)
         if spoils:
             noise = torch.randn(int(thing.sum()), 3, generator=draw, dtype=torch.float64)
             moved[thing] = torch.nn.functional.normalize(rays[thing] + noise, dim=-1)
@@ -123,17 +136,25 @@ def camera_from_a_part(answer: Callable[..., Any]) -> Iterator[Case]:
             return
         got = got.double()
         even = 1.5 * (share[:, None] * torch.linalg.cross(rays, moved)).sum(0) / share.sum()
-        wrong = float((got - omega).norm() / omega.norm())
+        wrong = float((got - wanted).norm() / wanted.norm())
         hint = ""
-        if torch.allclose(got, -omega, atol=2e-5):
+        if torch.allclose(got, -wanted, atol=2e-5):
             hint = " (the other way round)"
         elif torch.allclose(got, even, atol=1e-6):
             hint = " (3/2 of the mean is for a whole sphere of even weight)"
         yield Case(
             "the turn that was made, to 1 %",
             wrong < 0.01,
-            f"{name}: you gave {_three(got)}, wanted {_three(omega)}{hint}",
+            f"{name}: you gave {_three(got)}, wanted {_three(wanted)}{hint}",
         )
+
+
+def _least_squares(rays: Tensor, moved: Tensor, weight: Tensor) -> Tensor:
+    """Of ``omega x ray = moved - ray``, row by row, not through the normal equations."""
+    across = -torch.linalg.cross(rays[:, :, None], torch.eye(3, dtype=rays.dtype)[None], dim=1)
+    root = weight.sqrt()[:, None]
+    rows, steps = (root[..., None] * across).reshape(-1, 3), (root * (moved - rays)).reshape(-1, 1)
+    return torch.linalg.lstsq(rows, steps).solution[:, 0]
 
 
 def _three(vector: Tensor) -> str:
@@ -187,12 +208,13 @@ def a_loss_that_stands(answer: Callable[..., Any]) -> Iterator[Case]:
                 cost > best or (math.isnan(cost) and name == "an empty map"),
                 f"{where}: {name} costs {cost:.4g}, the map that follows it {best:.4g}",
             )
-        small = float(ask(answer, 0.01 * maps, flow.clone()))
-        yield Case(
-            "a map a hundredth as high is no better",
-            small > best - 1e-3 * abs(best),
-            f"{where}: times 0.01 it costs {small:.4g} instead of {best:.4g}",
-        )
+        for times in (0.01, 100):
+            scaled = float(ask(answer, times * maps, flow.clone()))
+            yield Case(
+                "the same map, fainter or brighter, is no better",
+                scaled > best - 1e-3 * abs(best),
+                f"{where}: times {times:g} it costs {scaled:.4g} instead of {best:.4g}",
+            )
         learns = other.clone().requires_grad_()
         loss = ask(answer, learns, flow.clone())
         slope = torch.autograd.grad(loss, learns)[0] if getattr(loss, "grad_fn", None) else None

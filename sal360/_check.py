@@ -60,6 +60,13 @@ def positive_int(value: Any, name: str) -> int:
     return int(value)
 
 
+def as_size(value: Any, name: str) -> tuple[int, int]:
+    """``(H, W)``, whole numbers of at least 1."""
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise TypeError(f"{name}: {value!r}, wanted (H, W)")
+    return positive_int(value[0], name), positive_int(value[1], name)
+
+
 def in_range(
     value: Any, name: str, low: float, high: float, unit: str = "", closed: bool = False
 ) -> float:

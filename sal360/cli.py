@@ -159,6 +159,10 @@ def predict(
             wanted = "wanted --weights FILE: untrained it would answer noise"
             raise click.UsageError(f"--model {model}: has no weights yet, {wanted}")
         weights = "official"
+    if weights is None and model == "mean-map":
+        raise click.UsageError(
+            f"--model {model}: wanted --weights FILE with the mean of other videos"
+        )
     network = load_model(model, weights, device=_device(device))
     for path, source, name in zip(paths, sources, _names(paths), strict=True):
         _say(_described(source, settings, network))

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, islice
@@ -27,6 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sal360._check import as_size
 from sal360.nn.state import filled_state, state_tensors
 from sal360.projections import SamplingTable, apply_table, erp_table
 from sal360.sphere import erp_directions, pixel_area
@@ -138,7 +139,7 @@ def predict_stream(
 
     Args:
         frames: RGB panoramas ``(H, W, 3)`` uint8, any iterable (a video reader, say).
-        model: see :class:`ClipModel`.
+        model: see :class:`ClipModel`. It answers in evaluation mode, whatever mode it is in.
         size: ``(H, W)`` of the maps.
         continued: the first frames were predicted before and only show what moves, or fill the
             memory of a window (see :func:`restart_point`).
@@ -146,25 +147,44 @@ def predict_stream(
     Yields:
         ``(H, W)`` float32 on the CPU; ``sum(map * pixel_area) = 1``.
     """
-    if _stateful(model):
-        yield from _frame_by_frame(frames, model, size, continued, memory or Memory())
-        return
-    warm = model.warm_up
-    frames = iter(frames)
-    lead = list(islice(frames, warm + 1))
-    fresh = min(warm, len(lead))  # these frames no window would predict
-    if fresh and not continued:
-        played = [lead[_reflect(t, len(lead))] for t in range(-warm, len(lead))]
-        inputs = list(islice(model.features(played), warm + fresh))
-        yield from _window(model, inputs, size)
+    size = as_size(size, "size")
+    with _evaluating(model):
+        if _stateful(model):
+            yield from _frame_by_frame(frames, model, size, continued, memory or Memory())
+            return
+        warm = model.warm_up
+        frames = iter(frames)
+        lead = list(islice(frames, warm + 1))
+        fresh = min(warm, len(lead))  # these frames no window would predict
+        if fresh and not continued:
+            played = [lead[_reflect(t, len(lead))] for t in range(-warm, len(lead))]
+            inputs = list(islice(model.features(played), warm + fresh))
+            yield from _window(model, inputs, size)
 
-    features = model.features(chain(lead, frames))
-    if continued and not warm:
-        next(features, None)
-    window = list(islice(features, model.length))
-    while len(window) > warm:
-        yield from _window(model, window, size)
-        window = window[model.length - warm :] + list(islice(features, model.length - warm))
+        features = model.features(chain(lead, frames))
+        if continued and not warm:
+            next(features, None)
+        window = list(islice(features, model.length))
+        while len(window) > warm:
+            yield from _window(model, window, size)
+            window = window[model.length - warm :] + list(islice(features, model.length - warm))
+
+
+@contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    """Batch norms as after training, and left alone; then every part has the mode it had."""
+    parts = (
+        [part for part in model.modules() if part.training]
+        if isinstance(model, torch.nn.Module)
+        else []
+    )
+    for part in parts:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.training = True
 
 
 def restart_point(done: int, model: ClipModel) -> int:

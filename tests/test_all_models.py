@@ -1,5 +1,6 @@
 """What every network must stand, in both conventions, at widths that take no time."""
 
+import math
 from functools import cache
 
 import numpy as np
@@ -20,6 +21,7 @@ from sal360.models import (
 )
 from sal360.models.base import CONVENTIONS, FrameModel
 from sal360.models.checks import channels, raw_maps, settle, smooth_noise
+from sal360.nn import ConvLSTMCell
 from sal360.sphere import pixel_area
 
 UNET = {"widths": (4, 4, 4, 4, 4, 4, 1)}
@@ -181,3 +183,20 @@ def test_the_table_of_turns():
     for row in rows:
         assert (row.quarter < 1e-9) == (row.convention == "corrected")
         assert row.odd > (row.quarter if row.convention == "corrected" else 1e-3)
+
+
+def test_what_cannot_be_asked_for_gradients_is_told():
+    cell, x = ConvLSTMCell(3, 2), torch.rand(1, 3, 8, 16)
+    no_dead_parameters(cell, x, loss=lambda state: sum(part.sum() for part in state))
+    with pytest.raises(TypeError, match="answers a CellState"):
+        no_dead_parameters(cell, x)
+    with pytest.raises(ValueError, match="no parameter that requires a gradient"):
+        no_dead_parameters(torch.nn.ReLU(), x)
+    with pytest.raises(FloatingPointError, match="not finite in 2 parameters: weight, bias"):
+        no_dead_parameters(torch.nn.Conv2d(3, 1, 1), x * math.nan)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_frame_of_other_channels_is_named(name):
+    with pytest.raises(ValueError, match=r"shape \(1, 5, 16, 32\), wanted \(B, [346], H, W\)"):
+        load_model(name, size="small").step(torch.zeros(1, 5, 16, 32))

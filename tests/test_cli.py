@@ -330,3 +330,8 @@ def test_memory_does_not_grow_with_the_length(tmp_path):
         )
         peaks.append(int(run.stdout.split()[-1]) / 1024)
     assert peaks[1] < peaks[0] + 60, peaks  # MiB; holding the maps would add 237
+
+
+def test_a_mean_map_needs_the_file_it_is_in(film, tmp_path, capsys):
+    assert main(["predict", str(film), "--out", str(tmp_path), "--model", "mean-map"]) == 2
+    assert "mean-map: wanted --weights FILE" in capsys.readouterr().err

@@ -148,3 +148,15 @@ def test_states_of_any_shape_are_taken_apart_and_put_together():
     loose = detach_state(state)
     assert not any(p.requires_grad for p in state_tensors(loose))
     assert state_tensors(None) == [] and filled_state(None, []) is None
+
+
+def test_a_convolution_that_does_not_fit_is_named():
+    x = torch.zeros(1, 3, 9, 20)
+    with pytest.raises(TypeError, match="conv: a Conv2d, wanted what makes one"):
+        ConvLSTMCell(3, 4, conv=nn.Conv2d(7, 16, 3))
+    with pytest.raises(ValueError, match=r"conv: answers \(1, 16, 7, 18\), wanted"):
+        ConvLSTMCell(3, 4, conv=lambda i, o: nn.Conv2d(i, o, 3))(x)
+    with pytest.raises(ValueError, match=r"conv: answers \(1, 4, 9, 20\)"):
+        ConvLSTMCell(3, 4, conv=lambda i, o: nn.Conv2d(i, o // 4, 1))(x)
+    with pytest.raises(TypeError, match="x: dtype torch.uint8"):
+        ConvLSTMCell(3, 4)(x.byte())

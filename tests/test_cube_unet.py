@@ -174,7 +174,7 @@ def test_errors_name_the_argument():
         CubeUNet(face=20)
     with pytest.raises(ValueError, match="convention: 'published'"):
         CubeUNet(convention="published")
-    with pytest.raises(ValueError, match="mode: 'zeros'"):
+    with pytest.raises(ValueError, match="padding: 'zeros'"):
         CubeUNet(base=2, padding="zeros")
     with pytest.raises(ValueError, match="base: 0"):
         CubeUNet(base=0)

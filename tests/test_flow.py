@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
 from sal360.datasets.synthetic import render_clip
-from sal360.flow import color_wheel, dis_flow, flow_to_color
+from sal360.flow import color_wheel, dis_flow, flow_of, flow_to_color, sphere_flow
 
 
 def textured(H=96, W=192, seed=0):
@@ -95,3 +96,14 @@ def test_bad_input():
         dis_flow(textured(8, 16), textured(8, 16))
     with pytest.raises(ValueError, match="^flow: "):
         flow_to_color(np.full((2, 4, 4), np.nan))
+
+
+def test_tensors_and_ranges_that_are_not_meant_are_named():
+    frame = torch.zeros(32, 64, 3, dtype=torch.uint8)
+    with pytest.raises(TypeError, match="first: a Tensor, wanted a numpy array"):
+        sphere_flow(frame, frame)
+    for bad in (255.0, float("nan")):
+        with pytest.raises(ValueError, match=r"frames: values from .*, wanted \[0, 1\]"):
+            flow_of(torch.full((2, 3, 32, 64), bad), cache=False)
+    flow = torch.rand(2, 8, 16)
+    assert (flow_to_color(flow) == flow_to_color(flow.numpy())).all()

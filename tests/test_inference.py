@@ -16,7 +16,7 @@ from sal360.inference import (
     restart_point,
     to_density,
 )
-from sal360.models import SSTSal
+from sal360.models import SSTSal, load_model
 from sal360.models.base import FrameModel
 from sal360.nn import SphereConv2d
 from sal360.nn.state import state_tensors
@@ -374,3 +374,22 @@ def test_equator_density_is_one_and_symmetric():
 def test_bad_frames_are_named(bad):
     with pytest.raises((ValueError, TypeError), match="^frames: "):
         predict_frames(bad, Equator())
+
+
+def test_a_model_in_training_mode_answers_as_after_it_and_is_left_as_it_was():
+    model = load_model("cube-unet", base=2, input_size=(16, 32))
+    frames = torch.rand(3, 3, 16, 32, generator=torch.Generator().manual_seed(0))
+    wanted = predict_frames(frames, model)
+    model.train()
+    model.head.eval()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    assert torch.equal(predict_frames(frames, model), wanted)
+    assert model.training and model.down[0].training and not model.head.training
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key]), key
+
+
+@pytest.mark.parametrize("size", [40, "40x80", (40,)])
+def test_a_size_that_is_none_is_named(size):
+    with pytest.raises(TypeError, match=r"size: .*, wanted \(H, W\)"):
+        predict_frames(torch.rand(1, 3, 16, 32), load_model("uniform"), size=size)

@@ -215,7 +215,7 @@ def test_a_file_without_metadata_needs_the_right_settings(tmp_path):
     save_file(tiny("cube-unet").state_dict(), path)
     assert read_about(path) is None
     assert load_model("cube-unet", path, base=2).settings["base"] == 2
-    with pytest.raises(ValueError, match=r"plain.safetensors: does not fit cube-unet \(size mism"):
+    with pytest.raises(ValueError, match=r"plain.safetensors: does not fit cube-unet: "):
         load_model("cube-unet", path)
 
 
@@ -327,3 +327,63 @@ def test_nobody_is_given_noise_by_mistake(tmp_path, capsys):
     assert main([*ask, "--model", "cube-unet", "--weights", str(path)]) == 0
     record = json.loads((tmp_path / "out" / "p" / "record.json").read_text())
     assert record["model"]["settings"]["base"] == 2
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_state_dict_of_torch_save_is_read_back(name, tmp_path):
+    model = tiny(name)
+    torch.save(model.state_dict(), tmp_path / "state.pth")
+    again = tiny(name, weights=tmp_path / "state.pth")
+    for key, value in model.state_dict().items():
+        assert torch.equal(again.state_dict()[key], value), key
+    with pytest.raises(ValueError, match="state.pth: does not fit .* does not say its settings"):
+        load_model(name, tmp_path / "state.pth", size="small")
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    model = tiny("cube-unet")
+    model.head.bias.data.fill_(math.nan)
+    path = save_weights(model, tmp_path / "nan.safetensors")
+    with pytest.raises(ValueError, match="head.bias holds NaN"):
+        load_model("cube-unet", path)
+
+
+def test_what_is_not_so_is_not_written_down(tmp_path):
+    path = tmp_path / "x.safetensors"
+    with pytest.raises(ValueError, match="name: 'cp360', but .* a SSTSal, wanted a CP360"):
+        save_weights(tiny("sst-sal"), path, name="cp360")
+    with pytest.raises(ValueError, match="name: 'sst-sal', but .* with in_channels=6"):
+        save_weights(tiny("sst-sal-noflow"), path, name="sst-sal")
+    with pytest.raises(TypeError, match="loss: Object of type Tensor"):
+        save_weights(tiny("sst-sal"), path, loss=torch.zeros(2))
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "told", "name", "settings"),
+    [
+        (ValueError, "device: 'gpu', not to be had", "cube-unet", {"device": "gpu"}),
+        (TypeError, r"input_size: 3, wanted \(H, W\)", "cube-unet", {"input_size": 3}),
+        (TypeError, "input_size: '64x128'", "lookup-unet", {"input_size": "64x128"}),
+        (TypeError, "widths: 4, wanted seven", "spherical-unet", {"widths": 4}),
+    ],
+)
+def test_settings_of_a_wrong_kind_are_named(error, told, name, settings):
+    with pytest.raises(error, match=told):
+        tiny(name, **settings)
+
+
+def test_operations_of_an_own_model_need_a_size():
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 1, 3, padding=1)
+
+        def step(self, frame, state=None):
+            return self.conv(frame), None
+
+    assert flops(Own(), (8, 16)) == 2 * 8 * 16 * 27
+    with pytest.raises(TypeError, match="Own has no input_size"):
+        flops(Own())
+    with pytest.raises(ValueError, match="batch: 0"):
+        flops(Own(), (8, 16), batch=0)

@@ -10,6 +10,9 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
+
+from sal360._check import ArrayLike
 
 # Colours per arc of the wheel of Baker et al., "A database and evaluation methodology for
 # optical flow" (IJCV 2011): red, yellow, green, cyan, blue, magenta.
@@ -27,19 +30,20 @@ def color_wheel() -> NDArray[np.float64]:
     return np.concatenate(arcs)
 
 
-def flow_to_color(flow: NDArray[np.floating]) -> NDArray[np.uint8]:
+def flow_to_color(flow: ArrayLike) -> NDArray[np.uint8]:
     """Draw flow as hue (direction) and saturation (speed): white where nothing moves.
 
     Speed is relative to the fastest pixel **of this frame**, as in RAFT's pictures, so a still
     scene shows its own noise in full colour.
 
     Args:
-        flow: ``(2, H, W)`` pixels, right and down.
+        flow: ``(2, H, W)`` pixels, right and down; array or tensor.
     Returns:
         ``(H, W, 3)`` uint8 RGB.
     Raises:
         ValueError: another shape, NaN.
     """
+    flow = flow.detach().cpu().numpy() if isinstance(flow, Tensor) else np.asarray(flow)
     if flow.ndim != 3 or flow.shape[0] != 2 or not np.isfinite(flow).all():
         raise ValueError(f"flow: shape {flow.shape}, wanted finite (2, H, W)")
     speed = np.hypot(flow[0], flow[1])

@@ -94,8 +94,8 @@ def check_frames(first: Picture, second: Picture, least: int = 16) -> tuple[int,
     """``(H, W)`` of two frames that belong together, or a ValueError."""
     for name, frame in (("first", first), ("second", second)):
         if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8:
-            found = getattr(frame, "dtype", type(frame).__name__)
-            raise TypeError(f"{name}: {found}, wanted (H, W, 3) uint8 RGB")
+            found = frame.dtype if isinstance(frame, np.ndarray) else f"a {type(frame).__name__}"
+            raise TypeError(f"{name}: {found}, wanted a numpy array (H, W, 3) of uint8 RGB")
     if first.ndim != 3 or first.shape[2] != 3:
         raise ValueError(f"first: shape {first.shape}, wanted (H, W, 3)")
     if first.shape != second.shape:

@@ -122,8 +122,8 @@ def flow_of(
         ``(T, 2, H, W)`` float32 pixels, right and down. The last frame has no next one and
         repeats the flow before it; a single frame is taken to be still.
     Raises:
-        ValueError: other shapes, frames below the least size, an unknown method or layout.
-        TypeError: other dtypes.
+        ValueError: other shapes or dtypes, values outside [0, 1], frames below the least size, an
+            unknown method or layout.
     """
     pictures, chosen = _pictures(frames), as_method(method)
     if views is not None and views not in LAYOUTS:
@@ -177,5 +177,8 @@ def _pictures(frames: ArrayLike) -> NDArray[np.uint8]:
             "or (T, H, W, 3) uint8"
         )
     if first:
+        low, high = float(tensor.min()), float(tensor.max())
+        if not (low >= -1e-3 and high <= 1 + 1e-3):
+            raise ValueError(f"frames: values from {low:g} to {high:g}, wanted [0, 1]")
         tensor = (tensor.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
     return np.ascontiguousarray(tensor.numpy())

@@ -1,5 +1,6 @@
 """Models by name. One file per system; :func:`load_model` finds them, and their weights."""
 
+from sal360.models.base import truncated
 from sal360.models.cards import MODELS, NETWORKS, ModelCard
 from sal360.models.checks import DeadParametersError, no_dead_parameters, yaw_error
 from sal360.models.cost import flops, parameters
@@ -27,6 +28,7 @@ __all__ = [
     "no_dead_parameters",
     "parameters",
     "save_weights",
+    "truncated",
     "yaw_error",
     "yaw_errors",
 ]

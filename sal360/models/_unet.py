@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sal360 import upstream
-from sal360._check import as_image, positive_int
+from sal360._check import as_image, as_size, positive_int
 from sal360.models.base import Convention, FrameModel, Reading, as_convention
 from sal360.nn.sampled import untraced
 from sal360.nn.windows import SphereBlockMaxPool2d
@@ -57,16 +57,15 @@ class RecurrentUNet(FrameModel):
     ) -> None:
         super().__init__()
         self.convention = as_convention(convention)
+        if not isinstance(widths, Sequence):
+            raise TypeError(f"widths: {widths!r}, wanted seven, the last of them 1")
         self.widths = tuple(positive_int(width, "widths") for width in widths)
         if len(self.widths) != 7 or self.widths[6] != 1:
             raise ValueError(f"widths: {widths}, wanted seven, the last of them 1")
         if pooling not in ("planar", "sphere"):
             raise ValueError(f"pooling: {pooling!r}, wanted 'planar' or 'sphere'")
         self.pooling = pooling
-        self.input_size = (
-            positive_int(input_size[0], "input_size"),
-            positive_int(input_size[1], "input_size"),
-        )
+        self.input_size = as_size(input_size, "input_size")
         w = self.widths
         inputs = (4, w[0], w[1], w[2], w[3] + w[2], w[4] + w[1], w[5] + w[0])
         for k in range(1, 8):

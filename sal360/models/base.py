@@ -95,7 +95,14 @@ class FrameModel(nn.Module):
         return torch.where(mean > 1e-12, maps / mean.clamp_min(1e-12), torch.ones_like(maps))
 
     def step(self, frame: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """One frame of :meth:`features`, ``(B, C, H, W)``, to a raw map and the next state."""
+        """One frame of :meth:`features`, ``(B, C, H, W)``, to a raw map and the next state.
+
+        Raises:
+            ValueError: another number of channels than 3 (4 with motion).
+        """
+        channels = 4 if self.extra == "motion" else 3
+        if frame.ndim != 4 or frame.shape[1] != channels:
+            raise ValueError(f"frame: shape {tuple(frame.shape)}, wanted (B, {channels}, H, W)")
         image, rest = frame[:, :3], frame[:, 3:]
         if self.extra == "motion":
             return self(image, rest), None

@@ -42,10 +42,19 @@ def no_dead_parameters(
             fixed pattern, which no symmetry of a network cancels.
     Raises:
         DeadParametersError: with the ``names`` of the parameters that get no gradient, or zeros.
+        FloatingPointError: a gradient of NaN or infinity.
+        ValueError: nothing to ask. TypeError: an answer that is no tensor, and no ``loss``.
     """
     asked = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if not asked:
+        raise ValueError("model: no parameter that requires a gradient, wanted at least one")
     with torch.enable_grad():
         answer = model(*inputs)
+        if loss is None and not isinstance(answer, Tensor):
+            found = type(answer).__name__
+            raise TypeError(
+                f"model: answers a {found}, wanted a tensor, or a loss to make one of it"
+            )
         value = loss(answer) if loss else (answer - _pattern(answer)).square().sum()
     if not value.requires_grad:
         raise DeadParametersError(list(asked))
@@ -57,6 +66,11 @@ def no_dead_parameters(
     ]
     if dead:
         raise DeadParametersError(dead)
+    wild = [n for n, g in zip(asked, grads, strict=True) if not bool(g.isfinite().all())]
+    if wild:
+        raise FloatingPointError(
+            f"gradient not finite in {len(wild)} parameters: {', '.join(wild)}"
+        )
 
 
 def _pattern(answer: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from sal360._check import as_size, positive_int
 from sal360.models.checks import channels
 from sal360.nn.state import detach_state
 
@@ -49,11 +50,14 @@ def flops(model: nn.Module, size: tuple[int, int] | None = None, batch: int = 1)
     Returns:
         of a frame that is not the first: the state of the frame before is given.
     Raises:
-        TypeError: a model that has no ``step``.
+        TypeError: a model that has no ``step``, or no ``input_size`` where no size is given.
     """
     if not hasattr(model, "step"):
         raise TypeError(f"model: {type(model).__name__} has no step, wanted a network")
-    H, W = size or model.input_size  # type: ignore[misc]
+    if size is None and not hasattr(model, "input_size"):
+        raise TypeError(f"size: None, wanted (H, W): {type(model).__name__} has no input_size")
+    H, W = as_size(model.input_size if size is None else size, "size")
+    batch = positive_int(batch, "batch")
     shadow = on_meta(model).eval()
     frame = torch.empty(batch, channels(model), H, W, device="meta")
     with torch.no_grad():

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sal360._check import as_image, positive_int
+from sal360._check import as_image, as_size, positive_int
 from sal360.models.base import Convention, FrameModel, Reading, as_convention
 from sal360.models.weights import remembers_settings
 from sal360.nn.cube import CubeMode, CubePad2d, face_size
@@ -102,8 +102,9 @@ class CubeUNet(FrameModel):
         if face is not None and positive_int(face, "face") % 2 ** (LEVELS - 1):
             raise ValueError(f"face: {face}, wanted a multiple of {2 ** (LEVELS - 1)}")
         self.face = face
-        height, width = input_size
-        self.input_size = (positive_int(height, "input_size"), positive_int(width, "input_size"))
+        if padding not in ("copy", "reproject"):
+            raise ValueError(f"padding: {padding!r}, wanted 'copy' or 'reproject'")
+        self.input_size = as_size(input_size, "input_size")
         widths = [positive_int(base, "base") * 2**k for k in range(LEVELS)]
 
         def block(inputs: int, outputs: int) -> nn.Sequential:

@@ -11,6 +11,7 @@ from torch import nn
 
 from sal360.datasets import download
 from sal360.models.cards import MODELS, ModelCard
+from sal360.models.resnet import load_by_name
 from sal360.models.weights import read_about, read_weights, write_weights
 from sal360.results import sha256
 
@@ -35,7 +36,8 @@ def load_model(
     Args:
         name: a key of :data:`MODELS`.
         weights: ``"official"`` (fetched by hash, read without executing it), ``"bundled"``
-            (trained here, part of the package), a path to a ``.pth`` or ``.safetensors`` file, or
+            (trained here, part of the package), a path to a ``.pth`` or ``.safetensors`` file (a
+            bare state dict does not say its settings: give those that are not the default), or
             None for an untrained network.
         device: torch device.
         size: a named size of the network, ``"published"`` or ``"small"``; its card's default
@@ -44,11 +46,13 @@ def load_model(
         A module with ``features`` and ``step``, ready for
         :func:`sal360.inference.predict_frames`. Its ``origin`` says where it came from.
     Raises:
-        ValueError: unknown name, size or setting, weights that do not exist for it or do not fit.
+        ValueError: unknown name, size, setting or device, weights that do not exist for it, do
+            not fit or are not finite.
         sal360.datasets.download.DownloadError: official weights that cannot be fetched.
         FileNotFoundError: no file at that path.
     """
     card = _card(name)
+    _check_device(device)
     path = None if weights is None else _file(card, weights)
     about = read_about(path) if path is not None else None
     if weights == "official":
@@ -61,7 +65,7 @@ def load_model(
     if about is not None:
         _set_input(model, about)
     if path is not None:
-        _fill(model, path, name)
+        _fill(model, path, name, about is not None)
     model.origin = {  # type: ignore[assignment]  # for the records of what it predicts
         "name": name,
         "weights": None if weights is None else str(weights),
@@ -83,10 +87,18 @@ def save_weights(model: nn.Module, path: str | Path, name: str | None = None, **
     Returns:
         the path.
     Raises:
-        ValueError: a model that is none of them, another suffix. TypeError: facts that JSON
-        cannot say.
+        ValueError: a model that is none of them or not of that name, another suffix.
+        TypeError: facts that JSON cannot say, named.
     """
-    name = name_of(model) if name is None else _card(name).name
+    if name is None:
+        name = name_of(model)
+    elif not _is(model, _card(name)):
+        raise ValueError(f"name: {name!r}, but the model is a {type(model).__name__}{_fixed(name)}")
+    for key, value in facts.items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"{key}: {error}, wanted what JSON can say") from None
     about = {
         "model": name,
         "settings": settings_of(model),
@@ -110,13 +122,30 @@ def name_of(model: nn.Module) -> str:
     Raises:
         ValueError: there is none.
     """
-    settings = settings_of(model)
     for name, card in MODELS.items():
-        same = all(settings.get(key) == value for key, value in card.fixed.items())
-        if type(model) is card.kind and same:
+        if type(model) is card.kind and _is(model, card):
             return name
     known = ", ".join(sorted({card.kind.__name__ for card in MODELS.values()}))
     raise ValueError(f"model: a {type(model).__name__}, wanted one of {known}")
+
+
+def _is(model: nn.Module, card: ModelCard) -> bool:
+    settings = settings_of(model)
+    same = all(settings.get(key) == value for key, value in card.fixed.items())
+    return isinstance(model, card.kind) and same
+
+
+def _fixed(name: str) -> str:
+    told = ", ".join(f"{key}={value!r}" for key, value in _card(name).fixed.items())
+    return f", wanted a {_card(name).kind.__name__}" + (f" with {told}" if told else "")
+
+
+def _check_device(device: str | torch.device) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:  # torch has all three for it
+        first = str(error).splitlines()[0][:100]
+        raise ValueError(f"device: {str(device)!r}, not to be had here ({first})") from None
 
 
 def _card(name: str) -> ModelCard:
@@ -148,12 +177,18 @@ def _file(card: ModelCard, weights: str | Path) -> Path:
     return path
 
 
-def _fill(model: nn.Module, path: Path, name: str) -> None:
+def _fill(model: nn.Module, path: Path, name: str, says_settings: bool) -> None:
+    tensors = read_weights(path)
     try:
-        model.load_state_dict(read_weights(path))
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines()[1:]]
-        raise ValueError(f"{path}: does not fit {name} ({' '.join(lines[:1])})") from None
+        load_by_name(model, tensors, f"{path}: does not fit {name}")
+    except ValueError as error:
+        hint = (
+            "" if says_settings else "; it does not say its settings, they can be given beside it"
+        )
+        raise ValueError(f"{error}{hint}") from None
+    for key, value in tensors.items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise ValueError(f"{path}: {key} holds NaN or infinite values, wanted finite weights")
 
 
 def _set_input(model: nn.Module, about: dict[str, Any]) -> None:

@@ -188,9 +188,10 @@ class SSTSal(nn.Module):
             for frame in frames:
                 yield tensor(resized(frame, self.input_size))
             return
-        # Flow is sought on a 2:1 panorama, where a pixel is as wide as it is high.
+        # Flow is sought on a 2:1 panorama, where a pixel is as wide as it is high; on the sphere
+        # with 32 rows at least.
         corrected = self.convention == "corrected"
-        rows = self.input_size[0] * (1 if corrected else 2)
+        rows = max(32, self.input_size[0]) if corrected else 2 * self.input_size[0]
         flow_size, seek = (rows, 2 * rows), sphere_flow if corrected else dis_flow
         before: NDArray[np.uint8] | None = None
         colour = picture = None

@@ -41,9 +41,13 @@ def yaw_errors(
     Args:
         names: of networks. size: ``(H, W)``; the published crown needs 64 rows.
         seed: of weights and noise. settings: by name, of constructors, over those of the size.
+    Raises:
+        ValueError: a name of no network.
     """
     found = []
     for name in names:
+        if name not in NETWORKS:
+            raise ValueError(f"names: {name!r}, wanted some of {', '.join(NETWORKS)}")
         weights = None
         for convention in CONVENTIONS:
             with torch.random.fork_rng(devices=[]):

@@ -5,8 +5,8 @@ Safetensors with one entry of metadata, ``sal360``, in JSON::
     {"model": "cube-unet", "settings": {"base": 8, ...}, "record": {...}, "sal360": "0.1.0"}
 
 ``settings`` are the constructor's arguments, the convention among them, so that a file is enough
-to build the network it belongs to. Nothing in such a file is ever executed; the published
-``.pth`` files go through :mod:`sal360.safe_pickle`.
+to build the network it belongs to. Nothing in such a file is ever executed; ``.pth`` files, the
+published ones and state dicts, go through :mod:`sal360.safe_pickle`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from sal360 import upstream
 from sal360._version import __version__
+from sal360.safe_pickle import read_torch_tensors
 
 KEY = "sal360"
 _LONGEST = 1 << 20  # characters of metadata; a record of a long run has some thousands
@@ -88,7 +88,7 @@ def write_weights(path: str | Path, tensors: dict[str, Tensor], about: dict[str,
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """State dict of a ``.safetensors`` or an official ``.pth`` file; no code in it is run.
+    """State dict of a ``.safetensors`` or ``.pth`` file; no code in it is run.
 
     Raises:
         FileNotFoundError: no file there. ValueError: a file of another kind, or damaged.
@@ -104,7 +104,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             return load_file(path)
         except SafetensorError as error:
             raise ValueError(f"{path}: not a safetensors file ({error})") from None
-    return upstream.load_sst_sal(path)
+    return read_torch_tensors(path)
 
 
 def read_about(path: str | Path) -> dict[str, Any] | None:

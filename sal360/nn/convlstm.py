@@ -29,7 +29,9 @@ class ConvLSTMCell(nn.Module):
 
     ``i, f, o, g = conv(x beside h)``, then ``c' = sigmoid(f) c + sigmoid(i) tanh(g)`` and
     ``h' = sigmoid(o) tanh(c')``: what is let in, kept and told. The order of the gates is
-    SST-Sal's, and so are the names of the weights, ``conv.weight`` and ``conv.bias``.
+    SST-Sal's, and so are the names of the weights, ``conv.weight`` and ``conv.bias``. A loop over
+    frames is the caller's; :func:`sal360.nn.detach_state` cuts the history off in between, and
+    :func:`sal360.models.truncated` does both for a model.
 
     Args:
         in_channels: of ``x``. hidden: channels of the memory.
@@ -54,6 +56,9 @@ class ConvLSTMCell(nn.Module):
         super().__init__()
         self.in_channels = positive_int(in_channels, "in_channels")
         self.hidden = positive_int(hidden, "hidden")
+        if isinstance(conv, nn.Module):
+            example = "lambda i, o: nn.Conv2d(i, o, 3, padding=1)"
+            raise TypeError(f"conv: a {type(conv).__name__}, wanted what makes one: {example}")
         self.conv = conv(in_channels + hidden, 4 * hidden)
         if forget_bias is not None:
             bias = getattr(self.conv, "bias", None)
@@ -66,11 +71,14 @@ class ConvLSTMCell(nn.Module):
         """``x (B, C, H, W)`` and the last state (zeros if None) to the next state.
 
         Raises:
-            ValueError: another number of channels, or a state of another size.
+            ValueError: another number of channels, a state of another size, a ``conv`` that
+                changes the size or answers other channels. TypeError: whole numbers.
         """
         if x.ndim < 4 or x.shape[-3] != self.in_channels:
             wanted = f"wanted (B, {self.in_channels}, H, W)"
             raise ValueError(f"x: shape {tuple(x.shape)}, {wanted}")
+        if not x.is_floating_point():
+            raise TypeError(f"x: dtype {x.dtype}, wanted floating (divide bytes by 255)")
         shape = (*x.shape[:-3], self.hidden, *x.shape[-2:])
         hidden, cell = (x.new_zeros(shape),) * 2 if state is None else state
         if hidden.shape != shape or cell.shape != shape:
@@ -78,6 +86,9 @@ class ConvLSTMCell(nn.Module):
         if hidden.ndim == 4 and hidden.stride(1) == 1:  # as sampled convolutions lay it out
             x = x.contiguous(memory_format=torch.channels_last)
         gates = self.conv(torch.cat((x, hidden), dim=-3))
+        answer = (*x.shape[:-3], 4 * self.hidden, *x.shape[-2:])
+        if gates.shape != answer:
+            raise ValueError(f"conv: answers {tuple(gates.shape)}, wanted {answer}")
         i, f, o = torch.sigmoid(gates.narrow(-3, 0, 3 * self.hidden)).chunk(3, dim=-3)
         g = torch.tanh(gates.narrow(-3, 3 * self.hidden, self.hidden))
         cell = f * cell + i * g

@@ -328,3 +328,9 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step(batch):
 def test_settings_that_a_network_does_not_take():
     with pytest.raises(ValueError, match="sst-sal-noflow: model: wide"):
         build_model(recipe(model={"wide": 3}))
+
+
+def test_batches_that_are_something_else_are_named():
+    recipe = load_recipe("cube-unet", "fast")
+    with pytest.raises(TypeError, match="batches: a Tensor, wanted Batch"):
+        next(fit(build_model(recipe), [torch.zeros(1, 6, 3, 32, 64)], recipe))

@@ -163,11 +163,14 @@ def fit(model: nn.Module, batches: Iterable[Batch], recipe: Recipe) -> Iterator[
 
     Args:
         model: see :func:`build_model`; it is trained in place, where its weights are.
-        batches: as many as steps, or more; :class:`sal360.datasets.loader` makes them.
+        batches: :class:`~sal360.datasets.batch.Batch`, as many as steps, or more. One pass over
+            :func:`~sal360.datasets.loader.clip_loader` is one epoch; for more,
+            ``itertools.chain.from_iterable(itertools.repeat(loader))``.
     Yields:
         a :class:`Step` after each.
     Raises:
-        ValueError: too few batches, or batches without what the loss needs.
+        ValueError: too few batches, batches without what the loss needs, maps of NaN.
+        TypeError: batches that are something else.
         FloatingPointError: a loss or a gradient that is not finite; the weights are those before.
     """
     device = next(model.parameters()).device
@@ -178,6 +181,9 @@ def fit(model: nn.Module, batches: Iterable[Batch], recipe: Recipe) -> Iterator[
         batch = next(source, None)
         if batch is None:
             raise ValueError(f"batches: ended after {index}, wanted {recipe.steps}")
+        if not isinstance(batch, Batch):
+            found = type(batch).__name__
+            raise TypeError(f"batches: a {found}, wanted Batch, as clip_loader makes them")
         model.train()
         batch = batch.to(device)
         known = {"truth": batch.truth, "flow": batch.flow}

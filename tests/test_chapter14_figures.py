@@ -120,6 +120,13 @@ def exact_gradient(step, frames, every):
     return torch.autograd.grad(state.sum(), free)[0]
 
 
+def emptied_gradient(step, frames, every):
+    last = (len(frames) - 1) // every * every  # the state starts anew at the last cut
+    slope = torch.zeros_like(frames)
+    slope[last:] = exact_gradient(step, frames[last:], len(frames))
+    return slope
+
+
 def steps(before, after, H, W):
     (lon, lat), (to_lon, to_lat) = xyz_to_lonlat(before), xyz_to_lonlat(after)
     turn = torch.remainder(to_lon - lon + math.pi, 2 * math.pi) - math.pi
@@ -130,6 +137,17 @@ def changes_its_input(step, frames, every):
     frames.requires_grad_()
     slope = exact_gradient(step, frames.detach(), every)
     return slope
+
+
+def test_curves_over_whole_numbers_have_whole_ticks(monkeypatch):
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    drawn, subplots = [], pyplot.subplots
+    monkeypatch.setattr(pyplot, "subplots", lambda **k: drawn.append(subplots(**k)) or drawn[-1])
+    frames = {"thrown away": (range(4), range(4)), "used": (range(4, 20), range(16))}
+    figures.gaze_curves(frames, "frame", "CC")
+    figures.gaze_curves({"angle": ([0, 0.5, 3], [0, 1, 2])}, "angle", "CC")
+    whole, other = (axis.get_xticks() % 1 == 0 for _, axis in drawn)
+    assert whole.all() and not other.all()
 
 
 @pytest.mark.parametrize(
@@ -143,6 +161,7 @@ def changes_its_input(step, frames, every):
         ("14.2", lambda s, f: -math.log(math.expm1(1 / (s * f))), "leaves 1/e, not a half"),
         ("14.3", lambda step, frames, every: frames.sum(), "one gradient for each frame"),
         ("14.3", lambda step, frames, every: exact_gradient(step, frames, 99), "nothing was cut"),
+        ("14.3", emptied_gradient, "you emptied the state; only its history is cut"),
         ("14.3", changes_its_input, "the frames that were given have changed"),
         ("14.4", lambda step: {"leaks"}, "wanted some of"),
         ("14.4", lambda step: set(FAULTS), "planted: no fault at all; you blame"),

@@ -97,12 +97,14 @@ class _Recurrence(NamedTuple):
     step: Callable[[Tensor, Tensor], Tensor]
 
 
-def _cut_gradient(step: Callable[..., Tensor], frames: Tensor, every: int, late: int = 0) -> Tensor:
+def _cut_gradient(
+    step: Callable[..., Tensor], frames: Tensor, every: int, late: int = 0, empty: bool = False
+) -> Tensor:
     free = frames.detach().clone().requires_grad_()
     state = torch.zeros_like(free[0])
     for k, frame in enumerate(free):
         if every and (k - late) % every == 0:
-            state = state.detach()
+            state = torch.zeros_like(state) if empty else state.detach()
         state = step(frame, state)
     (slope,) = torch.autograd.grad(state.sum(), free)
     return slope
@@ -129,6 +131,9 @@ def truncated_gradient(answer: Callable[..., Any]) -> Iterator[Case]:
                 "nothing was cut": _cut_gradient(kind.step, frames, 0),
                 "you cut after frame 0, every, ... instead of before": _cut_gradient(
                     kind.step, frames, every, late=1
+                ),
+                "you emptied the state; only its history is cut": _cut_gradient(
+                    kind.step, frames, every, empty=True
                 ),
             }
             hints = [text for text, slip in slips.items() if torch.allclose(got, slip)]

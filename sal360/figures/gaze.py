@@ -318,6 +318,8 @@ def gaze_curves(
         shown = ticks if len(ticks) < 9 else ticks[:: math.ceil(len(ticks) / 8)]
         axis.set_xticks(shown, [f"{v:g}" for v in shown])
         axis.minorticks_off()
+    elif all((np.asarray(c[0], float) % 1 == 0).all() for c in curves.values()):
+        axis.locator_params(axis="x", integer=True)  # no frame 2.5
     axis.set_xlabel(x, color=INK, fontsize=12)
     axis.set_ylabel(y, color=INK, fontsize=12)
     axis.tick_params(colors=INK, labelsize=11)

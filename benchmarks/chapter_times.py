@@ -32,7 +32,7 @@ NEEDS = {
     "10": "chapters 1 to 4",
     "11": "chapters 2 and 10",
     "12": "chapters 2, 9 and 10",
-    "13": "chapters 7, 8, 11 and 12",
+    "13": "chapters 5, 7, 8, 11 and 12",
     "14": "chapters 3, 7 and 10",
     "15": "chapters 11, 12 and 14",
 }

@@ -100,10 +100,24 @@ def test_planted_networks_have_the_faults_they_say(faults):
         chapter13.planted_network("rust")
 
 
+def turn_by_a_power_of_two(network, H, W):
+    x = torch.rand(1, 1, H, W, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    still = network(x)
+    for k in (1, 2, 4, 8, 16, 32):
+        if torch.allclose(network(x.roll(k, -1)), still.roll(k, -1), atol=1e-6):
+            return k
+    return W
+
+
 @pytest.mark.parametrize(
     ("number", "answer", "words"),
     [
         ("13.1", lambda i, t, w, b: i * sum(w), "you gave"),
+        (
+            "13.1",
+            lambda i, t, w, b: chapter13._numbers(i, t, w, bias=b) + 2 * sum(w[:-1]),
+            "running means and variances are not trained",
+        ),
         ("13.2", lambda x, seen: torch.cat((seen, chapter13._doubled(x)), 1), "stands behind"),
         (
             "13.2",
@@ -113,7 +127,8 @@ def test_planted_networks_have_the_faults_they_say(faults):
             "has left the graph",
         ),
         ("13.3", lambda network, x: {"sound.weight"}, "you blame ['sound.weight']"),
-        ("13.4", lambda network, H, W: 1, "planted '2', 4 x 48: you gave 1, wanted 2"),
+        ("13.4", lambda network, H, W: 1, "wanted 2 (with your input, what else would pass?)"),
+        ("13.4", turn_by_a_power_of_two, "planted '6', 4 x 48: you gave 48, wanted 6"),
         ("13.4", lambda network, H, W: 8, "planted 'any', 4 x 48: you gave 8, wanted 1"),
     ],
 )

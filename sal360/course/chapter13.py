@@ -56,6 +56,7 @@ def count_numbers(answer: Callable[..., Any]) -> Iterator[Case]:
             "batch norms have a scale and a shift a channel": _numbers(
                 inputs, taps, w, bias=bias, norms=False
             ),
+            "running means and variances are not trained": wanted + 2 * sum(w[:-1]),
             "is there a bias?": _numbers(inputs, taps, w, bias=not bias),
         }
         hints = [text for text, slip in slips.items() if got == slip]
@@ -160,7 +161,7 @@ def planted_turner(kind: str) -> Network:
     """A network ``(1, 1, H, W) -> (1, 1, H, W)`` that treats turns in a way of its own.
 
     Args:
-        kind: ``"any"``, ``"2"``, ``"4"``, ``"8"``: turns by so many columns are exact;
+        kind: ``"any"``, ``"2"``, ``"4"``, ``"6"``, ``"8"``: turns by so many columns are exact;
             ``"zeros"``: zeros stand beyond the seam; ``"twice"``: the last column is the first
             one again; ``"column 0"``: only what lies there is treated differently.
     """
@@ -187,9 +188,9 @@ def planted_turner(kind: str) -> Network:
         small = nn.functional.max_pool2d(x, (1, step))
         return around(around(small).repeat_interleave(step, -1) + x)
 
-    if kind not in ("any", "zeros", "twice", "column 0", "2", "4", "8"):
-        raise ValueError(f"kind: {kind!r}, wanted 'any', '2', '4', '8', 'zeros', 'twice' or "
-                         "'column 0'")  # fmt: skip
+    if kind not in ("any", "zeros", "twice", "column 0", "2", "4", "6", "8"):
+        raise ValueError(f"kind: {kind!r}, wanted 'any', '2', '4', '6', '8', 'zeros', 'twice' "
+                         "or 'column 0'")  # fmt: skip
     return network
 
 
@@ -197,12 +198,15 @@ def planted_turner(kind: str) -> Network:
 def exact_turns(answer: Callable[..., Any]) -> Iterator[Case]:
     """``(network, H, W) -> `` fewest columns by which a turn is exact, ``W`` if none is."""
     H, W = 4, 48
-    kinds = {"any": 1, "2": 2, "4": 4, "zeros": W, "8": 8, "twice": W, "column 0": W}
+    kinds = {"any": 1, "2": 2, "4": 4, "zeros": W, "6": 6, "8": 8, "twice": W,
+             "column 0": W}  # fmt: skip
     for kind, wanted in kinds.items():
         got = float(ask(answer, planted_turner(kind), H, W))
+        hint = " (only the whole way round)" if wanted == W and math.isfinite(got) else ""
+        if got < wanted < W:
+            hint = " (with your input, what else would pass?)"
         yield Case(
             "the fewest columns, from 1 to W, by which every turn is exact",
             got == wanted,
-            f"planted {kind!r}, {H} x {W}: you gave {got:g}, wanted {wanted}"
-            + (" (only the whole way round)" if wanted == W and math.isfinite(got) else ""),
+            f"planted {kind!r}, {H} x {W}: you gave {got:g}, wanted {wanted}{hint}",
         )

@@ -2,7 +2,10 @@
 
 import hashlib
 import math
+import sys
+import types
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +13,9 @@ import torch
 from torch import nn
 
 from sal360 import upstream
+from sal360.datasets.download import DownloadError
+from sal360.datasets.resume import ResumingDownloader
+from sal360.models import resnet
 from sal360.models.checks import no_dead_parameters
 from sal360.models.cost import WithoutValues
 from sal360.models.cp360 import CP360, evidence, relative_density
@@ -117,6 +123,63 @@ def test_a_name_that_promises_a_hash_is_held_to_it(tmp_path):
         read_imagenet(tmp_path / "old.pth")
     with pytest.raises(FileNotFoundError, match="none.pth"):
         read_imagenet(tmp_path / "none.pth")
+
+
+@pytest.fixture
+def pretended(tmp_path, monkeypatch):
+    """A small file in the place of torchvision's, and a torchvision that knows an address."""
+    source, cache = tmp_path / "source.pth", tmp_path / "cache"
+    torch.save(CP360(width=4, classes=3).backbone.state_dict(), source)
+    monkeypatch.setenv("SAL360_CACHE", str(cache))
+    monkeypatch.setattr(resnet, "IMAGENET_SHA256", hashlib.sha256(source.read_bytes()).hexdigest())
+    # The name carries the first digits of the real file's hash, which are checked when it is read.
+    name = f"weights/resnet50-{resnet.IMAGENET_SHA256[:8]}.pth"
+    monkeypatch.setattr(resnet, "IMAGENET", name)
+    models = types.ModuleType("torchvision.models")
+    models.ResNet50_Weights = SimpleNamespace(
+        IMAGENET1K_V1=SimpleNamespace(url="http://127.0.0.1:9")
+    )
+    monkeypatch.setitem(sys.modules, "torchvision", types.ModuleType("torchvision"))
+    monkeypatch.setitem(sys.modules, "torchvision.models", models)
+    return source, cache / name
+
+
+def test_imagenet_is_fetched_by_its_hash(pretended, monkeypatch):
+    source, kept = pretended
+
+    def served(self, url, output_file, pooch=None):
+        assert url == "http://127.0.0.1:9"
+        self.resumed = False
+        Path(output_file).write_bytes(source.read_bytes())
+
+    monkeypatch.setenv("SAL360_OFFLINE", "0")
+    monkeypatch.setattr(ResumingDownloader, "__call__", served)
+    model, other = CP360(width=4, classes=3), CP360(width=4, classes=3)
+    for network in (model, other):  # the second time it lies in the cache
+        network.load_backbone("imagenet")
+        monkeypatch.setattr(ResumingDownloader, "__call__", None)
+    assert kept.is_file()
+    assert torch.equal(model.backbone.conv1.weight, torch.load(source)["conv1.weight"])
+    assert torch.equal(other.backbone.fc.weight, model.backbone.fc.weight)
+
+
+def test_imagenet_that_is_not_to_be_had_is_one_line(pretended, monkeypatch):
+    source, kept = pretended
+    monkeypatch.setenv("SAL360_OFFLINE", "1")
+    model = CP360(width=4, classes=3)
+    with pytest.raises(DownloadError, match="SAL360_OFFLINE=1 forbids"):
+        model.load_backbone("imagenet")
+    monkeypatch.setitem(sys.modules, "torchvision", None)  # as if it were not installed
+    monkeypatch.setitem(sys.modules, "torchvision.models", None)
+    with pytest.raises(DownloadError, match=r"by hand will do") as caught:
+        model.load_backbone("imagenet")
+    assert "\n" not in str(caught.value)
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(source.read_bytes())
+    model.load_backbone("imagenet")  # by hand it does
+    kept.write_bytes(b"something else")
+    with pytest.raises(DownloadError):
+        model.load_backbone("imagenet")
 
 
 # The memory.

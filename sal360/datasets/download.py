@@ -73,6 +73,23 @@ def cache_folder() -> Path:
 
 
 def fetch(name: str, progress: bool = False) -> Path:
+    """Path of a file of the registry, downloaded into the cache if it is not there yet.
+
+    Args:
+        name: path as in the registry, such as ``"samples/petra.jpg"``.
+        progress: show a progress bar.
+    Raises:
+        ValueError: a name that the registry does not hold.
+        DownloadError: as :func:`fetch_remote` says.
+    """
+    try:
+        remote = registry()[name]
+    except KeyError:
+        raise ValueError(f"name: {name!r} is not in the registry (sal360 data list)") from None
+    return fetch_remote(remote, progress)
+
+
+def fetch_remote(remote: RemoteFile, progress: bool = False) -> Path:
     """Path of a real file, downloaded into the cache if it is not there yet.
 
     A file in the cache whose hash is wrong is fetched again; a download whose hash is wrong is
@@ -80,18 +97,12 @@ def fetch(name: str, progress: bool = False) -> Path:
     ``SAL360_OFFLINE=1`` forbids the network.
 
     Args:
-        name: path as in the registry, such as ``"samples/petra.jpg"``.
-        progress: show a progress bar.
+        remote: what it is called in the cache, its hash and its address. progress: show a bar.
     Raises:
-        ValueError: a name that the registry does not hold.
         DownloadError: not in the cache, and no network, no such page, a wrong hash, a full disk or
             a folder that cannot be written.
     """
-    pooch = _pooch()
-    try:
-        remote = registry()[name]
-    except KeyError:
-        raise ValueError(f"name: {name!r} is not in the registry (sal360 data list)") from None
+    pooch, name = _pooch(), remote.path
     folder = cache_folder()
     kept = folder / name
     if kept.is_file() and pooch.file_hash(str(kept)) == remote.sha256:

@@ -27,7 +27,7 @@ from sal360 import upstream
 from sal360._check import as_image, positive_int
 from sal360.models.base import Convention, Reading, as_convention
 from sal360.models.cp360_memory import CubeConvLSTM, CubeState
-from sal360.models.resnet import ResNet, load_by_name, read_imagenet
+from sal360.models.resnet import ResNet, fetch_imagenet, load_by_name, read_imagenet
 from sal360.nn import to_cube_padded
 from sal360.projections import cube_to_erp, downsample_erp, erp_to_cube
 from sal360.sphere import pixel_area
@@ -151,9 +151,13 @@ class CP360(nn.Module):
 
         Args:
             path: ``.pth`` or ``.safetensors``; see :func:`~sal360.models.resnet.read_imagenet`.
+                ``"imagenet"``: torchvision's file, fetched by its hash
+                (:func:`~sal360.models.resnet.fetch_imagenet`).
         Raises:
             ValueError: names or shapes that do not fit, named.
+            sal360.datasets.download.DownloadError: a file that is not to be had.
         """
+        path = fetch_imagenet() if path == "imagenet" else path
         load_by_name(self.backbone, read_imagenet(path), str(path))
 
     def load_memory(self, path: str | Path) -> None:

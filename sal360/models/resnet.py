@@ -19,7 +19,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sal360._check import positive_int
+from sal360.datasets.download import DownloadError, RemoteFile, cache_folder, fetch_remote
 from sal360.safe_pickle import read_torch_tensors
+
+IMAGENET = "weights/resnet50-0676ba61.pth"
+"""Where torchvision's ResNet-50, trained on ImageNet (``IMAGENET1K_V1``), lies in the cache."""
+IMAGENET_SHA256 = "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a"
 
 EXPANSION = 4
 """A block has this many times more channels outside than inside."""
@@ -106,6 +111,31 @@ class ResNet(nn.Module):
 def resnet50() -> ResNet:
     """ResNet-50 on 1000 classes: 320 entries in its state dict, torchvision's names."""
     return ResNet()
+
+
+def fetch_imagenet(progress: bool = False) -> Path:
+    """Path of torchvision's ResNet-50 on ImageNet (98 MB): from the cache, or downloaded by hash.
+
+    The address is torchvision's own and read from there, where it is installed (Colab has it).
+    Without it, put the file at :data:`IMAGENET` in the cache folder yourself.
+
+    Raises:
+        sal360.datasets.download.DownloadError: neither in the cache nor to be had.
+    """
+    kept = cache_folder() / IMAGENET
+    try:
+        from torchvision.models import ResNet50_Weights
+
+        url = str(ResNet50_Weights.IMAGENET1K_V1.url)
+    except (ImportError, RuntimeError):  # not there, or not made for this torch
+        if not kept.is_file():
+            raise DownloadError(
+                f"{IMAGENET}: not in {cache_folder()}, and torchvision, which knows its address, "
+                f"is not installed; a file put at {kept} by hand will do"
+            ) from None
+        url = ""
+    licence = "BSD-3-Clause (torchvision); ImageNet's own terms for what was learned from it"
+    return fetch_remote(RemoteFile(IMAGENET, IMAGENET_SHA256, url, licence), progress)
 
 
 def read_imagenet(path: str | Path) -> dict[str, Tensor]:

@@ -166,7 +166,7 @@ def test_safetensors_round_trip_and_misfit(tmp_path):
 
 
 def test_load_model_says_what_it_wants():
-    with pytest.raises(ValueError, match="^name: 'gpt', wanted one of sst-sal"):
+    with pytest.raises(ValueError, match="^name: 'gpt', wanted one of spherical-unet, .*sst-sal"):
         load_model("gpt")
     with pytest.raises(ValueError, match="^weights: 'official', but equator"):
         load_model("equator", weights="official")

@@ -167,7 +167,7 @@ def test_a_crown_from_its_taps_is_the_resampled_kernel(size, radius, taps, proje
         torch.randn(*shape, generator=source, dtype=torch.float64, requires_grad=True)
         for shape in ((2, 3, *size), (4, 3, *taps))
     )
-    plain = zhang._in_bands(x, weight, radius, "sphere")
+    plain = zhang.crown_in_bands(x, weight, radius, "sphere")
     reads = crown_reads(size, radius, taps, project_first, torch.float64, x.device)
     ours = convolve(x, weight.flatten(2), reads, size, project_first=project_first)
     assert torch.allclose(ours, plain, atol=1e-12)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from sal360._check import ArrayLike, as_directions, positive_int
+from sal360._tables import untraced
 from sal360.resampling import SamplingTable
 
 FACES = "FRBLUD"
@@ -94,6 +95,7 @@ def cube_table(xyz: ArrayLike, S: int) -> SamplingTable:
     return SamplingTable(torch.cat(sources, 1), torch.cat(shares, 1))
 
 
+@untraced
 @lru_cache(maxsize=8)
 def _padded_texels(S: int) -> tuple[Tensor, Tensor]:
     """What each texel of the padded faces is made of: both ``(6, S + 2, S + 2, 3)``.

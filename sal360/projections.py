@@ -25,6 +25,7 @@ from sal360._check import (
     in_range,
     positive_int,
 )
+from sal360._tables import untraced
 from sal360.cubemap import FACES, cube_directions, cube_pixel, cube_table
 from sal360.resampling import (
     Mode,
@@ -203,12 +204,14 @@ def clear_tables() -> None:
     _erp_from_cube_reader.cache_clear()
 
 
+@untraced
 @lru_cache(maxsize=8)
 def _cube_reader(H: int, W: int, S: int, dtype: torch.dtype, device: torch.device) -> Reader:
     with torch.inference_mode(False), torch.no_grad():
         return _on(erp_reader(cube_directions(S).reshape(6 * S, S, 3), H, W, dtype), device)
 
 
+@untraced
 @lru_cache(maxsize=8)
 def _viewport_reader(
     camera: Camera, H: int, W: int, dtype: torch.dtype, device: torch.device
@@ -217,6 +220,7 @@ def _viewport_reader(
         return _on(erp_reader(viewport_directions(*camera), H, W, dtype), device)
 
 
+@untraced
 @lru_cache(maxsize=8)
 def _erp_from_cube_reader(
     S: int, H: int, W: int, dtype: torch.dtype, device: torch.device

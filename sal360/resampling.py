@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import torch
@@ -22,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sal360._check import ArrayLike, as_directions, as_image, positive_int
+from sal360._tables import untraced
 from sal360.sphere import erp_pixel
 
 Mode = Literal["bilinear", "nearest", "bicubic"]
@@ -289,12 +291,16 @@ def _spans(old: int, new: int, filter: Filter) -> tuple[Tensor, Tensor]:
     return index, torch.where(x.abs() < 3, torch.sinc(x) * torch.sinc(x / 3), torch.zeros_like(x))
 
 
+@untraced
+@lru_cache(maxsize=16)
 def _column_weights(old: int, new: int, filter: Filter) -> SamplingTable:
     index, weight = _spans(old, new, filter)
     weight = weight / weight.sum(1, keepdim=True)
     return SamplingTable(torch.remainder(index, old).long(), weight)
 
 
+@untraced
+@lru_cache(maxsize=16)
 def _row_weights(old: int, new: int, filter: Filter) -> tuple[SamplingTable, SamplingTable | None]:
     """Rows and weights; those over a pole apart, because they are half a turn away."""
     index, weight = _spans(old, new, filter)

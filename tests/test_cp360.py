@@ -360,18 +360,6 @@ def test_relative_density_of_flat_and_of_shifted_maps():
     assert torch.allclose(relative_density(raw), relative_density(5 * raw - 3))
 
 
-def test_an_export_needs_tables(monkeypatch):
-    """``tests/test_all_models.py`` exports it; here only that a cold one is refused."""
-    model, clip = tiny(), clip_of(1)
-    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
-    with pytest.raises(RuntimeError, match="export: call the model once with .* 64 x 128"):
-        model(clip)
-    monkeypatch.undo()
-    model(clip)
-    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
-    assert model(clip).shape == (1, 1, 1, 64, 128)
-
-
 @pytest.mark.parametrize(
     ("call", "named"),
     [

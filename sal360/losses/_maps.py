@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sal360._check import ArrayLike, as_tensor
+from sal360._tables import untraced
 from sal360.resampling import computing_dtype
 from sal360.sphere import pixel_area
 
@@ -67,6 +68,7 @@ def share_of_sphere(like: Tensor) -> Tensor:
     return _share(like.shape[-2], like.shape[-1], like.dtype, like.device)
 
 
+@untraced
 @lru_cache(maxsize=16)
 def _share(H: int, W: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     with torch.inference_mode(False):

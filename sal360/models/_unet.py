@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from sal360 import upstream
 from sal360._check import as_image, as_size, positive_int
+from sal360._tables import untraced
 from sal360.models.base import Convention, FrameModel, Reading, as_convention
-from sal360.nn.sampled import untraced
 from sal360.nn.windows import SphereBlockMaxPool2d
 
 WIDTHS = (64, 128, 256, 256, 128, 64, 1)
@@ -137,10 +137,6 @@ def _beside(x: Tensor, seen: Tensor) -> Tensor:
 
 
 @untraced
-def _one_viewer_ahead(H: int, W: int) -> Tensor:
-    return _kept_viewer(H, W)
-
-
 @lru_cache(maxsize=4)
-def _kept_viewer(H: int, W: int) -> Tensor:
+def _one_viewer_ahead(H: int, W: int) -> Tensor:
     return PUBLISHED_SCALE * upstream.fixation_map([[0.5, 0.5]], H, W)

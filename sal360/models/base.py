@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from sal360._check import positive_int
 from sal360.nn.state import detach_state
+from sal360.sphere import pixel_area
 
 Convention = Literal["corrected", "upstream"]
 CONVENTIONS: tuple[Convention, ...] = ("corrected", "upstream")
@@ -33,6 +34,12 @@ def as_convention(convention: str) -> Convention:
         if convention == known:
             return known
     raise ValueError(f"convention: {convention!r}, wanted 'corrected' or 'upstream'")
+
+
+def sphere_mean(maps: Tensor) -> Tensor:
+    """Means over the sphere, each pixel by its area: ``(..., H, W)`` to ``(..., 1, 1)``."""
+    share = pixel_area(*maps.shape[-2:]).to(maps)[:, None] / (4 * math.pi)
+    return (maps * share).sum((-2, -1), keepdim=True)
 
 
 class FrameModel(nn.Module):
@@ -87,11 +94,8 @@ class FrameModel(nn.Module):
 
     def feedback(self, raw: Tensor) -> Tensor:
         """Its own answer as the next frame's extra channel: cut off at 0, of mean 1."""
-        from sal360.sphere import pixel_area
-
         maps = raw.clamp_min(0)
-        share = pixel_area(*maps.shape[-2:]).to(maps)[:, None] / (4 * math.pi)
-        mean = (maps * share).sum((-2, -1), keepdim=True)
+        mean = sphere_mean(maps)
         return torch.where(mean > 1e-12, maps / mean.clamp_min(1e-12), torch.ones_like(maps))
 
     def step(self, frame: Tensor, state: Any = None) -> tuple[Tensor, Any]:

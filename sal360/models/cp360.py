@@ -12,7 +12,6 @@ Without a backbone that knows things there is nothing to activate.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -25,12 +24,11 @@ from torch import Tensor, nn
 
 from sal360 import upstream
 from sal360._check import as_image, positive_int
-from sal360.models.base import Convention, Reading, as_convention
+from sal360.models.base import Convention, Reading, as_convention, sphere_mean
 from sal360.models.cp360_memory import CubeConvLSTM, CubeState
 from sal360.models.resnet import ResNet, fetch_imagenet, load_by_name, read_imagenet
 from sal360.nn import to_cube_padded
 from sal360.projections import cube_to_erp, downsample_erp, erp_to_cube
-from sal360.sphere import pixel_area
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -59,8 +57,7 @@ class CP360(nn.Module):
     the small backbone, whose features are busier on the ground than on things, that turns the
     map over: do not expect ``"upstream"`` to work with it.
 
-    ``torch.export`` takes it (at the size of panorama it was called with once before). ONNX was
-    not tried.
+    ``torch.export`` takes it. ONNX was not tried.
 
     Quarter turns: turning the panorama by 90 degrees turns the cube into itself, the four faces
     around the horizon change places without being resampled. But the kernels on the upper and the
@@ -119,12 +116,10 @@ class CP360(nn.Module):
         self.input_size = (2 * self.face, 4 * self.face)
         if published and self.face == 224:
             self.input_size = (960, 1920)
-        self._seen: set[tuple[int, int]] = set()
         self.rate: float | None = None if published else 8.0
         self.warm_up = 4 if published and temporal else 0
         self.stateful = not published
         self.reading: Reading = "minmax" if published else "density"
-        self.gives_density = not published
 
     @classmethod
     def published(cls, convention: str = "upstream", temporal: bool = True) -> CP360:
@@ -186,13 +181,6 @@ class CP360(nn.Module):
     def faces(self, image: Tensor) -> Tensor:
         """``(B, C, H, W)`` panoramas to ``(6 B, C, face, face)``."""
         H, W = image.shape[-2:]
-        if not torch.compiler.is_exporting():
-            self._seen.add((H, W))
-        elif (H, W) not in self._seen:  # tables made while tracing would be empty, and be kept
-            raise RuntimeError(
-                f"export: call the model once with panoramas of {H} x {W} before, "
-                "so that its tables are there"
-            )
         if self.convention == "upstream":
             if W != 2 * H:  # everything is resized before it is projected
                 image = F.interpolate(image, self.input_size, mode="bilinear", align_corners=False)
@@ -303,8 +291,7 @@ def relative_density(raw: Tensor, floor: float = FLOOR) -> Tensor:
         raw: ``(..., H, W)``. floor: the share.
     """
     maps = raw - raw.amin((-2, -1), keepdim=True)
-    share = pixel_area(*maps.shape[-2:]).to(maps)[:, None] / (4 * math.pi)
-    mean = (maps * share).sum((-2, -1), keepdim=True)
+    mean = sphere_mean(maps)
     # Rounding is no pattern: a map that is flat up to it stays flat.
     flat = mean <= 1e-6 * raw.detach().abs().amax((-2, -1), keepdim=True)
     shape = torch.where(flat, torch.ones_like(maps), maps / mean.clamp_min(1e-30))

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from sal360._check import positive_int
 from sal360.datasets.download import DownloadError, RemoteFile, cache_folder, fetch_remote
-from sal360.safe_pickle import read_torch_tensors
+from sal360.models.weights import read_weights
 
 IMAGENET = "weights/resnet50-0676ba61.pth"
 """Where torchvision's ResNet-50, trained on ImageNet (``IMAGENET1K_V1``), lies in the cache."""
@@ -158,21 +158,14 @@ def read_imagenet(path: str | Path) -> dict[str, Tensor]:
             raise ValueError(
                 f"{path}: sha256 {found[:8]}..., wanted {promised[1]}, as its name says"
             )
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise ValueError(f"{path}: not a safetensors file ({error})") from None
-    with path.open("rb") as file:
-        if file.read(2) == b"\x80\x02":
-            raise ValueError(
-                f"{path}: torch's format of before 2020; write it anew with "
-                "torch.save(torch.load(path, weights_only=True), new_path)"
-            )
-    return read_torch_tensors(path, frozenset())
+    if path.suffix != ".safetensors":
+        with path.open("rb") as file:
+            if file.read(2) == b"\x80\x02":
+                raise ValueError(
+                    f"{path}: torch's format of before 2020; write it anew with "
+                    "torch.save(torch.load(path, weights_only=True), new_path)"
+                )
+    return read_weights(path)
 
 
 def load_by_name(module: nn.Module, weights: Mapping[str, Tensor], origin: str = "weights") -> None:

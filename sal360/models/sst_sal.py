@@ -22,7 +22,6 @@ Weights of one load into the other: names, shapes and the order of channels are 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -33,9 +32,8 @@ from torch import Tensor, nn
 
 from sal360 import upstream
 from sal360.flow import dis_flow, flow_to_color, sphere_flow, tangent_flow
-from sal360.models.base import Reading, as_convention, run
+from sal360.models.base import Reading, as_convention, run, sphere_mean
 from sal360.nn import CellState, ConvLSTMCell, SphereConv2d, SphereMaxPool2d, SpherePad2d
-from sal360.sphere import pixel_area
 
 State = tuple[CellState, CellState]
 
@@ -213,5 +211,4 @@ class SSTSal(nn.Module):
 
 def _relative(maps: Tensor) -> Tensor:
     """Maps ``(B, 1, H, W)``, none negative, divided by their mean over the sphere."""
-    share = pixel_area(*maps.shape[-2:]).to(maps)[:, None] / (4 * math.pi)
-    return maps / (maps * share).sum((-2, -1), keepdim=True).clamp_min(1e-6)
+    return maps / sphere_mean(maps).clamp_min(1e-6)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from sal360._check import positive_int
+from sal360._tables import untraced
 from sal360.cubemap import cube_directions, cube_pixel, cube_table
 from sal360.nn.sampled import Reads, reads_between
 from sal360.resampling import SamplingTable, computing_dtype
@@ -191,6 +192,7 @@ def _blocks(rim: Rim, B: int, C: int) -> Iterator[tuple[int, slice, Places]]:
             yield cube, slice(first, first + some), _places(rim, C, some)
 
 
+@untraced
 @lru_cache(maxsize=48)
 def _places(rim: Rim, C: int, channels: int) -> Places:
     def flat(texels: Tensor, plane: int, along: bool) -> Tensor:
@@ -210,6 +212,7 @@ def _places(rim: Rim, C: int, channels: int) -> Places:
         )
 
 
+@untraced
 @lru_cache(maxsize=48)
 def _sums_in(rim: Rim, dtype: torch.dtype) -> Reads:
     with torch.inference_mode(False):
@@ -239,6 +242,7 @@ def make_rim(S: int, padding: Sides, table: SamplingTable, device: torch.device)
     )
 
 
+@untraced
 @lru_cache(maxsize=64)
 def cube_rim(S: int, padding: Sides, mode: CubeMode, device: torch.device) -> Rim:
     """The rim of :class:`CubePad2d`."""

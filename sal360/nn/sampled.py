@@ -18,57 +18,22 @@ builds both by hand; the readable reference is :meth:`sal360.patterns.Pattern.re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass
-from functools import wraps
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._python_dispatch import _disable_current_modes
 
 from sal360._check import as_image
+from sal360._tables import eager, untraced
 from sal360.patterns import Pattern
 from sal360.resampling import Mode, computing_dtype
 
 SMALLEST = 1e-11
 """Weights below this are rounding noise of taps that stand on a pixel; they are not read."""
-
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def eager(function: Function) -> Function:
-    """Have ``torch.compile`` call a function as it is.
-
-    Traced, a table would be made again at every call. This is the mark that
-    ``torch.compiler.disable`` sets; that one loads the compiler, which light imports forbid.
-    """
-    function._torchdynamo_disable = True  # type: ignore[attr-defined]
-    return function
-
-
-def untraced(function: Function) -> Function:
-    """Have a maker of tables work with real numbers, whoever is looking on.
-
-    ``torch.export`` runs a network on tensors without values and writes down what it does; a
-    table made then would be none, and would be kept. Gradients and inference mode are left
-    outside as well.
-    """
-
-    @wraps(function)
-    def made(*arguments: Any, **named: Any) -> Any:
-        with (
-            torch._C.DisableTorchFunction(),
-            _disable_current_modes(),
-            torch.inference_mode(False),
-            torch.no_grad(),
-        ):
-            return function(*arguments, **named)
-
-    return eager(made)  # type: ignore[return-value]
 
 
 class Sums(NamedTuple):

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from sal360._check import as_image, in_range, positive_int
-from sal360.nn.sampled import sampled_conv2d, untraced
+from sal360._tables import untraced
+from sal360.nn.sampled import sampled_conv2d
 from sal360.patterns import Pattern, crown_pattern, ring_pattern, tangent_pattern
 from sal360.resampling import MODES, Mode
 from sal360.sphere import lonlat_to_xyz, rotation_matrix, xyz_to_lonlat

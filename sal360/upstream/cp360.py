@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sal360._check import positive_int
+from sal360._tables import untraced
 from sal360.cubemap import FACES
 from sal360.nn.cube import Rim, Sides, face_size, folded_texels, make_rim, pad_rim, rim_texels
 from sal360.resampling import SamplingTable
@@ -59,6 +60,7 @@ def cube_pad(x: Tensor, pad: int | Sides) -> Tensor:
     return pad_rim(x, padding, lambda: _published_rim(S, padding, x.device))
 
 
+@untraced
 @lru_cache(maxsize=32)
 def _published_rim(S: int, padding: Sides, device: torch.device) -> Rim:
     left, right, top, bottom = padding

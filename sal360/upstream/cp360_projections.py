@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sal360._check import as_image, in_range, positive_int
+from sal360._tables import untraced
 from sal360.nn.cube import face_size
 
 _STEPS = 32
@@ -54,6 +55,7 @@ def erp_to_cube(image: Tensor, S: int) -> Tensor:
     return read.transpose(1, 2).reshape(6 * B, C, S, S)
 
 
+@untraced
 @lru_cache(maxsize=8)
 def erp_places(S: int, H: int, W: int) -> tuple[Tensor, Tensor]:
     """``col, row``, each ``(6, S, S)`` float64: where in a panorama each texel is read."""
@@ -122,6 +124,7 @@ def cube_to_erp(faces: Tensor, align_corners: bool = True) -> Tensor:
     return every.gather(1, which)[:, 0]
 
 
+@untraced
 @lru_cache(maxsize=8)
 def cube_places(S: int) -> tuple[Tensor, Tensor]:
     """Where each pixel of a ``2 S x 4 S`` panorama is read: ``(2 S, 4 S, 2)`` float64 column and

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sal360._check import as_image, positive_int
+from sal360._tables import untraced
 from sal360.safe_pickle import read_torch_tensors
 
 
@@ -65,6 +66,7 @@ def tangent_coordinates(H: int, W: int, stride: int = 1) -> Tensor:
     return torch.stack((row[:, None].expand_as(col), col))
 
 
+@untraced
 @lru_cache(maxsize=16)
 def _tangent_grid(H: int, W: int, stride: int, device: torch.device) -> Tensor:
     """The coordinates as ``grid_sample`` takes them: ``(1, 3H', 3W', 2)`` float32, x then y.

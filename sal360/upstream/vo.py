@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from sal360._check import as_image, positive_int
-from sal360.nn.sampled import Reads, convolve, eager, reads_between, untraced
+from sal360._tables import eager, untraced
+from sal360.nn.sampled import Reads, convolve, reads_between
 from sal360.resampling import computing_dtype
 
 RING_SLOTS = ((2, 1), (2, 2), (1, 2), (0, 2), (0, 1), (0, 0), (1, 0), (2, 0))
@@ -125,12 +126,8 @@ _KEPT = WeakTensorKeyDictionary()
 
 
 @untraced
-def _table(H: int, W: int, lattice: Lattice) -> Tensor:
-    return _kept_table(H, W, lattice)
-
-
 @lru_cache(maxsize=16)
-def _kept_table(H: int, W: int, lattice: Lattice) -> Tensor:
+def _table(H: int, W: int, lattice: Lattice) -> Tensor:
     return ring_table(H, W, lattice)
 
 

@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sal360._check import ArrayLike, as_float64, as_image, as_tensor, positive_int
-from sal360.nn.sampled import convolve, untraced
+from sal360._tables import untraced
+from sal360.nn.sampled import convolve
 from sal360.resampling import computing_dtype
 from sal360.upstream.zhang_grid import crown_grid
 from sal360.upstream.zhang_taps import crown_reads
@@ -114,12 +115,8 @@ class _Band(NamedTuple):
 
 
 @untraced
-def _bands(H: int, W: int, radius: float) -> list[_Band]:
-    return _kept_bands(H, W, radius)
-
-
 @lru_cache(maxsize=16)
-def _kept_bands(H: int, W: int, radius: float) -> list[_Band]:
+def _bands(H: int, W: int, radius: float) -> list[_Band]:
     grids = crown_grid(H, W, radius)
     by_width: dict[int, list[int]] = {}
     for t, row in enumerate(grids):

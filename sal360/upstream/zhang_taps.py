@@ -16,7 +16,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from sal360.nn.sampled import Entries, Reads, reads_along_rows, untraced
+from sal360._tables import untraced
+from sal360.nn.sampled import Entries, Reads, reads_along_rows
 from sal360.upstream.zhang_grid import CrownRow, crown_grid
 
 

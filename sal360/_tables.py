@@ -1,0 +1,49 @@
+"""Tables are made of real numbers, once, whoever is looking on.
+
+A sampling table depends on sizes alone. It is made at the first call that needs it and kept, and
+that call may be one that ``torch.compile`` or ``torch.export`` watches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+import torch
+from torch.utils._python_dispatch import _disable_current_modes
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def eager(function: Function) -> Function:
+    """Have ``torch.compile`` call a function as it is.
+
+    Traced, a table would be made again at every call. This is the mark that
+    ``torch.compiler.disable`` sets; that one loads the compiler, which light imports forbid.
+    """
+    function._torchdynamo_disable = True  # type: ignore[attr-defined]
+    return function
+
+
+def untraced(function: Function) -> Function:
+    """Have a maker of tables work with real numbers, whoever is looking on.
+
+    ``torch.export`` runs a network on tensors without values and writes down what it does; a
+    table made then would be none, and would be kept. Gradients and inference mode are left
+    outside as well.
+    """
+
+    @wraps(function)
+    def made(*arguments: Any, **named: Any) -> Any:
+        watched = torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack()
+        with torch.inference_mode(False), torch.no_grad():
+            if not watched:  # leaving modes costs more than finding a kept table
+                return function(*arguments, **named)
+            with torch._C.DisableTorchFunction(), _disable_current_modes():
+                return function(*arguments, **named)
+
+    for name in ("cache_clear", "cache_info"):  # of a cache below, which is the usual place
+        if hasattr(function, name):
+            setattr(made, name, getattr(function, name))
+    return eager(made)  # type: ignore[return-value]

@@ -22,7 +22,8 @@ def in_step(
     columns: int = 2,
     start: int = 0,
 ) -> Plot:
-    """Panoramas side by side, all moved by one slider.
+    """Panoramas side by side, all moved by one slider; in a corner of each its darkest and
+    brightest value.
 
     Args:
         panels: title to ``(K, H, W)``, one map for each position of the slider; the same for all.
@@ -82,6 +83,11 @@ def in_step(
         figure.add_annotation(text=name, x=at, y=base + high, showarrow=False, xref="paper",
                               yref="paper", xanchor="left", yanchor="bottom",
                               font={"size": 13, "color": INK})  # fmt: skip
+        top = full[name] or 1.0
+        figure.add_annotation(text=f"0 to {top:.0f}" if top >= 10 else f"0 to {top:.2g}",
+                              x=180, y=-90, xref=x, yref=y, xanchor="right", yanchor="bottom",
+                              showarrow=False, bgcolor="rgba(255,255,255,.8)", borderpad=1,
+                              font={"size": 10, "color": INK})  # fmt: skip
     slider(figure, [(label, str(k)) for k, label in enumerate(labels)], start)
     per_width = rows * (wide / 2 + 0.06)
     return _Fitted(figure, told, round(130 + 700 * per_width), per_width)

@@ -267,8 +267,7 @@ def evidence(scores: Tensor) -> Tensor:
 
     0 is the smallest value of the map of the largest scores (what is below is cut off), 1 its
     largest. No other frame is asked. The square, which the published code gives to the maps it
-    shows, takes away from the ground more than from what stands out: without it the maps of
-    chapter 15 agree less with viewers, and a memory of them less still.
+    shows, takes away from the ground more than from what stands out.
 
     Args:
         scores: ``(..., 6, K, s, s)``. A flat frame becomes 0.

@@ -9,7 +9,8 @@ matters (chapter 15). Chapter 15 reads the maps.
 
 ImageNet's networks are told a name for a whole picture and find out where the thing is by
 themselves. A face of a cube holds few pixels of a thing and a laptop holds few faces: a network of
-this size, told names for whole faces, had learnt nothing after 400 steps. So it is told places.
+this size, told names for whole faces, had learnt nothing after 400 steps when it was tried (no
+record was kept). So it is told places.
 
 **What is lost without ImageNet.** Five kinds instead of a thousand, drawn ones instead of
 photographed ones. Faces, people, animals and words, which photographs teach and which draw most

@@ -123,7 +123,7 @@ def score_frames(
         finite, blank = values.isfinite().all(1), values.isnan().all(1)
         if not bool((finite | blank).all()):
             raise ValueError("truth: some NaN or infinite values in a frame, wanted all or none")
-        known = finite & (values != 0).any(1)
+        known = (finite & (values != 0).any(1)).cpu()
     sets = [as_tensor(f, f"fixations[{t}]").double() for t, f in enumerate(fixations or ())]
     seen = torch.tensor([len(each) > 0 for each in sets], dtype=torch.bool)
 

@@ -7,7 +7,7 @@ network's own, from a rollout of the film as prediction will do it, and it is a 
 other: no gradient goes back through it. A **clip model** answers frame after frame and
 remembers; its gradient goes back through ``tbptt`` frames, then the memory is detached
 (truncated backpropagation through time). Derived in chapter 16; chapter 13 shows what teacher
-forcing hides.
+forcing hides. What a step changes is :class:`~sal360.training.state.TrainingState`.
 """
 
 from __future__ import annotations
@@ -23,9 +23,14 @@ from sal360.datasets.batch import Batch
 from sal360.models.base import FrameModel, truncated
 from sal360.models.cp360 import CP360
 from sal360.models.cp360_weak import WeakLosses, weak_losses
+from sal360.training.distributed import ALONE, World
 from sal360.training.inputs import clip_inputs
 from sal360.training.objectives import map_loss
-from sal360.training.recipe import Recipe
+from sal360.training.precision import compiled, each_in, lower_precision
+from sal360.training.recipe import INPUTS, Recipe
+from sal360.training.state import TrainingState, make_optimizer, tosses
+
+__all__ = ["Step", "build_model", "fit", "make_optimizer"]
 
 
 @dataclass(frozen=True)
@@ -57,20 +62,12 @@ def build_model(recipe: Recipe) -> nn.Module:
     return model
 
 
-def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """SGD or Adam, over what is not frozen."""
-    free = [p for p in model.parameters() if p.requires_grad]
-    if recipe.optimizer == "adam":
-        return torch.optim.Adam(free, recipe.lr, weight_decay=recipe.weight_decay)
-    return torch.optim.SGD(free, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)
-
-
 def rate_at(step: int, recipe: Recipe) -> float:
     """The learning rate of a step."""
     if recipe.schedule == "constant":
         return recipe.lr
-    done = step / recipe.steps
-    return recipe.lr * min(20 * (step + 1) / recipe.steps, 0.5 + 0.5 * math.cos(math.pi * done))
+    up = (step + 1) * (1 / recipe.warmup) / recipe.steps if recipe.warmup else 1.0
+    return recipe.lr * min(up, 0.5 + 0.5 * math.cos(math.pi * (step / recipe.steps)))
 
 
 def forcing_at(step: int, recipe: Recipe) -> float:
@@ -101,7 +98,12 @@ def previous_maps(model: FrameModel, clip: Tensor, truth: Tensor | None) -> Tens
 
 
 def backward(
-    model: nn.Module, clip: Tensor, known: dict[str, Tensor], recipe: Recipe, forced: bool
+    model: nn.Module,
+    clip: Tensor,
+    known: dict[str, Tensor],
+    recipe: Recipe,
+    forced: bool,
+    weight: float | Tensor = 1.0,
 ) -> float:
     """Add the gradients of one batch; returns its loss.
 
@@ -109,30 +111,33 @@ def backward(
         clip: ``(B, T, C, H, W)`` inputs. known: ``truth`` and ``flow`` of the same frames, where
             there are any; the last flow of a clip leads to the frame behind it and is not used.
         forced: give a frame model the truth of the frame before.
+        weight: what the gradients are multiplied by, and the returned loss is not.
     Raises:
         ValueError: what the loss needs is not there.
     """
     reading = getattr(model, "reading", "minmax")
     if recipe.loss == "weak":
         loss = weak_loss(model, clip, known, recipe).total
-        loss.backward()
+        (loss * weight).backward()
         return float(loss.detach())
-    truth = _needed(known, "truth", recipe)
+    truth, low = _needed(known, "truth", recipe), lower_precision(recipe, clip.device)
     if isinstance(model, FrameModel):
-        if model.extra == "previous":
-            clip = torch.cat((clip, previous_maps(model, clip, truth if forced else None)), 2)
-        frames = clip.flatten(0, 1)
-        raw = model(frames[:, :3], frames[:, 3:]).unflatten(0, clip.shape[:2])
-        loss = map_loss(raw, truth, recipe, reading)
-        loss.backward()
+        with low:
+            if model.extra == "previous":
+                clip = torch.cat((clip, previous_maps(model, clip, truth if forced else None)), 2)
+            frames = clip.flatten(0, 1)
+            raw = model(frames[:, :3], frames[:, 3:]).unflatten(0, clip.shape[:2])
+        loss = map_loss(raw.float(), truth, recipe, reading)
+        (loss * weight).backward()
         return float(loss.detach())
     total, told = 0.0, truth.flatten(2).isfinite().all(-1)
-    for now, maps in truncated(model, clip, recipe.tbptt):
+    stretches = truncated(model, clip, recipe.tbptt)
+    for now, maps in each_in(low, stretches):
         share = float(told[:, now].sum() / told.sum().clamp_min(1))
         if share == 0 and bool(told.any()):
             continue  # a stretch without truth: the memory goes on, nothing is learned
-        loss = map_loss(maps, truth[:, now], recipe, reading) * share
-        loss.backward()
+        loss = map_loss(maps.float(), truth[:, now], recipe, reading) * share
+        (loss * weight).backward()
         total += float(loss.detach())
     return total
 
@@ -154,8 +159,14 @@ def _needed(known: dict[str, Tensor], what: str, recipe: Recipe) -> Tensor:
     return known[what]
 
 
-def fit(model: nn.Module, batches: Iterable[Batch], recipe: Recipe) -> Iterator[Step]:
-    """Train; a step for each batch, as many as the recipe says.
+def fit(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    recipe: Recipe,
+    state: TrainingState | None = None,
+    world: World = ALONE,
+) -> Iterator[Step]:
+    """Train; a step for every ``accumulate`` batches, as many as the recipe says.
 
     Nothing happens until its reports are asked for: ``for step in fit(...): ...``. The same
     recipe, batches and weights give the same numbers, on one machine and number of threads.
@@ -163,40 +174,106 @@ def fit(model: nn.Module, batches: Iterable[Batch], recipe: Recipe) -> Iterator[
 
     Args:
         model: see :func:`build_model`; it is trained in place, where its weights are.
-        batches: :class:`~sal360.datasets.batch.Batch`, as many as steps, or more. One pass over
-            :func:`~sal360.datasets.loader.clip_loader` is one epoch; for more,
+        batches: :class:`~sal360.datasets.batch.Batch`, as many as the steps need, or more. One
+            pass over :func:`~sal360.datasets.loader.clip_loader` is one epoch; for more,
             ``itertools.chain.from_iterable(itertools.repeat(loader))``.
+        state: to go on with, at ``state.step``; None: a new one. It is changed in place.
+        world: the processes that share each batch; each is given its own part of it.
     Yields:
         a :class:`Step` after each.
     Raises:
-        ValueError: too few batches, batches without what the loss needs, maps of NaN.
+        ValueError: too few batches, batches without what the loss needs, maps of NaN; a model of
+            another system than the recipe's, a state of another model.
         TypeError: batches that are something else.
-        FloatingPointError: a loss or a gradient that is not finite; the weights are those before.
+        FloatingPointError: a loss or a gradient that is not finite, with the clips it came from;
+            the weights are those before.
     """
-    device = next(model.parameters()).device
-    optimizer = make_optimizer(model, recipe)
-    toss = torch.Generator().manual_seed(recipe.seed)
-    source = iter(batches)
-    for index in range(recipe.steps):
-        batch = next(source, None)
-        if batch is None:
-            raise ValueError(f"batches: ended after {index}, wanted {recipe.steps}")
-        if not isinstance(batch, Batch):
-            found = type(batch).__name__
-            raise TypeError(f"batches: a {found}, wanted Batch, as clip_loader makes them")
-        model.train()
-        batch = batch.to(device)
-        known = {"truth": batch.truth, "flow": batch.flow}
-        forced = float(torch.rand((), generator=toss)) < forcing_at(index, recipe)
-        lr = rate_at(index, recipe)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        optimizer.zero_grad(set_to_none=True)
-        given = {name: value for name, value in known.items() if value is not None}
-        loss = backward(model, clip_inputs(model, batch), given, recipe, forced)
-        limit = recipe.gradient_clip or math.inf
-        norm = float(nn.utils.clip_grad_norm_(model.parameters(), limit))
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise FloatingPointError(f"step {index}: a loss of {loss:g}, a gradient of {norm:g}")
-        optimizer.step()
-        yield Step(index, loss, lr, norm)
+    state = TrainingState(model, recipe) if state is None else state
+    check_model(model, recipe, state)
+    device, source = next(model.parameters()).device, iter(batches)
+    optimizer, scaler, toss = state.optimizer, state.scaler, tosses(recipe)
+    with compiled(model, recipe):
+        for index in range(state.step, recipe.steps):
+            model.train()
+            before, lr = state.statistics(), rate_at(index, recipe)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            optimizer.zero_grad(set_to_none=True)
+            forced = float(toss[index]) < forcing_at(index, recipe)
+            loss, clips = 0.0, []
+            for _ in range(recipe.accumulate):
+                batch = take(source, index, recipe)
+                clips += clip_names(batch)
+                batch = batch.to(device, non_blocking=True)
+                share = share_of(batch, recipe, world) / recipe.accumulate
+                given = {"truth": batch.truth, "flow": batch.flow}
+                known = {name: value for name, value in given.items() if value is not None}
+                weight = share * scaler.get_scale()
+                inputs = clip_inputs(model, batch)
+                loss += share * backward(model, inputs, known, recipe, forced, weight)
+            loss = float(world.sum(torch.tensor(loss, dtype=torch.float64)))
+            world.sum_gradients(model)
+            scaler.unscale_(optimizer)
+            limit = recipe.gradient_clip or math.inf
+            norm = float(nn.utils.clip_grad_norm_(model.parameters(), limit))
+            # A scaled loss may overflow: the scaler leaves that step out and halves its scale.
+            if not (math.isfinite(loss) and (math.isfinite(norm) or scaler.get_scale() > 1)):
+                state.restore(before)
+                raise FloatingPointError(
+                    f"step {index}: a loss of {loss:g}, a gradient of {norm:g}, "
+                    f"from {', '.join(clips)}"
+                )
+            scaler.step(optimizer)
+            scaler.update()
+            state.step = index + 1
+            state.average()
+            yield Step(index, loss, lr, norm)
+
+
+def take(source: Iterator[Batch], index: int, recipe: Recipe) -> Batch:
+    """The next batch, or what is wrong with it."""
+    batch = next(source, None)
+    if batch is None:
+        raise ValueError(f"batches: ended after {index}, wanted {recipe.steps}")
+    if not isinstance(batch, Batch):
+        raise TypeError(
+            f"batches: a {type(batch).__name__}, wanted Batch, as clip_loader makes them"
+        )
+    return batch
+
+
+def clip_names(batch: Batch) -> list[str]:
+    """Video and first frame of each clip."""
+    starts = batch.indices[:, 0].tolist()
+    return [f"{video} from frame {start}" for video, start in zip(batch.video, starts, strict=True)]
+
+
+def share_of(batch: Batch, recipe: Recipe, world: World) -> float:
+    """What part of a batch that several processes share this one has: of the frames with a truth,
+    over which a loss is the mean, or of the clips, where there is none."""
+    if world.size == 1:
+        return 1.0
+    mine = torch.tensor(float(len(batch)), dtype=torch.float64)
+    if recipe.loss != "weak" and batch.truth is not None:
+        mine = batch.truth.flatten(2).isfinite().all(-1).sum().double()
+    return float(mine / world.sum(mine).clamp_min(1))
+
+
+def check_model(model: nn.Module, recipe: Recipe, state: TrainingState) -> None:
+    """See that model, recipe and state belong together; networks of one's own are let through."""
+    from sal360.models.registry import name_of
+
+    if state.model is not model:
+        raise ValueError("state: of another model, wanted one made for this one")
+    try:
+        found = name_of(model)
+    except ValueError:  # none of the package's; its way of being called must do
+        extra = getattr(model, "extra", "motion") if isinstance(model, FrameModel) else "clip"
+        if extra != INPUTS[recipe.system]:
+            raise ValueError(
+                f"model: a {type(model).__name__} is given {extra!r}, wanted "
+                f"{INPUTS[recipe.system]!r}, as the recipe of {recipe.system} gives it"
+            ) from None
+        return
+    if found != recipe.system:
+        raise ValueError(f"model: {found}, wanted {recipe.system}, the recipe's system")

@@ -14,7 +14,7 @@ import math
 import os
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -31,6 +31,10 @@ INPUTS = {
     "sst-sal-noflow": "clip",
 }
 """Systems, and what they have beside the picture: the last map, motion, or a memory of clips."""
+
+
+MONITORS = ("cc", "kld", "nss", "sim")
+"""Metrics by which the best weights of a run may be chosen; of ``"kld"`` the smallest is best."""
 
 
 class Published(NamedTuple):
@@ -53,8 +57,8 @@ class Recipe:
         target: the truth as ``"relative"`` density (mean 1 over the sphere) or over its own
             ``"peak"``; target_scale: what it is multiplied by.
         optimizer: ``"sgd"`` or ``"adam"``; lr, momentum (SGD's), weight_decay: its settings.
-        schedule: ``"constant"``, or ``"cosine"``: up over the first twentieth of the steps, then
-            down to 0 along a cosine.
+        schedule: ``"constant"``, or ``"cosine"``: up over the first steps (warmup: their share of
+            all), then down to 0 along a cosine.
         gradient_clip: largest norm of a step's gradient; 0: none.
         batch, clip_length: clips of a step, frames of a clip. tbptt: frames through which a
             gradient goes back before the memory is detached; 1 for frame models, whose only
@@ -63,8 +67,20 @@ class Recipe:
         teacher_forcing: ``(first, last)`` share of steps in which a frame model is given the truth
             of the frame before in place of its own map; it changes evenly from the first step to
             the last.
-        seed: of the weights, of the order of clips and of the tosses between truth and own map.
+        seed: of the weights, of the order of clips, of their turns and of the tosses between
+            truth and own map.
         published: setting to its published value and source.
+
+        precision: ``"fp32"``, or what the network's products are made in: ``"bf16"``, or
+            ``"fp16"`` with a scaled loss. Weights, losses and the optimiser stay in float32.
+        accumulate: batches whose gradients make one step, which so sees ``batch * accumulate``
+            clips. ema: decay of the running mean of the weights, which is then what is validated
+            and kept; 0: none. compile: let ``torch.compile`` write the network's kernels.
+        augment: ``yaw``, ``mirror``, ``tilt_deg``, ``colour`` of
+            :class:`~sal360.datasets.augment.Augment`; empty: clips as they are.
+        validate_every: steps from one validation to the next; 0: none. monitor: the metric by
+            which a validation is better than another. patience: validations without a better one
+            after which the run stops; 0: it runs to its end.
     """
 
     name: str
@@ -89,6 +105,16 @@ class Recipe:
     teacher_forcing: tuple[float, float]
     seed: int
     published: Mapping[str, Published]
+    # What a recipe file need not say.
+    warmup: float = 0.05
+    precision: str = "fp32"
+    accumulate: int = 1
+    ema: float = 0.0
+    compile: bool = False
+    augment: Mapping[str, Any] = field(default_factory=dict)
+    validate_every: int = 0
+    patience: int = 0
+    monitor: str = "cc"
 
     def settings(self) -> dict[str, Any]:
         """What is run, as JSON has it: all but what was published."""
@@ -158,7 +184,7 @@ def parse_recipe(
         if where in ("[ours]", f"[scale.{scale}]", "overrides"):
             model = settings["model"] | checked.pop("model", {})
             settings |= checked | {"model": model}
-    missing = [key for key in _RULES if key not in settings]
+    missing = [key for key in _NEEDED if key not in settings]
     if missing:
         raise ValueError(f"{name}: [ours] {missing[0]}: missing")
     recipe = Recipe(
@@ -210,6 +236,7 @@ def _pair(wanted: str, kind: tuple[type, ...], low: float, high: float) -> Rule:
     return (list, tuple), right, wanted
 
 
+_SHARE: Rule = ((int, float), lambda value: 0 <= value < 1, "a number from 0 to below 1")
 _RULES: dict[str, Rule] = {
     "model": (dict, lambda value: True, "a table of the constructor's settings"),
     "loss": _word("sphere_mse", "sphere_kld", "cc", "weak"),
@@ -218,11 +245,7 @@ _RULES: dict[str, Rule] = {
     "target_scale": _number(0),
     "optimizer": _word("sgd", "adam"),
     "lr": _number(0),
-    "momentum": (
-        (int, float),
-        lambda value: 0 <= value < 1,
-        "a number from 0 to below 1",
-    ),
+    "momentum": _SHARE,
     "weight_decay": _number(0, closed=True),
     "schedule": _word("constant", "cosine"),
     "gradient_clip": _number(0, closed=True),
@@ -233,9 +256,23 @@ _RULES: dict[str, Rule] = {
     "steps": _whole(1),
     "teacher_forcing": _pair("[first, last], shares from 0 to 1", (int, float), 0, 1),
     "seed": _whole(0),
+    "warmup": _SHARE,
+    "precision": _word("fp32", "bf16", "fp16"),
+    "accumulate": _whole(1),
+    "ema": _SHARE,
+    "compile": (bool, lambda value: True, "true or false"),
+    "augment": (dict, lambda value: True, "a table of Augment's settings"),
+    "validate_every": _whole(0),
+    "patience": _whole(0),
+    "monitor": _word(*MONITORS),
 }
 _NOT_SET = {"name", "scale", "system", "published"}
-assert set(_RULES) == {field.name for field in fields(Recipe)} - _NOT_SET
+assert set(_RULES) == {f.name for f in fields(Recipe)} - _NOT_SET
+_NEEDED = [
+    f.name
+    for f in fields(Recipe)
+    if f.name in _RULES and f.default is MISSING and f.default_factory is MISSING
+]
 
 
 def _checked(table: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -243,15 +280,39 @@ def _checked(table: Mapping[str, Any], where: str) -> dict[str, Any]:
     _known(table, tuple(_RULES), where)
     out: dict[str, Any] = {}
     for key, value in table.items():
-        kind, right, wanted = _RULES[key]
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise TypeError(f"{where} {key}: {value!r}, wanted {wanted}")
-        if not right(value):
-            raise ValueError(f"{where} {key}: {value!r}, wanted {wanted}")
+        value = _value(value, _RULES[key], f"{where} {key}")
         if isinstance(value, (list, tuple)):
             value = tuple(float(v) for v in value) if key == "teacher_forcing" else tuple(value)
-        out[key] = float(value) if kind == (int, float) else value
+        if key == "augment":
+            value = _turns(value, f"{where} augment")
+        out[key] = value
     return out
+
+
+def _value(value: Any, rule: Rule, where: str) -> Any:
+    """The value in its own type, if it may be one."""
+    kind, right, wanted = rule
+    if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
+        raise TypeError(f"{where}: {value!r}, wanted {wanted}")
+    if not right(value):
+        raise ValueError(f"{where}: {value!r}, wanted {wanted}")
+    number: Any = value  # the check above makes it an object to the type checker
+    return float(number) if kind == (int, float) else number
+
+
+def _turns(table: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The whole table of an :class:`Augment`, what it does not say included; empty stays empty."""
+    from sal360.datasets.augment import Augment
+
+    rules: dict[str, Rule] = {
+        "yaw": _RULES["compile"],
+        "mirror": _RULES["compile"],
+        "tilt_deg": ((int, float), lambda v: 0 <= v <= 180, "degrees from 0 to 180"),
+        "colour": _SHARE,
+    }
+    _known(table, tuple(rules), where)
+    given = {key: _value(value, rules[key], f"{where}.{key}") for key, value in table.items()}
+    return {key: given.get(key, getattr(Augment, key)) for key in rules} if table else {}
 
 
 def _check_together(recipe: Recipe) -> None:
@@ -273,10 +334,14 @@ def _check_together(recipe: Recipe) -> None:
         if not 2 <= recipe.clip_length == recipe.tbptt:
             wanted = max(2, recipe.clip_length)
             refuse("tbptt", f"clip_length, {wanted}: a loss between frames needs them all")
+        if recipe.precision != "fp32":
+            refuse("precision", "'fp32': the loss weak sums squares of small differences")
     elif recipe.anchor:
         refuse("anchor", f"0: the loss {recipe.loss} has none")
     if recipe.optimizer == "adam" and recipe.momentum:
         refuse("momentum", "0: it belongs to SGD, and Adam has its own")
+    if recipe.patience and not recipe.validate_every:
+        refuse("patience", "0: without validations (validate_every) it has nothing to wait for")
 
 
 def _published(document: Mapping[str, Any], name: str) -> dict[str, Published]:

@@ -1,0 +1,58 @@
+"""How a network's products are made: in which precision, and by whose kernels. Chapter 16.
+
+Only the network runs in lower precision (**autocast**: weights stay float32 and are rounded for
+each product). What it answers is made float32 before the loss, and so are gradients: a map's mean
+over 131072 pixels is not a number that 8 bits of mantissa can hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from sal360.models.base import FrameModel
+from sal360.training.recipe import Recipe
+
+T = TypeVar("T")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def lower_precision(recipe: Recipe, device: torch.device) -> torch.autocast:
+    """``with`` it, products are made in the recipe's precision; with ``"fp32"`` as ever."""
+    dtype = DTYPES[recipe.precision]
+    lower = dtype != torch.float32
+    return torch.autocast(device.type, dtype if lower else None, enabled=lower)
+
+
+def each_in(context: torch.autocast, items: Iterator[T]) -> Iterator[T]:
+    """The items, each made within the context; between them, outside it."""
+    while True:
+        with context:
+            item = next(items, None)
+        if item is None:
+            return
+        yield item
+        del item  # or the last graph would live until the next one is complete
+
+
+@contextmanager
+def compiled(model: nn.Module, recipe: Recipe) -> Iterator[None]:
+    """Within it, what a network does in a step is compiled by torch, if the recipe asks for it.
+
+    Of a frame model its ``forward``, of a clip model its ``step``: what the loop calls. The first
+    call of each shape takes minutes; sums are grouped in another way, so results differ by
+    rounding from those of a run that is not compiled, and agree with those of one that is.
+    """
+    if not recipe.compile:
+        yield
+        return
+    name = "forward" if isinstance(model, FrameModel) else "step"
+    setattr(model, name, torch.compile(getattr(model, name), dynamic=False))
+    try:
+        yield
+    finally:
+        delattr(model, name)  # the class's own is there again

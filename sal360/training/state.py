@@ -1,0 +1,126 @@
+"""Everything that a training changes: weights, their running mean, the optimiser, the step.
+
+What is here, and the place in the data, is what a checkpoint must hold; everything else follows
+from the recipe and the step's number: the learning rate, and the tosses between truth and own
+map. Chapter 16.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sal360.training.recipe import Recipe
+
+
+def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """SGD or Adam, over what is not frozen."""
+    free = [p for p in model.parameters() if p.requires_grad]
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(free, recipe.lr, weight_decay=recipe.weight_decay)
+    return torch.optim.SGD(free, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)
+
+
+def tosses(recipe: Recipe) -> Tensor:
+    """``(steps,)`` numbers in [0, 1), one for each step: the same whenever they are asked for."""
+    return torch.rand(recipe.steps, generator=torch.Generator().manual_seed(recipe.seed))
+
+
+class TrainingState:
+    """A model in training.
+
+    Attributes:
+        model: trained in place. optimizer: over its weights that are not frozen.
+        scaler: of the loss; it does something in precision ``"fp16"`` alone.
+        ema: a copy of the model whose weights are the running mean of those of ``model``; None
+            if the recipe has none.
+        step: how many are done.
+    """
+
+    def __init__(self, model: nn.Module, recipe: Recipe) -> None:
+        device = next(model.parameters()).device
+        self.model, self.recipe, self.step = model, recipe, 0
+        self.optimizer = make_optimizer(model, recipe)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
+        self.ema = deepcopy(model).eval().requires_grad_(False) if recipe.ema else None
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """What is validated and kept: the mean of the weights if there is one, else the model."""
+        return self.model if self.ema is None else self.ema
+
+    @torch.no_grad()
+    def average(self) -> None:
+        """Take the weights of now into their running mean.
+
+        A mean of few is dominated by where it began, so its decay grows to the recipe's:
+        ``min(ema, (1 + step) / (10 + step))``. Statistics of batches are taken as they are.
+        """
+        if self.ema is None:
+            return
+        decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
+        mean: list[Tensor] = list(self.ema.parameters())
+        now: list[Tensor] = list(self.model.parameters())
+        torch._foreach_lerp_(mean, now, 1 - decay)
+        for kept, buffer in zip(self.ema.buffers(), self.model.buffers(), strict=True):
+            kept.copy_(buffer)
+
+    def statistics(self) -> list[Tensor]:
+        """Copies of what a forward pass alone changes: batch normalisation's running values."""
+        return [buffer.clone() for buffer in self._running()]
+
+    def restore(self, statistics: list[Tensor]) -> None:
+        """Undo a forward pass."""
+        for buffer, before in zip(self._running(), statistics, strict=True):
+            buffer.copy_(before)
+
+    def _running(self) -> list[Tensor]:
+        norms = (m for m in self.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
+        return [buffer for norm in norms for buffer in norm.buffers()]
+
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors by name, and plain numbers; see :meth:`load_state_dict`.
+
+        The optimiser's are numbered in the order of the weights; its settings are the recipe's.
+        """
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        if self.ema is not None:
+            tensors |= {f"ema.{name}": value for name, value in self.ema.state_dict().items()}
+        numbers: dict[str, Any] = {"step": self.step, "scaler": self.scaler.state_dict()}
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            for name, value in moments.items():
+                if value is not None:  # SGD's moment before its first step
+                    tensors[f"optimizer.{index}.{name}"] = value
+        return tensors, numbers
+
+    def load_state_dict(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+        """Go on from there.
+
+        Raises:
+            ValueError: the state of another model.
+        """
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            kind, _, rest = name.partition(".")
+            if kind == "optimizer":
+                index, _, what = rest.partition(".")
+                moments.setdefault(int(index), {})[what] = value
+        _fill(self.model, tensors, "model.")
+        if self.ema is not None:
+            _fill(self.ema, tensors, "ema.")
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(numbers["scaler"])
+        self.step = int(numbers["step"])
+
+
+def _fill(model: nn.Module, tensors: dict[str, Tensor], prefix: str) -> None:
+    own = {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
+    try:
+        model.load_state_dict(own)
+    except RuntimeError as error:
+        raise ValueError(f"state: of another model ({' '.join(str(error).split())})") from None

@@ -1,0 +1,123 @@
+"""What a run was made with and what it took: code, versions, device, memory, energy.
+
+Everything here is read, nothing is set, and what cannot be read is None. Chapter 16.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import platform
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+ROOMS = ("training", "models", "nn", "losses", "metrics", "gaze", "datasets")
+FILES = ("cubemap.py", "patterns.py", "projections.py", "resampling.py", "sphere.py")
+"""Of this package: what decides the numbers of a run, besides recipe and data."""
+
+
+@cache
+def code_hash() -> str:
+    """SHA-256 of :data:`ROOMS` and :data:`FILES`, names and contents."""
+    root = Path(__file__).resolve().parents[1]
+    paths = [path for room in ROOMS for path in (root / room).rglob("*.py")]
+    digest = hashlib.sha256()
+    for path in sorted([*paths, *(root / name for name in FILES)]):
+        digest.update(f"{path.relative_to(root).as_posix()}\n".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Of Python, its packages that compute, CUDA where there is one, and the system."""
+    found = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+    if torch.version.cuda and torch.cuda.is_available():
+        found["cuda"] = torch.version.cuda
+    return found
+
+
+def device_facts(device: torch.device | str, processes: int = 1) -> dict[str, Any]:
+    """``type`` (``"cpu"``, ``"cuda"``), ``name`` and how many ``processes`` had one each."""
+    device = torch.device(device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return {"type": device.type, "name": name, "processes": processes}
+
+
+def peak_memory(device: torch.device | str) -> dict[str, float | None]:
+    """``host_peak_mb``, of this process and the largest of its ended workers, and
+    ``device_peak_mb``, what torch held at most on a CUDA device since the process began or the
+    statistics were reset; None where it cannot be read."""
+    device = torch.device(device)
+    held = torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda" else None
+    return {"host_peak_mb": _host_peak(), "device_peak_mb": None if held is None else round(held)}
+
+
+class Energy:
+    """Joules that a GPU has taken since this was made, whoever used it; None elsewhere.
+
+    The driver counts them (NVML's total energy consumption, Volta and later) for the whole card:
+    what else runs on it is in the number.
+    """
+
+    def __init__(self, device: torch.device | str) -> None:
+        self._read = _counter(torch.device(device))
+        self._begun = self._read() if self._read else None
+
+    def joules(self) -> float | None:
+        """So far, to a tenth."""
+        now = self._read() if self._read and self._begun is not None else None
+        return None if now is None or self._begun is None else round((now - self._begun) / 1e3, 1)
+
+
+def _counter(device: torch.device) -> Any:
+    """A function that reads the card's millijoules, or None."""
+    if device.type != "cuda":
+        return None
+    try:
+        nvml = ctypes.CDLL("libnvidia-ml.so.1")
+        handle = ctypes.c_void_p()
+        uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}".encode()
+        if nvml.nvmlInit_v2() or nvml.nvmlDeviceGetHandleByUUID(uuid, ctypes.byref(handle)):
+            return None
+    except (OSError, AttributeError, RuntimeError):  # no driver, an old torch, no such device
+        return None
+
+    def read() -> int | None:
+        value = ctypes.c_ulonglong()
+        status = nvml.nvmlDeviceGetTotalEnergyConsumption(handle, ctypes.byref(value))
+        return None if status else value.value
+
+    return read if read() is not None else None
+
+
+def _host_peak() -> float | None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1e6 if sys.platform == "darwin" else 1e6 / 1024
+    peak = sum(
+        resource.getrusage(who).ru_maxrss
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    return round(peak / unit)
+
+
+def _processor() -> str:
+    """The processor's model, as Linux tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()

@@ -1,0 +1,498 @@
+"""One JSON for one run: what was asked for, on what, with what, how it went, what came out.
+
+A page's numbers are worth what can be said of where they came from. So a run writes down
+everything that decided it and everything that it measured, in one flat file that a person can
+read. :data:`FIELDS` is the schema: the check and the table in ``data/README.md`` are made of it.
+Chapter 16 reads records, chapter 17 makes its tables of them.
+
+``python -m sal360.training.records data/runs/NAME.json`` checks one and prints the line that runs
+it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import os
+import re
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from sal360._version import __version__
+from sal360.datasets.item import VideoDataset
+from sal360.training.machine import code_hash, device_facts, versions
+from sal360.training.recipe import INPUTS, SCALES, Recipe, load_recipe, recipe_names
+
+SCHEMA = "sal360/run/1"
+STATUS = ("running", "done", "interrupted", "stopped early")
+MOST_POINTS = 400
+"""Points of a curve in a record."""
+
+
+def new_run_record(
+    recipe: Recipe,
+    data: VideoDataset,
+    validation: VideoDataset | None = None,
+    device: torch.device | str = "cpu",
+    *,
+    command: str | None = None,
+    processes: int = 1,
+    validation_videos: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """The record of a run that begins now; what it will measure is empty or None.
+
+    Args:
+        recipe: what is run. data, validation: what on; what :func:`sal360.training.data.open_data`
+            opened says its spec, any other data set says only its name.
+        device: of the network. processes: that share the run.
+        command: the shell line, if a program other than ``sal360 train`` made the run.
+        validation_videos: those that are scored; None: all.
+    """
+    record: dict[str, Any] = {
+        "schema": SCHEMA,
+        "sal360": __version__,
+        "code": code_hash(),
+        "command": command,
+        "recipe": {**recipe.settings(), "digest": recipe.digest},
+        "data": data_facts(data),
+        "validation": None if validation is None else data_facts(validation, validation_videos),
+        "device": device_facts(device, processes),
+        "versions": versions(),
+        "threads": torch.get_num_threads(),
+        "seed": recipe.seed,
+        "status": "running",
+        "steps": 0,
+        "curve": {"step": [], "loss": [], "lr": [], "gradient": []},
+        "validations": [],
+        "best": None,
+        "throughput": {"clips_per_s": None, "frames_per_s": None, "waiting": None},
+        "memory": {"host_peak_mb": None, "device_peak_mb": None},
+        "energy_j": None,
+        "scores": {},
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": 0.0,
+        "weights": {},
+    }
+    if command is None and record["data"]["spec"] is not None:
+        record["command"] = command_of(record)
+    return record
+
+
+def data_facts(data: VideoDataset, videos: Sequence[str] | None = None) -> dict[str, Any]:
+    """What a record says of a data set: how it is opened again, and which of its videos counted."""
+    names = list(data.videos if videos is None else videos)
+    return {
+        "spec": getattr(data, "spec", None),
+        "name": data.name,
+        "split": getattr(data, "split", None),
+        "size": getattr(data, "size", None) and list(data.size),  # type: ignore[attr-defined]
+        "fps": getattr(data, "fps", None),
+        "videos": len(names),
+        "first": names[0] if names else None,
+        "names": hashlib.sha256("\n".join(names).encode()).hexdigest()[:16],
+    }
+
+
+class Curve:
+    """Losses of a run of any length in at most :data:`MOST_POINTS` points.
+
+    A point is the mean of as many steps as all others but the last; once there would be too many
+    points, pairs of them are joined. So a run that was broken off and one that was not have the
+    same curve.
+
+    >>> curve = Curve(most=4)
+    >>> for step in range(6):
+    ...     curve.add(step, loss=6.0 - step, lr=0.5, gradient=1.0)
+    >>> curve.columns()["step"], curve.columns()["loss"]
+    ([0.5, 2.5, 4.5], [5.5, 3.5, 1.5])
+    """
+
+    def __init__(self, most: int = MOST_POINTS) -> None:
+        if most < 2 or most % 2:
+            raise ValueError(f"most: {most}, wanted an even number of at least 2")
+        self.most, self._width = most, 1
+        self._sums: list[list[float]] = []  # steps in it, then sums of step, loss, lr, gradient
+
+    def add(self, step: int, loss: float, lr: float, gradient: float) -> None:
+        """A step's numbers."""
+        if not self._sums or self._sums[-1][0] == self._width:
+            if len(self._sums) == self.most:
+                pairs = zip(self._sums[::2], self._sums[1::2], strict=True)
+                self._sums = [[a + b for a, b in zip(*pair, strict=True)] for pair in pairs]
+                self._width *= 2
+            self._sums.append([0, 0.0, 0.0, 0.0, 0.0])
+        self._sums[-1] = [
+            total + one for total, one in zip(self._sums[-1], (1, step, loss, lr, gradient),
+                                              strict=True)
+        ]  # fmt: skip
+
+    def columns(self) -> dict[str, list[float]]:
+        """``step``, ``loss``, ``lr``, ``gradient``: the means of the points, six digits each."""
+        names = ("step", "loss", "lr", "gradient")
+        rows = [[float(f"{total / n:.6g}") for total in sums] for n, *sums in self._sums]
+        return {name: [row[k] for row in rows] for k, name in enumerate(names)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Numbers for a checkpoint, exact in JSON."""
+        return {"width": self._width, "sums": [list(sums) for sums in self._sums]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self._width, self._sums = int(state["width"]), [list(sums) for sums in state["sums"]]
+
+
+# --- the schema ---
+
+
+class Field(NamedTuple):
+    """An entry of a record.
+
+    Attributes:
+        right: whether a value can be it. wanted: what it must be, in errors and in the table.
+        words: what it tells.
+    """
+
+    right: Callable[[Any], bool]
+    wanted: str
+    words: str
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _hash(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
+
+
+def _some(value: Any) -> bool:
+    return _number(value) and value >= 0
+
+
+def _or_none(right: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or right(value)
+
+
+def _each(right: Callable[[Any], bool], kind: type = list) -> Callable[[Any], bool]:
+    def all_right(value: Any) -> bool:
+        inside = value.values() if isinstance(value, dict) else value
+        return isinstance(value, kind) and all(map(right, inside))
+
+    return all_right
+
+
+_means = _each(_or_none(_number), dict)
+
+
+def _curve(value: Any) -> bool:
+    names = {"step", "loss", "lr", "gradient"}
+    if not isinstance(value, dict) or set(value) != names:
+        return False
+    columns = list(value.values())
+    short = all(_each(_number)(c) and len(c) == len(columns[0]) <= MOST_POINTS for c in columns)
+    return short and all(a < b for a, b in zip(value["step"], value["step"][1:], strict=False))
+
+
+def _validation(value: Any) -> bool:
+    named = isinstance(value, dict) and {"step", "means"} <= set(value)
+    return named and _count(value["step"]) and _means(value["means"])
+
+
+def _best(value: Any) -> bool:
+    named = isinstance(value, dict) and set(value) == {"step", "metric", "value"}
+    return named and _count(value["step"]) and _text(value["metric"]) and _number(value["value"])
+
+
+def _weights(value: Any) -> bool:
+    named = isinstance(value, dict) and {"file", "sha256"} <= set(value)
+    return named and _text(value["file"]) and _hash(value["sha256"])
+
+
+def _moment(value: Any) -> bool:
+    try:
+        return datetime.fromisoformat(value).tzinfo is not None
+    except (TypeError, ValueError):
+        return False
+
+
+_HASH = "64 hexadecimal digits"
+_MAYBE = "a number of at least 0, or null"
+
+FIELDS: dict[str, Field] = {
+    "schema": Field(lambda v: v == SCHEMA, f'"{SCHEMA}"', "which table this is"),
+    "sal360": Field(_text, "a version", "of this package"),
+    "code": Field(_hash, _HASH, "SHA-256 of the files that decide the numbers"),
+    "command": Field(_or_none(_text), "a shell line, or null", "what made the run"),
+    "recipe": Field(
+        lambda v: isinstance(v, dict) and _hash(v.get("digest")) and _text(v.get("system")),
+        "settings, with their digest",
+        "all that decides a run but data and device",
+    ),
+    "data": Field(
+        lambda v: isinstance(v, dict) and _text(v.get("name")) and _count(v.get("videos")),
+        "spec, name, split, size, fps, videos",
+        "what it was trained on, and how that is opened",
+    ),
+    "validation": Field(
+        _or_none(lambda v: isinstance(v, dict) and _text(v.get("name"))),
+        "the same, or null",
+        "what it was scored on",
+    ),
+    "device": Field(
+        lambda v: isinstance(v, dict) and _text(v.get("type")) and _count(v.get("processes")),
+        "type, name, processes",
+        "what it ran on",
+    ),
+    "versions": Field(_each(_text, dict), "name to version", "of Python, torch, numpy, CUDA"),
+    "threads": Field(_count, "a whole number", "of torch on the CPU"),
+    "seed": Field(_count, "a whole number", "of weights, order of clips and tosses"),
+    "status": Field(lambda v: v in STATUS, ", ".join(STATUS), "how it ended"),
+    "steps": Field(_count, "a whole number", "steps done"),
+    "curve": Field(
+        _curve,
+        f"columns step, loss, lr, gradient, ascending, at most {MOST_POINTS}",
+        "means of as many steps for each point",
+    ),
+    "validations": Field(_each(_validation), "a list of step, means", "means over videos"),
+    "best": Field(_or_none(_best), "step, metric, value, or null", "which weights were kept"),
+    "throughput": Field(
+        lambda v: (
+            isinstance(v, dict)
+            and set(v) == {"clips_per_s", "frames_per_s", "waiting"}
+            and all(_or_none(_some)(x) for x in v.values())
+        ),
+        "clips_per_s, frames_per_s, waiting (share of the time, for data); or null each",
+        "of the training, validations left out",
+    ),
+    "memory": Field(
+        lambda v: (
+            isinstance(v, dict)
+            and set(v) == {"host_peak_mb", "device_peak_mb"}
+            and all(_or_none(_some)(x) for x in v.values())
+        ),
+        "host_peak_mb, device_peak_mb; or null each",
+        "megabytes at most",
+    ),
+    "energy_j": Field(_or_none(_some), _MAYBE, "joules of the whole card, whoever used it"),
+    "scores": Field(
+        _each(_means, dict), "video to metric to number, or null", "of the weights that were kept"
+    ),
+    "started": Field(_moment, "ISO 8601 with an offset", "when"),
+    "seconds": Field(_some, "a number of at least 0", "from start to end, validations and all"),
+    "weights": Field(_each(_weights, dict), "name to file, sha256", "what it wrote"),
+}
+"""Every entry of a record, in order; all of them must be there."""
+OPTIONAL: dict[str, Field] = {
+    "notes": Field(_each(_text), "a list of texts", "what a reader of the numbers should know"),
+    "skipped": Field(_each(_text, dict), "clip to reason", "clips that could not be read"),
+    "more": Field(lambda v: isinstance(v, dict), "a table", "what one experiment adds"),
+}
+"""Entries that may be there."""
+
+
+def check_record(record: Any, where: str = "record") -> dict[str, Any]:
+    """The record itself, if it is one.
+
+    Args:
+        record: anything. where: what the error begins with.
+    Raises:
+        ValueError: the first entry that is missing, unknown or wrong, a digest that is not that
+            of the settings, steps beyond the recipe's; one line.
+    """
+    if not isinstance(record, dict):
+        raise ValueError(f"{where}: {type(record).__name__}, wanted a table")
+    if record.get("schema") != SCHEMA:
+        raise ValueError(f"{where}: schema: {record.get('schema')!r}, wanted {SCHEMA!r}")
+    for name, field in FIELDS.items():
+        if name not in record:
+            raise ValueError(f"{where}: {name}: missing, wanted {field.wanted}")
+    for name, value in record.items():
+        known = FIELDS.get(name) or OPTIONAL.get(name)
+        if known is None:
+            raise ValueError(f"{where}: {name}: unknown, wanted one of {', '.join(FIELDS)}")
+        if not known.right(value):
+            raise ValueError(f"{where}: {name}: {_short(value)}, wanted {known.wanted}")
+    settings = {key: value for key, value in record["recipe"].items() if key != "digest"}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    if digest != record["recipe"]["digest"]:
+        found = record["recipe"]["digest"]
+        raise ValueError(f"{where}: recipe: digest {found[:12]}, wanted {digest[:12]} as it is set")
+    steps = settings.get("steps")
+    if _count(steps) and record["steps"] > steps:
+        raise ValueError(f"{where}: steps: {record['steps']}, wanted at most {steps}")
+    return record
+
+
+def save_record(record: Mapping[str, Any], path: str | Path) -> Path:
+    """Write a record, whole or not at all; NaN becomes null.
+
+    Returns:
+        the path.
+    Raises:
+        ValueError: what :func:`check_record` refuses. OSError: it cannot be written, and what was
+            there before is still there.
+    """
+    path = Path(path)
+    plain = check_record(_plain(dict(record)), str(path))
+    text = json.dumps(plain, indent=1, allow_nan=False) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(_rows(text))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def load_record(path: str | Path) -> dict[str, Any]:
+    """A record, checked.
+
+    Raises:
+        FileNotFoundError. ValueError: not JSON, or what :func:`check_record` refuses.
+    """
+    try:
+        record = json.loads(Path(path).read_text("utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not JSON ({error})") from None
+    return check_record(record, str(path))
+
+
+def command_of(record: Mapping[str, Any]) -> str:
+    """The shell line that does a run again: to the same bytes, with the same code, versions,
+    device and threads.
+
+    Settings that are not those of the package's recipe are named in it, so a recipe file is not
+    needed; of a recipe that is not the package's the system's own takes the place.
+
+    Raises:
+        ValueError: a data set that no line can open, made by a program that is not named.
+    """
+    data, validation = record["data"], record["validation"]
+    untold = data.get("spec") is None or (validation and validation.get("spec") is None)
+    if untold or (record["command"] and _COMMAND not in record["command"]):
+        if not record["command"]:
+            raise ValueError(f"data: {data['name']} was not opened by a spec, and no command told")
+        return str(record["command"])
+    recipe = record["recipe"]
+    name = recipe["name"] if recipe["name"] in recipe_names() else recipe["system"]
+    if name not in recipe_names() or recipe["scale"] not in SCALES or name not in INPUTS:
+        raise ValueError(f"recipe: {recipe['name']!r}, wanted one of a system of this package")
+    words = [name, "--scale", recipe["scale"], "--data", data["spec"]]
+    if validation is not None:
+        words += ["--validation", validation["spec"]]
+    words += ["--steps", str(recipe["steps"]), "--seed", str(recipe["seed"])]
+    usual = load_recipe(name, recipe["scale"]).settings()
+    for key, value in recipe.items():
+        if key in ("name", "scale", "system", "digest", "steps", "seed"):
+            continue
+        if usual.get(key, _NOTHING) == value:
+            continue
+        table = value if isinstance(value, dict) else None
+        if table is None:
+            words += ["--set", f"{key}={_word(value)}"]
+        for inner, one in (table or {}).items():
+            if usual.get(key, {}).get(inner, _NOTHING) != one:
+                words += ["--set", f"{key}.{inner}={_word(one)}"]
+    words += ["--device", record["device"]["type"]]
+    line = f"{_COMMAND}{shlex.join(words)}"
+    many = record["device"]["processes"]
+    if many > 1:
+        line = f"torchrun --nproc-per-node {many} -m {line}"
+    return f"OMP_NUM_THREADS={record['threads']} {line}" if _on_cpu(record) else line
+
+
+_COMMAND = "sal360 train "
+_NOTHING = object()
+
+
+def _on_cpu(record: Mapping[str, Any]) -> bool:
+    """Whether the number of threads decides the numbers of a run."""
+    return bool(record["device"]["type"] == "cpu")
+
+
+def schema_table() -> str:
+    """The schema in Markdown, as ``data/README.md`` holds it."""
+    rows = ["| entry | what it is | what it tells |", "|---|---|---|"]
+    for name, field in FIELDS.items():
+        rows.append(f"| `{name}` | {field.wanted} | {field.words} |")
+    for name, field in OPTIONAL.items():
+        rows.append(f"| `{name}` (if any) | {field.wanted} | {field.words} |")
+    return "\n".join(rows) + "\n"
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it: NaN and infinities are null, tuples are lists."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return value
+
+
+def _rows(text: str) -> str:
+    """Lists of numbers on one line each: a curve is four rows, not sixteen hundred."""
+    number = r"(?:-?\d[\d.e+-]*|null)"
+    return re.sub(
+        rf"\[\n\s*({number}(?:,\n\s*{number})*)\n\s*\]",
+        lambda match: "[" + re.sub(r",\n\s*", ", ", match[1]) + "]",
+        text,
+    )
+
+
+def _short(value: Any) -> str:
+    told = repr(value)
+    return told if len(told) <= 60 else f"{told[:57]}..."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sal360.training.records",
+        description="Check records of runs, and print the line that runs each again.",
+    )
+    parser.add_argument("paths", nargs="*", metavar="RECORD.json")
+    parser.add_argument("--schema", action="store_true", help="print the schema as a table")
+    chosen = parser.parse_args(arguments)
+    if not chosen.paths and not chosen.schema:
+        parser.error("wanted a RECORD.json, or --schema")
+    if chosen.schema:
+        print(schema_table(), end="")
+    for path in chosen.paths:
+        try:
+            record = load_record(path)
+            print(f"# {path}: {record['status']}, {record['steps']} steps")
+            print(command_of(record))
+        except (ValueError, OSError) as error:
+            print(f"{parser.prog}: {error}", file=sys.stderr)
+            return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

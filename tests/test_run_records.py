@@ -1,0 +1,193 @@
+"""Records of runs: checked entry by entry, written whole, and told again as a line."""
+
+import json
+import math
+import shlex
+from pathlib import Path
+
+import pytest
+
+from sal360.datasets.synthetic import SyntheticWorlds
+from sal360.training import load_recipe, records
+from sal360.training.machine import Energy, code_hash, peak_memory
+from sal360.training.records import (
+    FIELDS,
+    Curve,
+    check_record,
+    command_of,
+    load_record,
+    new_run_record,
+    save_record,
+    schema_table,
+)
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def worlds(spec="worlds:train:2:1"):
+    data = SyntheticWorlds("train", videos=2, seconds=1, size=(16, 32))
+    data.spec = spec
+    return data
+
+
+def record(**overrides):
+    recipe = load_recipe("sst-sal", "fast", overrides)
+    return new_run_record(recipe, worlds(), worlds("worlds:val:2:1"))
+
+
+def test_a_new_record_is_right_and_comes_back_from_a_file(tmp_path):
+    made = record()
+    assert check_record(made) is made and set(made) == set(FIELDS)
+    assert made["code"] == code_hash() and made["status"] == "running"
+    made["scores"] = {"train-0000": {"cc": 0.25, "nss": math.nan}}
+    made["curve"] = {"step": [0, 1.5], "loss": [2.0, 1.0], "lr": [0.1, 0.2], "gradient": [1, 1]}
+    path = save_record(made, tmp_path / "deep" / "record.json")
+    read = load_record(path)
+    assert read["scores"] == {"train-0000": {"cc": 0.25, "nss": None}}
+    assert {**read, "scores": made["scores"]} == made
+    assert '"step": [0, 1.5],' in path.read_text()
+    assert [p.name for p in path.parent.iterdir()] == ["record.json"]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"schema": "sal360/run/0"}, "schema: 'sal360/run/0', wanted 'sal360/run/1'"),
+        ({"status": "fine"}, "status: 'fine', wanted running, done"),
+        ({"code": "abc"}, "code: 'abc', wanted 64 hexadecimal digits"),
+        ({"steps": True}, "steps: True, wanted a whole number"),
+        ({"steps": 201}, "steps: 201, wanted at most 200"),
+        ({"energy_j": -1.0}, "energy_j: -1.0, wanted a number of at least 0, or null"),
+        ({"seconds": math.nan}, "seconds: nan, wanted a number"),
+        ({"started": "2026-01-01T00:00:00"}, "started: .*wanted ISO 8601 with an offset"),
+        ({"scores": {"a": {"cc": "high"}}}, "scores: .*wanted video to metric"),
+        ({"lost": 1}, "lost: unknown, wanted one of schema"),
+        ({"weights": {"best": {"file": "best.safetensors"}}}, "weights: .*wanted name to file"),
+        ({"best": {"step": 3, "metric": "cc"}}, "best: .*wanted step, metric, value"),
+        (
+            {"curve": {"step": [1, 1], "loss": [1, 1], "lr": [1, 1], "gradient": [1, 1]}},
+            "curve: .*ascending",
+        ),
+        ({"curve": {"step": [1], "loss": [], "lr": [], "gradient": []}}, "curve: .*columns"),
+    ],
+)
+def test_what_is_wrong_is_one_line_that_names_it(change, told):
+    with pytest.raises(ValueError, match=f"r.json: {told}") as caught:
+        check_record(record() | change, "r.json")
+    assert "\n" not in str(caught.value)
+
+
+def test_every_entry_must_be_there():
+    for name in FIELDS:
+        less = record()
+        del less[name]
+        with pytest.raises(ValueError, match=name):
+            check_record(less)
+
+
+def test_settings_and_digest_belong_together():
+    made = record()
+    made["recipe"]["lr"] = 7.0
+    with pytest.raises(ValueError, match="recipe: digest"):
+        check_record(made)
+
+
+def test_a_record_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = save_record(record(), tmp_path / "record.json")
+    before = path.read_bytes()
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(records.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_record(record(lr=0.5), path)
+    with pytest.raises(ValueError, match="status"):
+        save_record(record() | {"status": "?"}, path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["record.json"]
+
+
+def parsed(line):
+    """What `sal360 train` would be told: recipe and options."""
+    words = shlex.split(line)
+    words = words[words.index("train") + 1 :]
+    options = [(words[k], words[k + 1]) for k in range(1, len(words), 2)]
+    return words[0], options
+
+
+def test_the_line_names_what_is_not_the_recipes_own():
+    name, options = parsed(command_of(record(model={"hidden": 5}, size=(16, 32), steps=7, seed=3)))
+    assert name == "sst-sal"
+    assert options == [
+        ("--scale", "fast"),
+        ("--data", "worlds:train:2:1"),
+        ("--validation", "worlds:val:2:1"),
+        ("--steps", "7"),
+        ("--seed", "3"),
+        ("--set", "model.hidden=5"),
+        ("--set", "size=[16, 32]"),
+        ("--device", "cpu"),
+    ]
+    assert command_of(record()).startswith("OMP_NUM_THREADS=")
+
+
+def test_a_run_of_another_program_tells_its_own_line():
+    other = new_run_record(
+        load_recipe("cp360", "fast"), worlds(None), command="python -m experiments.x --seed 1"
+    )
+    assert command_of(check_record(other)) == "python -m experiments.x --seed 1"
+    untold = new_run_record(load_recipe("cp360", "fast"), worlds(None))
+    with pytest.raises(ValueError, match="data: synthetic-worlds was not opened by a spec"):
+        command_of(untold)
+
+
+def test_several_processes_say_so():
+    recipe = load_recipe("cp360", "fast")
+    line = command_of(new_run_record(recipe, worlds(), processes=2))
+    assert "torchrun --nproc-per-node 2 -m sal360 train cp360 " in line
+
+
+def test_a_curve_has_few_points_and_the_same_ones_after_a_break():
+    whole, broken = Curve(most=8), Curve(most=8)
+    for step in range(100):
+        whole.add(step, step**0.5, 1 / (1 + step), 1.0)
+        broken.add(step, step**0.5, 1 / (1 + step), 1.0)
+        if step == 41:
+            state = json.loads(json.dumps(broken.state_dict()))
+            broken = Curve(most=8)
+            broken.load_state_dict(state)
+    columns = whole.columns()
+    assert columns == broken.columns()
+    assert len(columns["step"]) == 7 and columns["step"][:2] == [7.5, 23.5]
+    assert columns["loss"][1] == pytest.approx(sum(k**0.5 for k in range(16, 32)) / 16, rel=1e-5)
+
+
+def test_the_table_of_the_schema_is_in_the_readme():
+    assert schema_table() in (ROOT / "data" / "README.md").read_text("utf-8")
+
+
+def test_the_command_checks_and_tells_the_line(tmp_path, capsys):
+    path = save_record(record(seed=2), tmp_path / "record.json")
+    assert records.main([str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "running, 0 steps" in out and "--seed 2" in out
+    path.write_text("{}")
+    assert records.main([str(path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    path.write_text("{")
+    assert records.main([str(path), str(tmp_path / "none")]) == 2
+    assert "not JSON" in capsys.readouterr().err
+
+
+def test_the_records_of_the_repository_are_right():
+    """Those of this schema; older ones have their own tests."""
+    for path in sorted((ROOT / "data" / "runs").glob("**/*.json")):
+        if json.loads(path.read_text("utf-8")).get("schema") == records.SCHEMA:
+            load_record(path)
+
+
+def test_what_cannot_be_read_is_none():
+    assert Energy("cpu").joules() is None
+    memory = peak_memory("cpu")
+    assert memory["device_peak_mb"] is None and memory["host_peak_mb"] > 50

@@ -186,7 +186,7 @@ def _from_pictures(
                 waiting.append((start, collate(items).to(device)))
                 for frame in items[0].frames:
                     bytes_ = (frame.permute(1, 2, 0) * 255).round().clamp(0, 255).to(torch.uint8)
-                    yield bytes_.numpy()
+                    yield bytes_.cpu().numpy()
 
         maps: list[Tensor] = []
         for density in predict_stream(pictures(), cast(ClipModel, model), size):

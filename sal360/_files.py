@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+
+FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+"""No room on the disk, a limit on the size of files, a quota."""
+
+
+class DiskFull(OSError):
+    """There is no room for a file; the one before it is untouched."""
 
 
 def write_whole(path: str | Path, data: bytes) -> None:
@@ -15,7 +23,8 @@ def write_whole(path: str | Path, data: bytes) -> None:
     Args:
         path: its folder must be there. data: all of it.
     Raises:
-        OSError: the disk is full, the folder is missing or may not be written to; names the file.
+        DiskFull: no room for it. OSError: the folder is missing or may not be written to. Both
+            name the file.
     """
     path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -26,8 +35,8 @@ def write_whole(path: str | Path, data: bytes) -> None:
             os.fsync(file.fileno())  # else a power cut may leave the new name and no content
         os.replace(part, path)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise OSError(error.errno, f"{reason}, {len(data)} bytes wanted", str(path)) from None
+        kind = DiskFull if error.errno in FULL else OSError
+        raise kind(error.errno, f"{error.strerror} ({len(data)} bytes wanted)", str(path)) from None
     finally:
         part.unlink(missing_ok=True)
     _sync_folder(path.parent)

@@ -14,12 +14,12 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-import os
 from pathlib import Path
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from sal360._files import write_whole
 from sal360._version import __version__
 from sal360.safe_pickle import read_torch_tensors
 
@@ -64,9 +64,9 @@ def write_weights(path: str | Path, tensors: dict[str, Tensor], about: dict[str,
         the path.
     Raises:
         ValueError: another suffix. TypeError: something in ``about`` that JSON cannot say.
-        FileNotFoundError: no such folder.
+        FileNotFoundError: no such folder. OSError: no room; the file that was there still is.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     path = Path(path)
     if path.suffix != ".safetensors":
@@ -74,16 +74,8 @@ def write_weights(path: str | Path, tensors: dict[str, Tensor], about: dict[str,
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent}: no such folder")
     text = json.dumps({**about, "sal360": __version__}, sort_keys=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        save_file(
-            {name: t.detach().cpu().contiguous() for name, t in tensors.items()},
-            partial,
-            {KEY: text},
-        )
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    write_whole(path, save(plain, {KEY: text}))
     return path
 
 

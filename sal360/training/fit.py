@@ -13,7 +13,7 @@ forcing hides. What a step changes is :class:`~sal360.training.state.TrainingSta
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -165,7 +165,7 @@ def fit(
     recipe: Recipe,
     state: TrainingState | None = None,
     world: World = ALONE,
-) -> Iterator[Step]:
+) -> Generator[Step]:
     """Train; a step for every ``accumulate`` batches, as many as the recipe says.
 
     Nothing happens until its reports are asked for: ``for step in fit(...): ...``. The same
@@ -190,44 +190,53 @@ def fit(
     """
     state = TrainingState(model, recipe) if state is None else state
     check_model(model, recipe, state)
-    device, source = next(model.parameters()).device, iter(batches)
-    optimizer, scaler, toss = state.optimizer, state.scaler, tosses(recipe)
+    source, toss = iter(batches), tosses(recipe)
     with compiled(model, recipe):
         for index in range(state.step, recipe.steps):
             model.train()
-            before, lr = state.statistics(), rate_at(index, recipe)
-            for group in optimizer.param_groups:
+            lr = rate_at(index, recipe)
+            for group in state.optimizer.param_groups:
                 group["lr"] = lr
-            optimizer.zero_grad(set_to_none=True)
             forced = float(toss[index]) < forcing_at(index, recipe)
-            loss, clips = 0.0, []
-            for _ in range(recipe.accumulate):
-                batch = take(source, index, recipe)
-                clips += clip_names(batch)
-                batch = batch.to(device, non_blocking=True)
-                share = share_of(batch, recipe, world) / recipe.accumulate
-                given = {"truth": batch.truth, "flow": batch.flow}
-                known = {name: value for name, value in given.items() if value is not None}
-                weight = share * scaler.get_scale()
-                inputs = clip_inputs(model, batch)
-                loss += share * backward(model, inputs, known, recipe, forced, weight)
-            loss = float(world.sum(torch.tensor(loss, dtype=torch.float64)))
-            world.sum_gradients(model)
-            scaler.unscale_(optimizer)
-            limit = recipe.gradient_clip or math.inf
-            norm = float(nn.utils.clip_grad_norm_(model.parameters(), limit))
-            # A scaled loss may overflow: the scaler leaves that step out and halves its scale.
-            if not (math.isfinite(loss) and (math.isfinite(norm) or scaler.get_scale() > 1)):
-                state.restore(before)
-                raise FloatingPointError(
-                    f"step {index}: a loss of {loss:g}, a gradient of {norm:g}, "
-                    f"from {', '.join(clips)}"
-                )
-            scaler.step(optimizer)
-            scaler.update()
-            state.step = index + 1
-            state.average()
+            with state.untouched():
+                loss, norm = gradients(state, source, forced, world)
+            state.update()
             yield Step(index, loss, lr, norm)
+
+
+def gradients(
+    state: TrainingState, source: Iterator[Batch], forced: bool, world: World
+) -> tuple[float, float]:
+    """Give the weights their gradients, those of ``accumulate`` batches on all processes.
+
+    Returns:
+        the loss, and the norm of its gradient, which is cut to the recipe's length after that.
+    """
+    model, recipe, scale = state.model, state.recipe, state.scaler.get_scale()
+    device = next(model.parameters()).device
+    state.optimizer.zero_grad(set_to_none=True)
+    loss, clips = 0.0, []
+    for _ in range(recipe.accumulate):
+        batch = take(source, state.step, recipe)
+        clips += clip_names(batch)
+        batch = batch.to(device, non_blocking=True)
+        share = share_of(batch, recipe, world) / recipe.accumulate
+        given = {"truth": batch.truth, "flow": batch.flow}
+        known = {name: value for name, value in given.items() if value is not None}
+        inputs = clip_inputs(model, batch)
+        loss += share * backward(model, inputs, known, recipe, forced, share * scale)
+    loss = float(world.sum(torch.tensor(loss, dtype=torch.float64)))
+    world.sum_gradients(model)
+    state.scaler.unscale_(state.optimizer)
+    limit = recipe.gradient_clip or math.inf
+    norm = float(nn.utils.clip_grad_norm_(model.parameters(), limit))
+    # A scaled loss may overflow: the scaler leaves that step out and halves its scale.
+    if not (math.isfinite(loss) and (math.isfinite(norm) or scale > 1)):
+        raise FloatingPointError(
+            f"step {state.step}: a loss of {loss:g}, a gradient of {norm:g}, from "
+            f"{', '.join(clips)}"
+        )
+    return loss, norm
 
 
 def take(source: Iterator[Batch], index: int, recipe: Recipe) -> Batch:

@@ -7,6 +7,8 @@ map. Chapter 16.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
 
@@ -37,12 +39,13 @@ class TrainingState:
         scaler: of the loss; it does something in precision ``"fp16"`` alone.
         ema: a copy of the model whose weights are the running mean of those of ``model``; None
             if the recipe has none.
-        step: how many are done.
+        step: how many are done. whole: whether all of this is as it was after that step; not so
+            within a step, from which an error may throw one.
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe) -> None:
         device = next(model.parameters()).device
-        self.model, self.recipe, self.step = model, recipe, 0
+        self.model, self.recipe, self.step, self.whole = model, recipe, 0, True
         self.optimizer = make_optimizer(model, recipe)
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
         self.ema = deepcopy(model).eval().requires_grad_(False) if recipe.ema else None
@@ -52,8 +55,31 @@ class TrainingState:
         """What is validated and kept: the mean of the weights if there is one, else the model."""
         return self.model if self.ema is None else self.ema
 
+    @contextmanager
+    def untouched(self) -> Iterator[None]:
+        """An error in here leaves everything as it was before: forward and backward passes move
+        nothing but batch normalisation's running values, and those are put back."""
+        before = [buffer.clone() for buffer in self._running()]
+        self.whole = False
+        try:
+            yield
+        except Exception:
+            for buffer, value in zip(self._running(), before, strict=True):
+                buffer.copy_(value)
+            self.whole = True
+            raise
+
+    def update(self) -> None:
+        """Make the step that the gradients ask for."""
+        self.whole = False
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.step += 1
+        self._average()
+        self.whole = True
+
     @torch.no_grad()
-    def average(self) -> None:
+    def _average(self) -> None:
         """Take the weights of now into their running mean.
 
         A mean of few is dominated by where it began, so its decay grows to the recipe's:
@@ -67,15 +93,6 @@ class TrainingState:
         torch._foreach_lerp_(mean, now, 1 - decay)
         for kept, buffer in zip(self.ema.buffers(), self.model.buffers(), strict=True):
             kept.copy_(buffer)
-
-    def statistics(self) -> list[Tensor]:
-        """Copies of what a forward pass alone changes: batch normalisation's running values."""
-        return [buffer.clone() for buffer in self._running()]
-
-    def restore(self, statistics: list[Tensor]) -> None:
-        """Undo a forward pass."""
-        for buffer, before in zip(self._running(), statistics, strict=True):
-            buffer.copy_(before)
 
     def _running(self) -> list[Tensor]:
         norms = (m for m in self.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))

@@ -1,0 +1,105 @@
+"""The folder of a run: what lies in it, and whether a new run may have it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from sal360._files import remove_parts
+from sal360.datasets.item import VideoDataset
+from sal360.results import sha256
+from sal360.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from sal360.training.records import load_record, save_record
+from sal360.training.state import TrainingState
+
+
+class RunFolder:
+    """``record.json``, ``best.safetensors``, ``last.safetensors``, ``checkpoint.safetensors``.
+
+    Every file is replaced whole (:mod:`sal360._files`). Nothing else in the folder is touched.
+
+    Nothing happens until it is claimed (:meth:`claim`), which one process of a run does.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.record_path = self.path / "record.json"
+        self.checkpoint_path = self.path / "checkpoint.safetensors"
+
+    def claim(
+        self, resume: bool = False, force: bool = False, data: tuple[VideoDataset, ...] = ()
+    ) -> None:
+        """Make the folder, or take what is there.
+
+        Args:
+            resume: go on with the run that lies there, if one does. force: begin anew, over a run
+                or beside other files. data: whose own folder must be another one.
+        Raises:
+            ValueError: a file; a folder that holds a run, without ``resume`` or ``force``; one
+                that holds something else, without ``force``; a place within a data set.
+        """
+        self._check(resume, force, data)
+        self.path.mkdir(parents=True, exist_ok=True)
+        remove_parts(self.path)
+        if force and not resume:
+            for file in (self.checkpoint_path, self.record_path, *self._weights().values()):
+                file.unlink(missing_ok=True)
+
+    def _check(self, resume: bool, force: bool, data: tuple[VideoDataset, ...]) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"out: {self.path} is a file, wanted a folder")
+        for one in data:
+            root = getattr(one, "root", None)
+            if root is not None and self.path.resolve().is_relative_to(Path(root).resolve()):
+                raise ValueError(f"out: {self.path} lies within {one.name}, which is only read")
+        if force or not self.path.is_dir():
+            return
+        held = [p for p in self.path.iterdir() if not p.name.endswith(".part")]
+        a_run = self.record_path.is_file() or self.checkpoint_path.is_file()
+        if a_run and not resume:
+            raise ValueError(f"out: {self.path} holds a run, wanted resume or force, or a new one")
+        if held and not a_run:
+            raise ValueError(
+                f"out: {self.path} is not empty and holds no run, wanted a new folder, or force"
+            )
+
+    def _weights(self) -> dict[str, Path]:
+        return {kind: self.path / f"{kind}.safetensors" for kind in ("best", "last")}
+
+    def checkpoint(self) -> Checkpoint | None:
+        """The last one, or None if there is none yet.
+
+        Raises:
+            ValueError: a damaged one.
+        """
+        return read_checkpoint(self.checkpoint_path) if self.checkpoint_path.is_file() else None
+
+    def finished(self) -> dict[str, Any] | None:
+        """The record of the run that ended here, if one did."""
+        if not self.record_path.is_file():
+            return None
+        record = load_record(self.record_path)
+        return record if record["status"] in ("done", "stopped early") else None
+
+    def write_checkpoint(
+        self, state: TrainingState, loader: dict[str, Any], extra: dict[str, Any]
+    ) -> None:
+        """See :func:`sal360.training.checkpoint.write_checkpoint`."""
+        write_checkpoint(self.checkpoint_path, state, loader, extra)
+
+    def write_record(self, record: dict[str, Any]) -> None:
+        """With the hashes of the weights that lie here."""
+        record["weights"] = {
+            kind: {"file": path.name, "sha256": sha256(path)}
+            for kind, path in self._weights().items()
+            if path.is_file()
+        }
+        save_record(record, self.record_path)
+
+    def write_weights(self, kind: str, model: nn.Module, **facts: Any) -> None:
+        """``"best"`` or ``"last"``, as :func:`sal360.models.load_model` reads them."""
+        from sal360.models.registry import save_weights
+
+        save_weights(model, self._weights()[kind], **facts)

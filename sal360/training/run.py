@@ -1,0 +1,437 @@
+"""A run from its first step to its record: data, steps, validations, files, and every way to end.
+
+:func:`sal360.training.fit.fit` makes the steps; here is what lies around them. A run may be
+stopped at any moment, by a signal, an error, a full disk or ``kill -9``, and goes on from its last
+checkpoint to the same bits as if it had not been stopped. Chapter 16.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from sal360._check import positive_int
+from sal360.datasets.augment import Augment
+from sal360.datasets.batch import Batch
+from sal360.datasets.item import VideoDataset
+from sal360.datasets.loader import ClipLoader, OnError, clip_loader
+from sal360.training.checkpoint import Checkpoint, DiskFull
+from sal360.training.distributed import ALONE, World
+from sal360.training.fit import Step, build_model, check_model, fit
+from sal360.training.folder import RunFolder
+from sal360.training.machine import Energy, peak_memory
+from sal360.training.recipe import Recipe
+from sal360.training.records import Curve, new_run_record
+from sal360.training.state import TrainingState
+from sal360.training.stopping import stopping
+
+
+class Report(Protocol):
+    """Who is told how a run goes."""
+
+    def on_step(self, step: Step, rate: float) -> None:
+        """After each step; ``rate`` in clips per second."""
+
+    def on_validation(self, scores: dict[str, Any]) -> None:
+        """After each validation: ``step``, ``means``, and whether it is the ``best``."""
+
+    def on_end(self, record: dict[str, Any]) -> None:
+        """Once, when the record is written."""
+
+
+@dataclass
+class Progress:
+    """How far a run has come, in what JSON can say; a checkpoint holds it.
+
+    Attributes:
+        validations: step and means of each. best: step, metric and value; scores: of each video,
+            then. stale: validations since. skipped: clips that could not be read.
+        clips, frames: seen. seconds: of the run; waiting, training: for data; in steps, that
+            waiting included. joules: of the device.
+    """
+
+    validations: list[dict[str, Any]] = field(default_factory=list)
+    best: dict[str, Any] | None = None
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    stale: int = 0
+    skipped: dict[str, str] = field(default_factory=dict)
+    clips: int = 0
+    frames: int = 0
+    seconds: float = 0.0
+    waiting: float = 0.0
+    training: float = 0.0
+    joules: float | None = None
+
+
+def train(
+    recipe: Recipe,
+    data: VideoDataset,
+    validation: VideoDataset | None = None,
+    out: str | Path | None = None,
+    *,
+    model: nn.Module | None = None,
+    device: torch.device | str | None = None,
+    workers: int = 0,
+    checkpoint_every: int = 500,
+    resume: bool = False,
+    force: bool = False,
+    on_error: OnError = "raise",
+    report: Report | None = None,
+    stop: Callable[[], bool] | None = None,
+    world: World = ALONE,
+    command: str | None = None,
+    exact: bool = True,
+) -> dict[str, Any]:
+    """Train a network, and write down how it went.
+
+    The same recipe, data, device, versions and number of threads give the same bytes, whether the
+    run was interrupted or not, and whatever ``workers`` and ``checkpoint_every`` are.
+
+    Args:
+        recipe: what is run. data: what on. validation: what it is scored on, every
+            ``validate_every`` steps and after the last.
+        out: a folder for ``record.json``, ``best.safetensors`` and ``last.safetensors``
+            (:func:`sal360.models.load_model` reads both; of a recipe with ``ema`` they are the
+            running means) and ``checkpoint.safetensors``. None: nothing is written.
+        model: to begin with; None: :func:`~sal360.training.fit.build_model`. Trained in place.
+        device: None: the world's, or a GPU if there is one.
+        workers: processes that read clips. checkpoint_every: steps.
+        resume: go on with the run in ``out``, if there is one. force: begin anew over it.
+        on_error: ``"skip"`` leaves out clips that cannot be read.
+        report: is told. stop: is asked after each step whether to stop.
+        world: the processes that share the run, see :func:`sal360.training.distributed.setup`.
+        command: the shell line, for the record.
+        exact: on CUDA, have torch take deterministic kernels where it has a choice; they are
+            slower. CPUs are exact without.
+    Returns:
+        the record (:mod:`sal360.training.records`). Its ``status`` is ``"interrupted"`` after
+        SIGINT, SIGTERM (``record["more"]["signal"]``) or ``stop``.
+    Raises:
+        ValueError: a folder that is not to be had, a checkpoint of another recipe or data set
+            (what differs is said), data that the recipe cannot use.
+        FloatingPointError: a loss that is not finite, with step and clips. OSError, ValueError:
+            a clip that cannot be read. The state before that step is in the checkpoint, and its
+            weights are the last ones.
+        sal360.training.checkpoint.DiskFull: the checkpoint before is untouched.
+    """
+    positive_int(checkpoint_every, "checkpoint_every")
+    place = torch.device(device) if device is not None else _device(world)
+    folder = None if out is None else RunFolder(out)
+    sets = (data,) if validation is None else (data, validation)
+    if folder is not None and world.main:
+        folder.claim(resume, force, sets)
+    world.barrier()
+    ended = folder.finished() if folder is not None and resume else None
+    if ended is not None and ended["recipe"]["digest"] == recipe.digest:
+        told = f"{out}: this run is {ended['status']} ({ended['steps']} steps), nothing to do"
+        warnings.warn(told, UserWarning, stacklevel=2)
+        return ended
+    if recipe.patience and validation is None:
+        raise ValueError("validation: None, wanted a data set: the recipe stops by its scores")
+    model = world.prepare((build_model(recipe) if model is None else model).to(place))
+    loader = _loader(recipe, data, workers, on_error, place, world)
+    state = TrainingState(model, recipe)
+    check_model(model, recipe, state)
+    record = new_run_record(recipe, data, validation, place, command=command, processes=world.size)
+    run = _Run(recipe, loader, validation, state, folder, report, world, record)
+    with _own_dice(recipe, place), _deterministic(place, exact):
+        if folder is not None and resume and (found := folder.checkpoint()) is not None:
+            run.go_on(found)
+        world.same("step", state.step)
+        return run.go(checkpoint_every, stop)
+
+
+class _Run:
+    """A run while it goes."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        loader: ClipLoader,
+        validation: VideoDataset | None,
+        state: TrainingState,
+        folder: RunFolder | None,
+        report: Report | None,
+        world: World,
+        record: dict[str, Any],
+    ) -> None:
+        self.recipe, self.loader, self.validation, self.state = recipe, loader, validation, state
+        self.folder = folder if world.main else None
+        self.report = report if world.main else None
+        self.world, self.record = world, record
+        self.device = next(state.model.parameters()).device
+        self.progress, self.curve = Progress(), Curve()
+        self.place = loader.state_dict()
+        self.data = record["data"] | {"clips": len(loader.windows)}
+        self.energy, self.begun = Energy(self.device), time.perf_counter()
+        self.before = 0.0, 0.0  # seconds and joules until then
+
+    def go_on(self, found: Checkpoint) -> None:
+        """Be where a checkpoint was.
+
+        Raises:
+            ValueError: it is of another recipe or data set; what differs.
+        """
+        for what, mine in (("recipe", self.recipe.settings()), ("data", self.data)):
+            theirs = found.extra[what]
+            for key in dict.fromkeys((*mine, *theirs)):
+                if mine.get(key) != theirs.get(key):
+                    raise ValueError(
+                        f"resume: the checkpoint's {what} has {key} = {theirs.get(key)!r}, wanted "
+                        f"{mine.get(key)!r} as now"
+                    )
+        self.loader.load_state_dict(found.loader)
+        found.restore(self.state)
+        self.place = found.loader
+        self.progress = Progress(**found.extra["progress"])
+        self.curve.load_state_dict(found.extra["curve"])
+        self.loader.skipped.update(self.progress.skipped)
+        self.record["started"] = found.extra["started"]
+        self.before = self.progress.seconds, self.progress.joules or 0.0
+
+    def over(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.state.step >= self.recipe.steps or self.stopped_early()
+
+    def stopped_early(self) -> bool:
+        """Whether it was given up, being no better for so long."""
+        return 0 < self.recipe.patience <= self.progress.stale
+
+    def go(self, checkpoint_every: int, stop: Callable[[], bool] | None) -> dict[str, Any]:
+        """All steps that are left; the record."""
+        if self.folder is not None:
+            self.folder.write_record(self.told("running"))
+        batches = self.batches()
+        steps = fit(self.state.model, batches, self.recipe, self.state, self.world)
+        halt = False
+        try:
+            with stopping(stop) as asked:
+                while not (halt or self.over()):
+                    self.step(steps)
+                    if self.due():
+                        self.validate()
+                    halt = self.world.any(asked())
+                    if not (halt or self.over()) and self.state.step % checkpoint_every == 0:
+                        self.save("running")
+                if halt and not self.over():
+                    self.end("interrupted", asked.signal)
+                else:
+                    self.end("stopped early" if self.stopped_early() else "done")
+        except DiskFull:
+            raise
+        except Exception as error:
+            if self.state.whole:
+                self.note(f"step {self.state.step}: {error}")
+                with suppress(Exception):  # the first error is the one to be told
+                    self.end("interrupted")
+            raise
+        finally:
+            steps.close()
+            batches.close()
+        return self.record
+
+    def step(self, steps: Iterator[Step]) -> None:
+        """One step, and what is counted of it."""
+        begun = time.perf_counter()
+        step = next(steps)
+        p = self.progress
+        p.training += time.perf_counter() - begun
+        self.curve.add(step.index, step.loss, step.lr, step.gradient)
+        self.place = self.loader.state_dict()
+        if self.report is not None:
+            self.report.on_step(step, p.clips / p.training)
+
+    def batches(self) -> Generator[Batch]:
+        """Epoch after epoch; the time until each batch is there is counted as waiting."""
+        empty = 0  # one epoch may be: it was at its end when it was left
+        while empty < 2:
+            source, any_read = iter(self.loader), False
+            while True:
+                begun = time.perf_counter()
+                batch = next(source, None)
+                self.progress.waiting += time.perf_counter() - begun
+                if batch is None:
+                    break
+                any_read = True
+                self.progress.clips += len(batch) * self.world.size
+                self.progress.frames += batch.indices.numel() * self.world.size
+                yield batch
+            empty = 0 if any_read else empty + 1
+        reason = next(iter(self.loader.skipped.values()), "none is there")
+        raise ValueError(f"{self.data['name']}: no clip can be read; first: {reason}")
+
+    def due(self) -> bool:
+        """Whether it is time for a validation."""
+        if self.validation is None:
+            return False
+        every = self.recipe.validate_every
+        step = self.state.step
+        return step == self.recipe.steps or (every > 0 and step % every == 0)
+
+    def validate(self) -> None:
+        """Score what is to be kept; keep it if it is the best."""
+        from sal360.training.validation import better, mean_scores, validate
+
+        assert self.validation is not None
+        names, world = list(self.validation.videos), self.world
+        mine = names[world.rank :: world.size]
+        scores = validate(self.state.evaluated, self.validation, self.recipe, videos=mine)
+        found = {video: s for part in world.gather(scores) for video, s in part.items()}
+        scores = {video: found[video] for video in names}
+        means, p, metric = mean_scores(scores), self.progress, self.recipe.monitor
+        if metric not in means:
+            raise ValueError(
+                f"monitor: {metric!r}, wanted one of {', '.join(means)}, which can be scored here"
+            )
+        p.validations.append({"step": self.state.step, "means": means})
+        best = better(metric, means[metric], None if p.best is None else p.best["value"])
+        p.stale = 0 if best else p.stale + 1
+        if best:
+            p.best = {"step": self.state.step, "metric": metric, "value": means[metric]}
+            p.scores = scores
+            self.keep("best")
+        if self.report is not None:
+            self.report.on_validation(p.validations[-1] | {"best": best})
+
+    def keep(self, kind: str) -> None:
+        """Write the weights of now."""
+        if self.folder is None:
+            return
+        self.folder.write_weights(
+            kind,
+            self.state.evaluated,
+            recipe=self.recipe.settings(),
+            digest=self.recipe.digest,
+            step=self.state.step,
+            data=self.data,
+            validation=self.progress.validations[-1:],
+        )
+
+    def save(self, status: str) -> None:
+        """Checkpoint and record."""
+        if self.folder is None:
+            return
+        self.measure()
+        extra = {
+            "recipe": self.recipe.settings(),
+            "data": self.data,
+            "progress": asdict(self.progress),
+            "curve": self.curve.state_dict(),
+            "started": self.record["started"],
+        }
+        self.folder.write_checkpoint(self.state, self.place, extra)
+        self.folder.write_record(self.told(status))
+
+    def end(self, status: str, signal: int | None = None) -> None:
+        """Checkpoint, weights, record; in this order, so that a run that is killed in between has
+        its weights from the checkpoint when it is resumed."""
+        if signal is not None:
+            self.record["more"] = {"signal": signal}
+        self.save("running")
+        self.keep("last")
+        self.told(status)
+        if self.folder is not None:
+            self.folder.write_record(self.record)
+        if self.report is not None:
+            self.report.on_end(self.record)
+
+    def note(self, text: str) -> None:
+        """Something that a reader of the numbers should know."""
+        self.record["notes"] = [*self.record.get("notes", []), " ".join(text.split())]
+
+    def measure(self) -> None:
+        """What has been taken, this part of the run and those before."""
+        p, joules = self.progress, self.energy.joules()
+        p.seconds = self.before[0] + time.perf_counter() - self.begun
+        p.joules = None if joules is None else self.before[1] + joules
+        p.skipped = dict(self.loader.skipped)
+
+    def told(self, status: str) -> dict[str, Any]:
+        """The record as of now."""
+        self.measure()
+        p, seconds = self.progress, self.progress.training
+        self.record |= {
+            "status": status,
+            "steps": self.state.step,
+            "curve": self.curve.columns(),
+            "validations": p.validations,
+            "best": p.best,
+            "scores": p.scores,
+            "throughput": {
+                "clips_per_s": float(f"{p.clips / seconds:.4g}") if seconds else None,
+                "frames_per_s": float(f"{p.frames / seconds:.4g}") if seconds else None,
+                "waiting": round(p.waiting / seconds, 4) if seconds else None,
+            },
+            "memory": peak_memory(self.device),
+            "energy_j": p.joules,
+            "seconds": round(p.seconds, 3),
+        }
+        if p.skipped:
+            self.record["skipped"] = p.skipped
+        return self.record
+
+
+def _loader(
+    recipe: Recipe,
+    data: VideoDataset,
+    workers: int,
+    on_error: OnError,
+    device: torch.device,
+    world: World,
+) -> ClipLoader:
+    """Clips as the recipe wants them. Batches that are not full are left out, unless none is."""
+    loader = clip_loader(
+        data,
+        recipe.clip_length,
+        recipe.batch,
+        workers,
+        recipe.seed,
+        Augment(**recipe.augment, seed=recipe.seed) if recipe.augment else None,
+        recipe.size,
+        drop_last=True,
+        on_error=on_error,
+        pin_memory=device.type == "cuda",
+    )
+    if not len(loader):
+        raise ValueError(f"batch: {recipe.batch}, wanted at most {len(loader.windows)}, the clips")
+    return loader.share(world.rank, world.size, world.any) if world.size > 1 else loader
+
+
+def _device(world: World) -> torch.device:
+    if world is not ALONE:
+        return world.device
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def _own_dice(recipe: Recipe, device: torch.device) -> Iterator[None]:
+    """Torch's generators begin with the recipe's seed, and the surroundings' go on as they were."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(recipe.seed)
+        yield
+
+
+@contextmanager
+def _deterministic(device: torch.device, exact: bool) -> Iterator[None]:
+    """On CUDA: sums in a fixed order. Kernels that have none warn."""
+    if device.type != "cuda" or not exact:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]

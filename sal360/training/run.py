@@ -38,8 +38,9 @@ from sal360.training.stopping import stopping
 class Report(Protocol):
     """Who is told how a run goes."""
 
-    def on_step(self, step: Step, rate: float) -> None:
-        """After each step; ``rate`` in clips per second."""
+    def on_step(self, step: Step, rate: float, waiting: float) -> None:
+        """After each step; ``rate`` in clips per second, ``waiting`` the share of the time for
+        data."""
 
     def on_validation(self, scores: dict[str, Any]) -> None:
         """After each validation: ``step``, ``means``, and whether it is the ``best``."""
@@ -248,7 +249,7 @@ class _Run:
         self.curve.add(step.index, step.loss, step.lr, step.gradient)
         self.place = self.loader.state_dict()
         if self.report is not None:
-            self.report.on_step(step, p.clips / p.training)
+            self.report.on_step(step, p.clips / p.training, p.waiting / p.training)
 
     def batches(self) -> Generator[Batch]:
         """Epoch after epoch; the time until each batch is there is counted as waiting."""

@@ -21,6 +21,7 @@ from benchmarks import (
     sphere_conv,
     sst_sal,
     systems,
+    training,
     worlds,
 )
 from benchmarks.measure import save
@@ -39,6 +40,7 @@ ALL: dict[str, Callable[[], dict[str, Any]]] = {
     "worlds": worlds.run,
     "prediction": prediction.run,
     "systems": systems.run,
+    "training": training.run,
     "allocator": allocator.run,
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -61,10 +62,22 @@ def machine() -> dict[str, Any]:
     }
 
 
-def save(name: str, results: dict[str, Any]) -> Path:
-    """Write ``data/benchmarks/NAME.json``."""
-    DATA.mkdir(parents=True, exist_ok=True)
-    path = DATA / f"{name}.json"
+def peak_mb() -> float:
+    """The most memory this process held, Python and torch included.
+
+    Linux keeps it in ``/proc``; ``getrusage`` would say that of the parent where it was larger.
+    """
+    try:
+        status = Path("/proc/self/status").read_text("utf-8")
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
+
+
+def save(name: str, results: dict[str, Any], path: Path | None = None) -> Path:
+    """Write ``data/benchmarks/NAME.json``, or the file at ``path``."""
+    path = path or DATA / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     when = datetime.now(UTC).isoformat(timespec="seconds")
     record = {"sal360": __version__, "date": when, "machine": machine(), "results": results}
     path.write_text(json.dumps(record, indent=1) + "\n", "utf-8")

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import page_data, page_systems
+from benchmarks import page_data, page_systems, page_training
 from benchmarks.markdown import small, table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -313,6 +313,8 @@ WAITING = {
     "the layer, three other ways to gather and the published scheme beside cuDNN in bf16 and "
     "float32, and beside the card's own bandwidth and rate, and writes the record from which "
     "this section is made.\n",
+    "training": page_training.NOT_RUN[0],
+    "training_gpu": page_training.NOT_RUN[1],
 }
 """What stands in for records that need a machine that has not been at hand."""
 
@@ -369,6 +371,8 @@ SECTIONS = {
     "metrics": page_data.metrics,
     "flow": page_data.flow,
     "systems": page_systems.systems,
+    "training": page_training.training,
+    "training_gpu": page_training.training_gpu,
     "prediction": _prediction,
     "allocator": _allocator,
 }

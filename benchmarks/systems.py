@@ -8,7 +8,6 @@ corrected convention, fresh weights.
 from __future__ import annotations
 
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -21,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.measure import peak_mb
 from sal360 import _runtime
 from sal360.datasets import download
 from sal360.models import MODELS, CubeUNet, LookupUNet, SphericalUNet, load_model, yaw_error
@@ -233,20 +233,8 @@ def _speed(model: nn.Module) -> dict[str, Any]:
         "min_s": min(times),
         "max_s": max(times),
         "frames_per_s": 1 / middle,
-        "peak_mb": _peak_mb(),
+        "peak_mb": peak_mb(),
     }
-
-
-def _peak_mb() -> float:
-    """The most memory this process held, Python and torch included.
-
-    Linux keeps it in ``/proc``; ``getrusage`` would say that of the parent where it was larger.
-    """
-    try:
-        status = Path("/proc/self/status").read_text("utf-8")
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
 
 
 def _yaw(model: nn.Module) -> dict[str, float]:

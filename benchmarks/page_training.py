@@ -1,0 +1,147 @@
+"""The benchmarks page's sections on a step of training, on a CPU and on a GPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.markdown import small, table
+
+TITLE, GPU_TITLE = "## A step of training", "## A step of training, on a GPU"
+NOT_RUN = (
+    f"{TITLE}\n\nNot run yet: `python -m benchmarks training`.\n",
+    f"{GPU_TITLE}\n\nGPU: not run yet. `python -m benchmarks.training --gpu` measures every system "
+    "at scale gpu in float32 and bf16, as it is and compiled, and writes the record from which "
+    "this section is made.\n",
+)
+
+
+def training(results: dict[str, Any]) -> str:
+    """What the CPU's record says."""
+    load = ", ".join(f"{part:g}" for part in results["load"])
+    parts = [
+        TITLE,
+        "",
+        "Forward, loss, backward, clipping, optimiser: the loop of `sal360.training.fit`, on a "
+        "batch that is in memory; networks that are fed with their own maps make them in the step. "
+        "*Of the roofline* is the time that the slower of operations / rate and bytes / bandwidth "
+        "would take, both measured beside it, over the time it took; operations are counted, "
+        "bytes estimated (`benchmarks/roofline.py`). *Peak* is of the whole process. The load of "
+        f"the machine over 1, 5 and 15 minutes was {load}, at the end; 2 cores.",
+        "",
+        *_body(results),
+    ]
+    waits = results["waiting"]
+    rows = [
+        [how, f"{1000 * row['median_s']:.0f}", f"{row['waiting']:.0%}", f"{row['clips_per_s']:.1f}"]
+        for how, row in waits["workers"].items()
+    ]
+    parts += [
+        f"**Waiting for clips.** {waits['system']}, {waits['shape']}, worlds rendered while one "
+        "waits, every process on one thread:",
+        "",
+        table(["", "ms a step", "waiting", "clips per second"], rows),
+    ]
+    return "\n".join(parts)
+
+
+def training_gpu(results: dict[str, Any]) -> str:
+    """What the GPU's record says."""
+    return "\n".join(
+        [
+            GPU_TITLE,
+            "",
+            "As above, at scale gpu; the batch is fetched from pinned memory, and peak memory is "
+            "the GPU's. Plain convolutions are done in TF32 by cuDNN, products in float32 are not, "
+            "and the roofline of fp32 is that of products.",
+            "",
+            *_body(results),
+        ]
+    )
+
+
+def _body(results: dict[str, Any]) -> list[str]:
+    parts = []
+    for column, found in results["columns"].items():
+        rows = [[name, *_costs(row)] for name, row in found["systems"].items()]
+        if all("not run" in row for row in found["systems"].values()):
+            parts += [f"**{_upper(column)}**: not run.", ""]
+            continue
+        head = ["", "clips x frames x size", "ms", "clips/s", "frames/s", "of the roofline",
+                "peak MB"]  # fmt: skip
+        parts += [f"**{_upper(column)}** ({_rates(found['rates'])})", "", table(head, rows)]
+    parts += _where(results)
+    parts += _tries(results["tries"])
+    return parts
+
+
+def _rates(rates: dict[str, Any]) -> str:
+    products = ", ".join(
+        f"{rate / 1e9:.0f} Gflop/s in {name}" for name, rate in rates["operations_per_s"].items()
+    )
+    return f"{rates['bytes_per_s'] / 1e9:.0f} GB/s copied, products: {products}"
+
+
+def _costs(row: dict[str, Any]) -> list[str]:
+    if "not run" in row:
+        return ["not run", *[""] * 4, row["not run"].replace("|", "/")[:60]]
+    return [
+        row["shape"],
+        f"{1000 * row['median_s']:.1f}",
+        f"{row['clips_per_s']:.3g}",
+        f"{row['frames_per_s']:.3g}",
+        f"{row['of_roofline']:.1%} ({row['bound_by']})",
+        f"{row['peak_mb']:.0f}",
+    ]
+
+
+def _where(results: dict[str, Any]) -> list[str]:
+    """Phases and operators of the first column that was taken apart."""
+    for column, found in results["columns"].items():
+        taken = {n: r for n, r in found["systems"].items() if "operators" in r}
+        if not taken:
+            continue
+        rows = [
+            [
+                name,
+                *(f"{share:.0%}" for share in row["phases"].values()),
+                f"{row['operators']['launches']:,}",
+                ", ".join(
+                    f"{one['name'].removeprefix('aten::')} {one['share']:.0%}"
+                    for one in row["operators"]["top"][:3]
+                ),
+            ]
+            for name, row in taken.items()
+        ]
+        kinds = list(next(iter(taken.values()))["phases"])
+        head = ["", *kinds, "started", "most time in"]
+        return [
+            f"**Where the time goes** ({column}). *Started* are operators, on a GPU kernels, of "
+            "one step; the last column is the profiler's, shares of the time in them.",
+            "",
+            table(head, rows),
+        ]
+    return []
+
+
+def _tries(tries: dict[str, Any]) -> list[str]:
+    rows = []
+    for name, found in tries.items():
+        for what, row in found.items():
+            if "predicted" not in row:
+                rows.append([f"{name}, {what}", "", "not run", row["not run"]])
+                continue
+            measured = f"x {small(row['ratio'])}" if "ratio" in row else "not run"
+            why = row["because"] if "ratio" in row else row["not run"].replace("|", "/")[:100]
+            rows.append([f"{name}, {what}", f"x {small(row['predicted'])}", measured, why])
+    if not rows:
+        return []
+    return [
+        "**What was tried.** Time of a clip, over that of a clip before; predicted by a formula "
+        "that was written down first (`benchmarks/tries.py`), then measured.",
+        "",
+        table(["", "predicted", "measured", "because"], rows),
+    ]
+
+
+def _upper(text: str) -> str:
+    return text[0].upper() + text[1:]

@@ -1,0 +1,195 @@
+"""What a device can do, measured, and what a step of training has to do, counted.
+
+Nothing is faster than the slower of ``bytes / bandwidth`` and ``operations / rate`` (the
+*roofline*). Chapter 16 reads a step's time against it.
+
+**Operations** are those of :func:`sal360.models.flops` for every frame, three times: the backward
+pass of a product is two products of the same size. What does not learn (CP-360's backbone under
+its own losses) counts once, and a network that is fed with its own maps is run once more, without
+gradients, to make them.
+
+**Bytes** are an estimate, that of a program in which every tensor that is kept for the backward
+pass is written and read once going forward, read once going back, and has a gradient that is
+written and read: five times what is kept. What is kept is counted while the step runs. Inputs are
+read once, and parameters are moved :data:`PARAMETER_TRIPS` times.
+A program that fuses well moves less than this, one that makes copies on its way moves more, so a
+share above 1 of a bound by bytes is possible and says that the caches were at work.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sal360.models.checks import channels
+from sal360.models.cost import WithoutValues, count, on_meta
+from sal360.nn.state import detach_state
+from sal360.training.fit import build_model
+from sal360.training.recipe import INPUTS, Recipe
+
+ACTIVATION_TRIPS = 5
+PARAMETER_TRIPS = {"adam": 13, "sgd": 11}
+"""How often a parameter's bytes are moved in a step: read forward and backward 2, the gradient
+written 1, its norm taken and it clipped 3, the optimiser 3 (gradient, parameter, parameter
+written) and 2 for each of its averages, of which Adam has two and SGD with momentum one."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Bytes and operations per second of a device, and seconds to start one small operation."""
+
+    bytes_per_s: float
+    operations_per_s: dict[str, float]
+    launch_s: float
+
+    def best(self, precision: str) -> float:
+        """Operations per second; a lower precision that is emulated bounds nothing."""
+        return max(self.operations_per_s[precision], self.operations_per_s["fp32"])
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one step has to do."""
+
+    operations: int
+    bytes: int
+    kept: int
+
+    def ideal_s(self, rates: Rates, precision: str) -> float:
+        """Seconds that the roofline allows it."""
+        return max(self.bytes / rates.bytes_per_s, self.operations / rates.best(precision))
+
+    def bound(self, rates: Rates, precision: str) -> str:
+        """``"bytes"`` or ``"operations"``: which of the two takes longer."""
+        moving = self.bytes / rates.bytes_per_s
+        return "bytes" if moving > self.operations / rates.best(precision) else "operations"
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has done what it was asked for."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def measure_rates(device: torch.device, n: int | None = None, repeats: int = 7) -> Rates:
+    """A large copy, square products of ``n`` in each precision, and very small additions.
+
+    float32 products are measured as torch does them unless told otherwise (without TF32), and
+    under ``"tf32"`` as cuDNN's convolutions are done on a GPU that has it.
+    """
+    cuda = device.type == "cuda"
+    n = n or (8192 if cuda else 1536)
+    length = 2**28 if cuda else 2**25  # 1 GB and 128 MB of float32: no cache holds them
+    bandwidth = _bandwidth(length if n >= 256 else n * n, device, repeats)
+    operations = {}
+    for name, dtype, tf32 in (
+        ("fp32", torch.float32, False),
+        *((("tf32", torch.float32, True), ("bf16", torch.bfloat16, False)) if cuda else ()),
+    ):
+        a = torch.randn(n, n, device=device, dtype=dtype)
+        before = torch.backends.cuda.matmul.allow_tf32
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        try:
+            operations[name] = 2 * n**3 / _median(lambda a=a: a @ a, device, repeats)
+        finally:
+            torch.backends.cuda.matmul.allow_tf32 = before
+    if not cuda:  # a product in bfloat16 is emulated where the processor has none
+        operations["bf16"] = _bf16_rate(min(n, 512), repeats)
+    tiny = torch.zeros(8, device=device)
+
+    def many() -> None:
+        for _ in range(1000):
+            tiny.add_(1)
+
+    return Rates(bandwidth, operations, _median(many, device, repeats) / 1000)
+
+
+def _bandwidth(length: int, device: torch.device, repeats: int) -> float:
+    source = torch.ones(length, device=device)
+    target = torch.empty_like(source)
+    return 8 * length / _median(lambda: target.copy_(source), device, repeats)
+
+
+def _bf16_rate(n: int, repeats: int) -> float:
+    a = torch.randn(n, n).bfloat16()
+    return 2 * n**3 / _median(lambda: a @ a, torch.device("cpu"), repeats)
+
+
+def _median(call: Callable[[], Any], device: torch.device, repeats: int) -> float:
+    times = []
+    for _ in range(repeats + 1):
+        wait(device)
+        start = time.perf_counter()
+        call()
+        wait(device)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:])
+
+
+def operations_of(recipe: Recipe) -> int:
+    """Floating-point operations of a step of the recipe, as this module's docstring says."""
+    with WithoutValues():
+        model = build_model(recipe)
+    shadow = on_meta(model).eval()
+    frame = torch.empty(recipe.batch, channels(model), *recipe.size, device="meta")
+    with torch.no_grad():
+        _, state = shadow.step(frame, None)  # type: ignore[operator]
+        total = count(lambda: shadow.step(frame, detach_state(state)))  # type: ignore[operator]
+        still = 0
+        if recipe.loss == "weak":
+            still = count(lambda: shadow.scores(frame))  # type: ignore[operator]
+    again = total if INPUTS[recipe.system] == "previous" else 0
+    passes = 3 * (total - still) + still + again
+    return passes * recipe.clip_length * getattr(recipe, "accumulate", 1)
+
+
+def bytes_of(recipe: Recipe, model: nn.Module, inputs: int, kept: int) -> int:
+    """Bytes that a step moves, as this module's docstring says.
+
+    Args:
+        inputs: bytes of a batch. kept: bytes held for the backward passes of a step.
+    """
+    learning = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    trips = PARAMETER_TRIPS[recipe.optimizer]
+    return inputs + ACTIVATION_TRIPS * kept + trips * learning
+
+
+@contextmanager
+def watching_kept(model: nn.Module) -> Iterator[list[int]]:
+    """Counts bytes that the graphs made inside hold for their backward passes.
+
+    A storage counts once until the next backward pass; parameters and buffers do not count.
+    Yields:
+        a list of one number, that grows.
+    """
+    own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
+    seen: set[int] = set()
+    total = [0]
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        where = storage.data_ptr()
+        if where not in own and where not in seen:
+            seen.add(where)
+            total[0] += storage.nbytes()
+        return tensor
+
+    plain = Tensor.backward
+
+    def backward(self: Tensor, *args: Any, **kwargs: Any) -> None:
+        plain(self, *args, **kwargs)
+        seen.clear()
+
+    Tensor.backward = backward  # type: ignore[method-assign]
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            yield total
+    finally:
+        Tensor.backward = plain  # type: ignore[method-assign]

@@ -1,0 +1,318 @@
+"""A step of training of each system: clips per second, memory, share of the roofline, where the
+time goes, and what was tried.
+
+``python -m benchmarks training`` measures the CPU, each system in a process of its own, so that
+its peak of memory is its own, and writes ``data/benchmarks/training.json``. On a machine with a
+GPU, where torch and numpy are enough::
+
+    python -m benchmarks.training --gpu --out data/benchmarks/training_gpu.json
+
+It keeps to ``--seconds``: what there was no time for says so. A *column* is a scale with a number
+of threads, or with a precision on a GPU; ``results["columns"][column]`` holds the device's
+``rates`` as measured there and one row for each system, and ``results["tries"][system]`` what was
+predicted of a change and what came of it. :mod:`benchmarks.step_time` says how a step is timed,
+:mod:`benchmarks.roofline` what it has to do, :mod:`benchmarks.tries` what was tried.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.measure import peak_mb, save
+from benchmarks.roofline import (
+    Rates,
+    Work,
+    bytes_of,
+    measure_rates,
+    operations_of,
+    watching_kept,
+)
+from benchmarks.step_time import (
+    begin,
+    bench_recipe,
+    operators,
+    phases,
+    spread,
+    step_times,
+    threads,
+    told,
+)
+from benchmarks.tries import TRIES, Before, attempt
+from sal360 import _runtime
+from sal360.training.fit import fit
+from sal360.training.recipe import INPUTS, Recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+COLUMNS = {
+    "fast, 1 thread": ("fast", 1),
+    "fast, 2 threads": ("fast", 2),
+    "cpu, 2 threads": ("cpu", 2),
+}
+"""On a CPU: scale and threads."""
+TRIED = ("sst-sal", "cube-unet")
+"""Systems on which changes are tried: sampled convolutions with a memory, and plain ones."""
+SECONDS = {"fast": 2.0, "cpu": 6.0, "gpu": 1.0}
+"""How long the steps of one setting are timed."""
+NO_TIME = {"not run": "no time was left"}
+
+
+def figures(
+    recipe: Recipe, device: torch.device, rates: Rates, seconds: float, apart: bool = True
+) -> dict[str, Any]:
+    """All about one system's step.
+
+    Args:
+        apart: also take the step apart (phases, operators); False: time and memory alone.
+    """
+    model, batch = begin(recipe, device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    times = spread(step_times(model, batch, recipe, seconds))
+    cuda = device.type == "cuda"
+    peak = torch.cuda.max_memory_allocated(device) / 1e6 if cuda else peak_mb()
+    work = work_of(recipe, model, batch)
+    ideal = work.ideal_s(rates, recipe.precision)
+    H, W = recipe.size
+    out = {
+        "shape": f"{recipe.batch} x {recipe.clip_length} x {H} x {W}",
+        "batch": recipe.batch,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        **times,
+        "clips_per_s": recipe.batch / times["median_s"],
+        "frames_per_s": recipe.batch * recipe.clip_length / times["median_s"],
+        "peak_mb": peak,
+        "work": asdict(work),
+        "ideal_s": ideal,
+        "of_roofline": ideal / times["median_s"],
+        "bound_by": work.bound(rates, recipe.precision),
+        "operations_per_s": work.operations / times["median_s"],
+    }
+    if apart:
+        out["phases"] = phases(model, batch, recipe, 1 if times["median_s"] > 0.5 else 3)
+        out["operators"] = operators(model, batch, recipe)
+    return out
+
+
+def work_of(recipe: Recipe, model: torch.nn.Module, batch: Any) -> Work:
+    """Operations counted, bytes estimated while one step runs."""
+    with watching_kept(model) as kept:
+        next(fit(model, repeat(batch), recipe))
+    inputs = sum(
+        t.numel() * t.element_size()
+        for t in (batch.frames, batch.truth, batch.flow)
+        if t is not None
+    )
+    return Work(operations_of(recipe), bytes_of(recipe, model, inputs, kept[0]), kept[0])
+
+
+def before_of(row: dict[str, Any], rates: Rates) -> Before:
+    """What tries predict from."""
+    found = row["operators"]
+    return Before(
+        row["median_s"], found["busy_s"], row["phases"], found["launches"], Work(**row["work"]),
+        rates,
+    )  # fmt: skip
+
+
+def tries(
+    name: str, scale: str, row: dict[str, Any], rates: Rates, device: torch.device, clock: Clock
+) -> dict[str, Any]:
+    """Every change that this kind of device can have, each alone."""
+    out: dict[str, Any] = {}
+    for what, one in TRIES.items():
+        if device.type not in one.on:
+            continue
+        if clock.left() < 2:
+            out[what] = NO_TIME
+            continue
+        before = before_of(row, rates)
+
+        def now(what: str = what, one: Any = one, before: Before = before) -> dict[str, Any]:
+            with clock.alarm():
+                return attempt(name, one, scale, before, device, SECONDS[scale] / 2)
+
+        found = told(now, [], what)
+        if "not run" in found:  # the prediction was made, and stays
+            found |= {"predicted": one.predicted(before), "because": one.because}
+        out[what] = found
+    return out
+
+
+class Clock:
+    """How much time is left, and an alarm that ends what would take longer (a compilation)."""
+
+    def __init__(self, seconds: float) -> None:
+        self.end = time.monotonic() + seconds
+
+    def left(self) -> float:
+        return self.end - time.monotonic()
+
+    @contextmanager
+    def alarm(self) -> Iterator[None]:
+        rung = []
+
+        def ring(*_: Any) -> None:
+            rung.append(True)
+            raise TimeoutError
+
+        before = signal.signal(signal.SIGALRM, ring)
+        signal.setitimer(signal.ITIMER_REAL, max(0.1, self.left()))
+        try:
+            yield
+        except Exception as error:  # whoever caught ours, a compiler, gives it another name
+            if rung:
+                raise TimeoutError("no time was left to finish it") from error
+            raise
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
+
+# --- on a CPU ---
+
+
+def run(systems: Sequence[str] = tuple(INPUTS)) -> dict[str, Any]:
+    """Every column on this CPU, a process for each row; then what was tried, and the loader."""
+    from benchmarks.training_waiting import waiting
+
+    columns: dict[str, Any] = {}
+    tried: dict[str, Any] = {}
+    for column, (scale, count) in COLUMNS.items():
+        with threads(count):
+            rates = measure_rates(torch.device("cpu"))
+        rows = {name: apart(name, scale, count, rates) for name in systems}
+        columns[column] = {"rates": asdict(rates), "systems": rows}
+        if column == "fast, 2 threads":
+            for name in TRIED:
+                if "not run" not in rows[name]:
+                    tried[name] = apart(name, scale, count, rates, rows[name])
+    load = [round(part, 2) for part in os.getloadavg()]
+    return {"columns": columns, "tries": tried, "waiting": waiting(), "load": load}
+
+
+def apart(
+    name: str, scale: str, count: int, rates: Rates, row: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """:func:`figures` in another process, or :func:`tries` where ``row`` is given."""
+    ask = {"name": name, "scale": scale, "threads": count, "rates": asdict(rates), "row": row}
+    command = [sys.executable, "-m", "benchmarks.training", "--one", "-"]
+    done = subprocess.run(
+        command, input=json.dumps(ask), capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        return {"not run": f"ended with {done.returncode} ({last[:160]})"}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def one(ask: dict[str, Any]) -> dict[str, Any]:
+    """What :func:`apart` asks for, in this process."""
+    _runtime.tune_allocator()
+    torch.set_num_threads(ask["threads"])
+    device, rates = torch.device("cpu"), Rates(**ask["rates"])
+    if ask["row"] is not None:
+        return tries(ask["name"], ask["scale"], ask["row"], rates, device, Clock(240))
+    recipe = bench_recipe(ask["name"], ask["scale"])
+    return figures(recipe, device, rates, SECONDS[ask["scale"]])
+
+
+# --- on a GPU ---
+
+
+def run_gpu(
+    seconds: float, scale: str, systems: Sequence[str], device: torch.device
+) -> dict[str, Any]:
+    """Both precisions of every system, then the tries, then compiled ones, until time is up."""
+    clock, notes = Clock(seconds), []  # type: ignore[var-annotated]
+    rates = measure_rates(device)
+    columns: dict[str, Any] = {
+        f"{scale}, {precision}{how}": {"rates": asdict(rates), "systems": {}}
+        for how in ("", ", compiled")
+        for precision in ("fp32", "bf16")
+    }
+    results: dict[str, Any] = {"columns": columns, "tries": {}, "notes": notes}
+
+    def measure(name: str, precision: str, compiled: bool, apart: bool) -> None:
+        column = f"{scale}, {precision}{', compiled' if compiled else ''}"
+        if clock.left() < (8 if compiled else 2):
+            columns[column]["systems"][name] = NO_TIME
+            return
+
+        def now() -> dict[str, Any]:
+            recipe = bench_recipe(name, scale, precision=precision, compile=compiled)
+            with clock.alarm():
+                return figures(recipe, device, rates, SECONDS[scale], apart)
+
+        row = columns[column]["systems"][name] = told(now, notes, f"{name}, {column}")
+        print(f"{clock.left():5.0f} s left  {name:16} {column:22} {_line(row)}", flush=True)
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    for name in systems:
+        measure(name, "fp32", False, True)
+        measure(name, "bf16", False, True)
+    for name in [n for n in TRIED if n in systems]:
+        row = columns[f"{scale}, fp32"]["systems"][name]
+        if "not run" not in row:
+            results["tries"][name] = tries(name, scale, row, rates, device, clock)
+            for what, found in results["tries"][name].items():
+                print(f"{clock.left():5.0f} s left  {name:16} {what:22} {_line(found)}", flush=True)
+    for precision in ("bf16", "fp32"):
+        for name in reversed(systems):  # the smallest first
+            measure(name, precision, True, False)
+    return results
+
+
+def _line(row: dict[str, Any]) -> str:
+    if "ratio" in row:
+        return f"predicted x {row['predicted']:.2f}, measured x {row['ratio']:.2f}"
+    if "not run" in row:
+        return row["not run"]
+    return (
+        f"{1000 * row['median_s']:8.1f} ms  {row['clips_per_s']:7.1f} clips/s  "
+        f"{row['of_roofline']:4.0%} of the roofline  {row['peak_mb']:6.0f} MB"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """See the module; ``--try`` runs the GPU's part once, at scale fast, on the CPU."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--gpu", action="store_true", help="measure this machine's GPU")
+    parser.add_argument("--try", action="store_true", dest="attempt", help="the same on the CPU")
+    parser.add_argument("--seconds", type=float, default=70.0, help="keep to so many")
+    parser.add_argument("--systems", default=",".join(INPUTS), help="names, separated by commas")
+    parser.add_argument("--out", type=Path, help="default: data/benchmarks/training_gpu.json")
+    args = parser.parse_args(arguments)
+    if args.one:
+        print(json.dumps(one(json.loads(sys.stdin.read()))))
+        return 0
+    if not args.attempt and not (args.gpu and torch.cuda.is_available()):
+        raise SystemExit("no GPU here, or --gpu not said; --try runs the script on the CPU")
+    torch._logging.set_logs(dynamo=logging.ERROR, inductor=logging.ERROR)
+    warnings.simplefilter("ignore")
+    device = torch.device("cpu" if args.attempt else "cuda")
+    scale = "fast" if args.attempt else "gpu"
+    results = run_gpu(args.seconds, scale, args.systems.split(","), device)
+    print(save("training_gpu", results, args.out))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,244 @@
+"""The benchmark of a training step: what is counted, predicted and timed is what it says."""
+
+import dataclasses
+import json
+import sys
+import time
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import page_training, step_time, training
+from benchmarks.roofline import (
+    PARAMETER_TRIPS,
+    Rates,
+    Work,
+    bytes_of,
+    measure_rates,
+    operations_of,
+    watching_kept,
+)
+from benchmarks.tries import TRIES, Before, attempt
+from sal360.models.cost import _READS
+from sal360.training.fit import fit
+
+CPU = torch.device("cpu")
+RATES = Rates(1e10, {"fp32": 1e11, "tf32": 8e11, "bf16": 1e12}, 1e-5)
+
+
+def before(**other):
+    """A step of 100 ms: 10 ms of products, 40 ms of moving, 20 ms of starting."""
+    facts = {
+        "seconds": 0.1,
+        "busy_s": 0.08,
+        "phases": {"forward": 0.5, "backward": 0.3, "clipping": 0.1, "optimiser": 0.1},
+        "launches": 2000,
+        "work": Work(10**9, 4 * 10**8, 10**7),
+        "rates": RATES,
+    }
+    return Before(**{**facts, **other})
+
+
+# --- counted ---
+
+
+@pytest.mark.parametrize("name", ["lookup-unet", "cube-unet", "cp360", "sst-sal-noflow"])
+def test_counted_operations_are_those_that_are_executed(name):
+    """Frames times passes, beside what a step really does: own maps, frozen parts and all."""
+    recipe = step_time.bench_recipe(name, "fast")
+    model, batch = step_time.begin(recipe, CPU)
+    steps = fit(model, iter([batch] * 2), recipe)
+    next(steps)
+    with FlopCounterMode(display=False, custom_mapping=_READS) as counter:
+        next(steps)
+    assert 0.85 < counter.get_total_flops() / operations_of(recipe) < 1.05
+
+
+def test_operations_grow_with_clips_and_frames():
+    one = operations_of(step_time.bench_recipe("sst-sal-noflow", "fast"))
+    assert operations_of(step_time.bench_recipe("sst-sal-noflow", "fast", batch=3)) == 3 * one
+    long = step_time.bench_recipe("sst-sal-noflow", "fast", clip_length=12)
+    assert operations_of(long) == 2 * one
+
+
+def test_kept_bytes_by_hand():
+    """Of ``(x w).exp()`` the input and the result are kept, each once; ``w`` is a parameter."""
+    layer = nn.Linear(1, 1)
+    x = torch.ones(100)
+    plain = Tensor.backward
+    with watching_kept(layer) as kept:
+        for _ in range(2):
+            ((x * layer.weight[0, 0]).exp()).sum().backward()
+    assert kept == [2 * 2 * 400]
+    assert Tensor.backward is plain
+    recipe = step_time.bench_recipe("sst-sal-noflow", "fast")
+    assert bytes_of(recipe, layer, 7, 100) == 7 + 500 + PARAMETER_TRIPS["adam"] * 2 * 4
+
+
+def test_the_roofline_is_the_slower_of_two():
+    assert Work(10**11, 10**9, 0).ideal_s(RATES, "fp32") == 1.0
+    assert Work(10**11, 10**9, 0).bound(RATES, "fp32") == "operations"
+    assert Work(10**11, 2 * 10**9, 0).ideal_s(RATES, "bf16") == 0.2
+    assert Work(10**11, 2 * 10**9, 0).bound(RATES, "bf16") == "bytes"
+    slow = dataclasses.replace(RATES, operations_per_s={"fp32": 1e11, "bf16": 1e9})
+    assert Work(10**11, 0, 0).ideal_s(slow, "bf16") == 1.0  # emulated: no bound
+
+
+def test_rates_are_measured():
+    found = measure_rates(CPU, n=64, repeats=1)
+    assert found.bytes_per_s > 1e6 and found.launch_s < 1e-2
+    assert set(found.operations_per_s) == {"fp32", "bf16"}
+
+
+# --- predicted ---
+
+
+def test_predictions_follow_from_the_figures_before():
+    predicted = {name: one.predicted(before()) for name, one in TRIES.items()}
+    assert predicted == {
+        "bf16": pytest.approx((0.1 - 0.009 - 0.02) / 0.1),
+        "TF32 products": pytest.approx((0.1 - 0.00875) / 0.1),
+        "fused Adam": pytest.approx(0.93),
+        "channels last": 1.0,
+        "twice the batch": pytest.approx(0.9),
+        "CUDA graphs": pytest.approx(0.8),
+        "torch.compile": pytest.approx(0.6),
+    }
+    starting = before(launches=10**6)  # nothing but starting kernels
+    assert TRIES["bf16"].predicted(starting) == 1.0
+    assert TRIES["twice the batch"].predicted(starting) == 0.5
+
+
+def test_a_try_is_timed_by_the_clip(monkeypatch):
+    seen = []
+
+    def times(model, batch, recipe, seconds):
+        seen.append((len(batch), recipe.batch))
+        return [0.3, 0.1, 0.2]
+
+    monkeypatch.setattr("benchmarks.tries.step_times", times)
+    one = TRIES["twice the batch"]
+    found = attempt("sst-sal-noflow", one, "fast", before(), CPU, 0.1)
+    assert seen == [(2, 2)] and found["ratio"] == pytest.approx(1.0)
+    assert found["predicted"] == pytest.approx(0.9) and found["because"] == one.because
+
+
+def test_a_change_of_the_optimiser_is_undone():
+    plain, seen = torch.optim.Adam, []
+    recipe = step_time.bench_recipe("sst-sal-noflow", "fast")
+    model, batch = step_time.begin(recipe, CPU)
+    with TRIES["fused Adam"].around(model, batch, recipe):
+        seen.append(torch.optim.Adam([nn.Parameter(torch.zeros(1))]).param_groups[0]["fused"])
+    assert seen == [True] and torch.optim.Adam is plain
+
+
+# --- timed ---
+
+
+@pytest.fixture(scope="module")
+def row():
+    recipe = step_time.bench_recipe("sst-sal-noflow", "fast")
+    return training.figures(recipe, CPU, RATES, 0.01)
+
+
+def test_figures_of_a_step(row):
+    assert row["steps"] >= 3 and row["min_s"] <= row["median_s"] <= row["max_s"]
+    assert row["frames_per_s"] == pytest.approx(6 * row["clips_per_s"])
+    assert row["of_roofline"] == pytest.approx(row["ideal_s"] / row["median_s"])
+    assert sum(row["phases"].values()) == pytest.approx(1)
+    assert min(row["phases"].values()) > 0 and row["phases"]["backward"] > 0.1
+    top = [one["share"] for one in row["operators"]["top"]]
+    assert top == sorted(top, reverse=True) and 0 < sum(top) <= 1
+    assert row["operators"]["launches"] > 500 and row["peak_mb"] > 50
+    assert json.loads(json.dumps(row)) == row
+
+
+def test_phases_leave_torch_as_it_was():
+    recipe = step_time.bench_recipe("sst-sal-noflow", "fast")
+    model, batch = step_time.begin(recipe, CPU)
+    plain = Tensor.backward
+    with pytest.raises(ValueError, match="no truth"):
+        step_time.phases(model, dataclasses.replace(batch, truth=None), recipe)
+    assert Tensor.backward is plain
+    hooks = sys.modules["torch.optim.optimizer"]
+    assert not hooks._global_optimizer_pre_hooks and not hooks._global_optimizer_post_hooks
+
+
+def test_what_fails_is_told_and_the_rest_goes_on():
+    notes = []
+    found = step_time.told(lambda: 1 / 0, notes, "this")
+    assert found == {"not run": "ZeroDivisionError: division by zero"}
+    assert notes == ["this: ZeroDivisionError: division by zero"]
+
+
+def test_time_that_is_up_ends_what_is_running():
+    clock = training.Clock(0.05)
+    start = time.monotonic()
+
+    def compile_for_long():
+        try:
+            time.sleep(30)
+        except TimeoutError:
+            raise RuntimeError("a compiler says something else") from None
+
+    with pytest.raises(TimeoutError, match="no time was left"), clock.alarm():
+        compile_for_long()
+    assert time.monotonic() - start < 10
+    with pytest.raises(KeyError), clock.alarm():
+        raise KeyError  # not ours
+
+
+def test_without_time_the_gpus_part_says_so_everywhere(monkeypatch):
+    monkeypatch.setattr(training, "measure_rates", lambda device: RATES)
+    found = training.run_gpu(0.0, "fast", ["cube-unet"], CPU)
+    assert set(found["columns"]) == {
+        f"fast, {p}{c}" for p in ("fp32", "bf16") for c in ("", ", compiled")
+    }
+    for column in found["columns"].values():
+        assert column["systems"] == {"cube-unet": training.NO_TIME}
+    text = page_training.training_gpu(found)
+    assert text.count("not run") == 4 and "What was tried" not in text
+
+
+def test_the_page_shows_what_the_record_holds(row):
+    tried = {
+        "bf16": {"predicted": 0.5, "because": "why", "ratio": 0.75},
+        "torch.compile": {"predicted": 0.6, "because": "why", "not run": "no | here"},
+    }
+    results = {
+        "columns": {
+            "fast, 1 thread": {
+                "rates": dataclasses.asdict(RATES),
+                "systems": {"sst-sal-noflow": row, "cp360": {"not run": "ended with 1"}},
+            }
+        },
+        "tries": {"sst-sal-noflow": tried},
+        "load": [0.5, 1.0, 2.0],
+        "waiting": {
+            "system": "sst-sal",
+            "shape": "1 x 6",
+            "workers": {"0 workers": {"median_s": 0.1, "waiting": 0.25, "clips_per_s": 9.0}},
+        },
+    }
+    text = page_training.training(results)
+    for told in (
+        f"{row['clips_per_s']:.3g}",
+        f"{row['phases']['backward']:.0%}",
+        "ended with 1",
+        "| sst-sal-noflow, bf16 | x 0.5 | x 0.75 | why |",
+        "| sst-sal-noflow, torch.compile | x 0.6 | not run | no / here |",
+        "25%",
+        "0.5, 1, 2",
+    ):
+        assert told in text, told
+    for line in text.splitlines():
+        assert not line.startswith("|") or line.count("|") in (5, 7, 8), line
+
+
+def test_waiting_is_measured_in_the_real_loop():
+    from benchmarks.training_waiting import waiting
+
+    found = waiting(2, (0,))["workers"]["0 workers"]
+    assert 0 < found["waiting"] < 1 and found["clips_per_s"] > 0

@@ -42,6 +42,12 @@ class SphereMaxPool2d(nn.Module):
         made = in_blocks if self.centred else tangent
         pattern = made(x.shape[-2], x.shape[-1], size, self.dilation, self.stride)
         reads = reads_of(pattern, "bilinear", exact, x.device)
+        if x.is_cuda:  # all images at once: memory is there, and launches are what costs
+            from sal360.nn import sampled_cuda
+
+            samples = sampled_cuda.read(x.flatten(2).transpose(1, 2), reads)
+            top = samples.unflatten(1, (-1, pattern.taps)).amax(2)
+            return top.transpose(1, 2).unflatten(2, out_size(pattern))
         pixels = x.to(exact).flatten(2).transpose(1, 2)
         tops = [
             read(one, reads).unflatten(0, (-1, pattern.taps)).amax(1) for one in pixels.unbind()

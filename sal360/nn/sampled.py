@@ -13,7 +13,8 @@ Reading and multiplying by the weights commute, and the order decides the cost:
   rows of ``in_channels``, and only where an output stands.
 
 Both work through the batch image by image, so that memory does not grow with it. Chapter 07
-builds both by hand; the readable reference is :meth:`sal360.patterns.Pattern.read`.
+builds both by hand; the readable reference is :meth:`sal360.patterns.Pattern.read`. On a GPU
+other things cost, and :mod:`sal360.nn.sampled_cuda` takes over.
 """
 
 from __future__ import annotations
@@ -158,7 +159,9 @@ def sampled_conv2d(
 
     Args:
         x: ``(B, I, H, W)`` floating, of the pattern's size, any strides. Half precisions are
-            computed in float32 and returned as they came.
+            computed in float32 and returned as they came; on a GPU they are multiplied as they
+            are and added in float32, and ``torch.autocast`` decides the answer's dtype
+            (:mod:`sal360.nn.sampled_cuda`).
         weight: ``(O, I / groups, *kernel)``; ``kernel`` is the pattern's shape, or flat.
         pattern: where the kernels stand and look. Its tables are made at the first call and
             kept for as long as the pattern lives.
@@ -221,6 +224,10 @@ def convolve(
             Its weights are of :func:`~sal360.resampling.computing_dtype` of x.
         size: rows and columns of the output, ``N`` together.
     """
+    if x.is_cuda:
+        from sal360.nn import sampled_cuda
+
+        return sampled_cuda.convolve(x, kernel, reads, size, bias, groups, project_first)
     exact, (O, per, K) = computing_dtype(x), kernel.shape
     device = "cpu" if x.is_meta else x.device.type  # torch knows no autocast without values
     with torch.autocast(device, enabled=False):

@@ -2,7 +2,16 @@
 
 Which clips make which batch, and how each is turned, follows from ``(seed, epoch)``; how many
 workers read them, and how fast, changes nothing. So a training that stopped after ``k`` batches
-goes on with batch ``k + 1`` of the same epoch, as if it had not stopped.
+goes on with batch ``k + 1`` of the same epoch, as if it had not stopped. How many processes train
+changes nothing either: all have the same plan, and each reads its own share of every batch
+(:meth:`ClipLoader.share`).
+
+**Data larger than memory and disk.** Nothing of a data set is held but the index of its clips: a
+batch is read when it is due, and at most ``workers * prefetch`` wait. What may grow is the store of
+decoded frames (:class:`~sal360.datasets.store.FrameStore`), up to its limit. If it cannot hold all
+films, an order that jumps between them decodes each film again and again; ``mix`` says how many
+videos are open to the draw at a time, so that with a store of that many films each is decoded
+once an epoch. The price is that a batch holds no more than ``mix`` different videos.
 """
 
 from __future__ import annotations
@@ -18,6 +27,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from sal360._check import positive_int
@@ -40,6 +50,7 @@ class ClipLoader:
 
     Attributes:
         windows: the clips. epoch: the one that the next iteration gives; set it as you like.
+        rank, ranks: whose share of each batch this loader reads, see :meth:`share`.
         skipped: ``video, frames a to b`` of each clip that was left out, and why.
     """
 
@@ -57,6 +68,7 @@ class ClipLoader:
         prefetch: int = 2,
         pin_memory: bool | None = None,
         start_method: str | None = None,
+        mix: int | None = None,
     ) -> None:
         if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:
             raise ValueError(f"workers: {workers!r}, wanted a whole number of at least 0")
@@ -71,16 +83,19 @@ class ClipLoader:
         self.workers, self.prefetch = workers, positive_int(prefetch, "prefetch")
         self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
         self.start_method = start_method
+        self.mix = None if mix is None else positive_int(mix, "mix")
+        if mix is not None and not shuffle:
+            raise ValueError(f"mix: {mix} without shuffle, wanted None: clips come video by video")
         self.epoch = 0
+        self.rank, self.ranks = 0, 1
+        self._agree: Callable[[bool], bool] | None = None
         self.skipped: dict[str, str] = {}
         self._clips = _Clips(windows, size, augment, on_error)
         self._first = self._next = 0  # where the next iteration begins; the next batch of this one
 
     def batches(self, epoch: int) -> list[list[int]]:
         """Numbers of the clips of every batch of an epoch. Only clips of one length share one."""
-        order = np.arange(len(self.windows))
-        if self.shuffle:
-            order = np.random.default_rng((self.seed, epoch)).permutation(order)
+        order = self._order(epoch)
         full: list[list[int]] = []
         waiting: dict[int, list[int]] = {}
         for clip in order.tolist():
@@ -89,6 +104,54 @@ class ClipLoader:
             if len(group) == self.batch_size:
                 full.append(waiting.pop(self.windows[clip].length))
         return full if self.drop_last else full + list(waiting.values())
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        """Numbers of all clips as they follow each other in an epoch."""
+        order = np.arange(len(self.windows))
+        if not self.shuffle:
+            return order
+        rng = np.random.default_rng((self.seed, epoch))
+        if self.mix is None:
+            return rng.permutation(order)
+        videos: dict[str, list[int]] = {}
+        for clip, window in enumerate(self.windows):
+            videos.setdefault(window.video, []).append(clip)
+        names = list(videos)
+        drawn = [names[k] for k in rng.permutation(len(names))]
+        groups = [drawn[k : k + self.mix] for k in range(0, len(drawn), self.mix)]
+        return np.concatenate(
+            [rng.permutation([clip for video in g for clip in videos[video]]) for g in groups]
+        )
+
+    def share(
+        self, rank: int, ranks: int, agree: Callable[[bool], bool] | None = None
+    ) -> ClipLoader:
+        """Read from now on a process's share of every batch, and no other clip; returns itself.
+
+        Batches, their order and :meth:`state_dict` are those of the whole, so a checkpoint goes on
+        with another number of processes. The shares of a batch, one after the other, are the batch.
+
+        Args:
+            rank: from 0. ranks: how many processes.
+            agree: whether any process says yes, for ``on_error="skip"``: a batch of which one
+                process can read nothing is left out by all, so that they stay in step.
+        Raises:
+            ValueError: batches that cannot be shared out evenly; skipping without ``agree``.
+        """
+        positive_int(ranks, "ranks")
+        if isinstance(rank, bool) or not isinstance(rank, int) or not 0 <= rank < ranks:
+            raise ValueError(f"rank: {rank!r}, wanted a whole number from 0 to {ranks - 1}")
+        for clips in self.batches(0):
+            if len(clips) % ranks:
+                last = "" if len(clips) == self.batch_size else "; drop_last=True leaves it out"
+                raise ValueError(
+                    f"batch: {len(clips)} clips, wanted a multiple of {ranks}, the processes{last}"
+                )
+        if self._clips.on_error == "skip" and ranks > 1 and agree is None:
+            raise ValueError("agree: None, wanted a way to leave out the same batches everywhere")
+        self.rank, self.ranks = rank, ranks
+        self._agree = agree if self._clips.on_error == "skip" else None
+        return self
 
     def __len__(self) -> int:
         """Batches of an epoch, the same for each."""
@@ -108,7 +171,8 @@ class ClipLoader:
             ):
                 raise
             ahead = self.batches(self.epoch)[self._next :][: 1 + self.workers * self.prefetch]
-            names = dict.fromkeys(self.windows[clip].video for clips in ahead for clip in clips)
+            ours = [_part(clips, self.rank, self.ranks) for clips in ahead]
+            names = dict.fromkeys(self.windows[clip].video for clips in ours for clip in clips)
             raise RuntimeError(
                 f"{self.windows.dataset.name}: a worker died; it was reading one of "
                 f"{', '.join(names)} ({' '.join(str(error).split())})"
@@ -117,7 +181,7 @@ class ClipLoader:
     def _epoch(self) -> Iterator[Batch]:
         first, self._first = self._first, 0
         epoch, self._next = self.epoch, first
-        plan = self.batches(epoch)[first:]
+        plan = [_part(clips, self.rank, self.ranks) for clips in self.batches(epoch)[first:]]
         left_out: list[str] = []
         loader = DataLoader(
             self._clips,
@@ -141,7 +205,10 @@ class ClipLoader:
                 for where, reason in result.failures:
                     self.skipped[where] = reason
                     left_out.append(reason)
-                if result.batch is not None:
+                nothing = result.batch is None
+                if self._agree is not None:
+                    nothing = self._agree(nothing)
+                if result.batch is not None and not nothing:
                     yield result.batch
         finally:  # now, and not when an exception that holds this frame is forgotten
             getattr(results, "_shutdown_workers", lambda: None)()
@@ -179,6 +246,7 @@ class ClipLoader:
     def _fingerprint(self) -> str:
         w = self.windows
         plan = [w.dataset.name, w.step, self.seed, self.batch_size, self.shuffle, self.drop_last]
+        plan += [] if self.mix is None else [self.mix]
         return hashlib.sha256(repr([*plan, *w]).encode()).hexdigest()[:16]
 
 
@@ -201,6 +269,7 @@ def clip_loader(
     prefetch: int = 2,
     pin_memory: bool | None = None,
     start_method: str | None = None,
+    mix: int | None = None,
 ) -> ClipLoader:
     """Batches of clips of a data set, for a training or an evaluation.
 
@@ -223,6 +292,8 @@ def clip_loader(
         pin_memory: copy each batch to where a GPU can fetch it; None: if there is one.
         start_method: ``"fork"``, ``"spawn"`` or ``"forkserver"``; None: what Python does here.
             A script that spawns needs its ``if __name__ == "__main__"``.
+        mix: videos whose clips are drawn at a time, for films that do not all fit into the store
+            of frames; None: all of them. 1: video by video.
     """
     return ClipLoader(
         Windows(dataset, length, stride, step, tail, videos),
@@ -237,6 +308,7 @@ def clip_loader(
         prefetch,
         pin_memory,
         start_method,
+        mix,
     )
 
 
@@ -295,6 +367,12 @@ class _Clips(Dataset[_Result]):
         except ValueError as error:
             return _Result(error=(ValueError, str(error)))
         return _Result(batch, tuple(failures))
+
+
+def _part(clips: list[int], rank: int, ranks: int) -> list[int]:
+    """A process's part of a batch."""
+    many = len(clips) // ranks
+    return clips[rank * many : (rank + 1) * many]
 
 
 def _as_it_is(result: Any) -> Any:

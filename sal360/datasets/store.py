@@ -2,7 +2,7 @@
 
 Frames are bytes, as the decoder gives them, in one ``.npy`` file a film, rate and size. A file is
 named by what it was made from, so nothing in it can be out of date, and the ones not read for
-longest make room.
+longest make room. Frames are mapped, not loaded: the kernel drops them from memory as it needs.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from sal360._check import non_negative
 from sal360.datasets.download import cache_folder
 
 _PIECE = 256  # frames decoded at once
+_ABANDONED = 3600.0  # seconds after which nobody writes an unfinished file any more
 
 
 class FrameStore:
@@ -87,12 +89,26 @@ class FrameStore:
                 found.append((path.stat().st_mtime, path.stat().st_size, path))
             except FileNotFoundError:  # another process made room
                 continue
-        total = size + sum(bytes_ for _, bytes_, _ in found)
+        total = size + sum(bytes_ for _, bytes_, _ in found) + self._unfinished()
         for _, bytes_, path in sorted(found):
             if total <= self.limit_gb * 1e9:
                 return
             path.unlink(missing_ok=True)
             total -= bytes_
+
+    def _unfinished(self) -> int:
+        """Bytes of what others are decoding now; what a killed process left is deleted."""
+        total = 0
+        for path in self.folder.glob("*.tmp"):
+            try:
+                about = path.stat()
+            except FileNotFoundError:  # finished
+                continue
+            if time.time() - about.st_mtime > _ABANDONED:
+                path.unlink(missing_ok=True)
+            else:
+                total += about.st_size
+        return total
 
 
 def content_hash(path: Path) -> str:

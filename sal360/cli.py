@@ -1,4 +1,4 @@
-"""The command line: ``sal360 predict | evaluate | overlay | view | data | info``.
+"""The command line: ``sal360 predict | train | evaluate | overlay | view | data | info``.
 
 Bad input ends with one line on standard error and exit status 2, Ctrl-C with 130. Nothing is
 written beside the input.
@@ -80,6 +80,7 @@ def cli() -> None:
     sal360 predict clip.mp4            saliency of every sampled frame, and an overlay video
     sal360 view predictions/clip       look around in it, in a browser
     sal360 evaluate predictions truth  score it against where people looked
+    sal360 train sst-sal               train a network, on synthetic worlds unless told otherwise
     sal360 info                        what is installed here, and which models there are
 
     Panoramas are equirectangular: the full sphere, longitude across, latitude up.
@@ -92,8 +93,9 @@ def cli() -> None:
 @click.option(
     "--weights",
     default=None,
-    help="'official' (downloaded once, checked by hash), or a .pth or .safetensors file. "
-    "[default: official where there are any]",
+    help="'official' (downloaded once, checked by hash), 'bundled' (trained by this package on "
+    "synthetic worlds; see `sal360 info MODEL`), or a .pth or .safetensors file. [default: "
+    "official where there are any, else bundled]",
 )
 @_STEREO
 @click.option(
@@ -145,6 +147,7 @@ def predict(
     from sal360._runtime import tune_allocator
     from sal360.inference import predict_video
     from sal360.models import MODELS, load_model
+    from sal360.models.shipped import weights_path
     from sal360.sources import expand, open_source
 
     if settings["force"] and settings["resume"]:
@@ -155,10 +158,10 @@ def predict(
     sources = [open_source(path, settings["stereo"], settings["fps"]) for path in paths]
     tune_allocator()
     if weights is None and not MODELS[model].is_baseline:
-        if MODELS[model].official is None:
+        weights = "official" if MODELS[model].official else "bundled"
+        if weights == "bundled" and weights_path(model) is None:
             wanted = "wanted --weights FILE: untrained it would answer noise"
             raise click.UsageError(f"--model {model}: has no weights yet, {wanted}")
-        weights = "official"
     if weights is None and model == "mean-map":
         raise click.UsageError(
             f"--model {model}: wanted --weights FILE with the mean of other videos"
@@ -334,6 +337,127 @@ def evaluate(
     if out is not None or form == "csv":  # the other tables hold them
         for note in notes:
             _say(f"note: {note}")
+
+
+@cli.command()
+@click.argument("recipe", required=False)
+@click.option(
+    "--data",
+    metavar="SPEC",
+    help="What to train on. [default: synthetic worlds, as many as the scale asks for]",
+)
+@click.option(
+    "--validation",
+    metavar="SPEC",
+    help="What to score on while training; 'none' for nothing. [default: other synthetic worlds]",
+)
+@click.option(
+    "--scale",
+    type=click.Choice(["fast", "cpu", "gpu"]),
+    help="A test's minute, a laptop's evening, a graphics card's night. [default: $SAL360_SCALE, "
+    "or gpu where there is one, or cpu]",
+)
+@click.option("--steps", type=click.IntRange(1), help="[default: the recipe's]")
+@click.option("--seed", type=click.IntRange(0), help="[default: the recipe's, 0]")
+@click.option(
+    "--validate-every",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Steps from one validation to the next, 0 for one at the end. [default: the recipe's, or "
+    "an eighth of the steps]",
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Another value for a setting of the recipe; as often as you like.",
+)
+@click.option(
+    "--recipe-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE.toml",
+    help="A recipe of your own, in place of RECIPE.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the run. [default: runs/RECIPE-SCALE-sSEED]",
+)
+@click.option("--resume", is_flag=True, help="Go on with the run in OUT, if there is one.")
+@click.option("--force", is_flag=True, help="Begin anew over the run in OUT.")
+@click.option(
+    "--checkpoint-every", type=click.IntRange(1), metavar="N", default=100, show_default=True,
+    help="Steps from one checkpoint to the next.",
+)  # fmt: skip
+@click.option(
+    "--workers",
+    type=click.IntRange(0),
+    help="Processes that read clips; they change nothing but the time. [default: none for little "
+    "data, which stays in memory, else one for each core but one]",
+)
+@click.option("--device", help="cpu, cuda, cuda:1. [default: cuda if present]")
+@click.option(
+    "--on-error",
+    type=click.Choice(["raise", "skip"]),
+    default="raise",
+    show_default=True,
+    help="A clip that cannot be read stops the run, or is left out and named in the record.",
+)
+@click.option(
+    "--exact/--no-exact",
+    default=True,
+    show_default=True,
+    help="On CUDA: kernels that give the same bits each time, which costs some speed.",
+)
+@click.option("--tensorboard", is_flag=True, help="Write OUT/tensorboard, too.")
+def train(recipe: str | None, out: Path | None, **settings: Any) -> None:
+    """Train a network by RECIPE: spherical-unet, lookup-unet, cube-unet, cp360, sst-sal, ...
+
+    \b
+    Writes into OUT
+      best.safetensors        the weights that scored best, for --weights of `sal360 predict`
+      last.safetensors        those of the last step
+      record.json             what was run, on what, how it went, scores of every video
+      table.md, curve.png     the scores beside baselines that need no training; the curves
+      checkpoint.safetensors  what --resume goes on from
+
+    \b
+    SPEC is one of
+      worlds                  synthetic worlds, drawn when they are read: nothing is downloaded
+      worlds:train:48:10      a split (train, val, test), how many, of how many seconds
+      avtrack360              real heads, fetched when needed (of each film there is one picture)
+      FOLDER, FOLDER:test     a data set that `sal360 data verify` knows; and a split of it
+      SPEC@8                  any of them at 8 frames a second
+
+    \b
+    sal360 train sst-sal --scale fast
+    sal360 train cube-unet --data films/VRET:train --validation films/VRET:test --out vret
+    sal360 train sst-sal --set lr=0.01 --set model.hidden=12 --set precision=bf16 --seed 1
+    sal360 train --recipe-file mine.toml --scale cpu --steps 500 --tensorboard
+    torchrun --nproc-per-node 2 -m sal360 train sst-sal
+
+    The same recipe, data, seed, device and number of threads give the same bytes. Ctrl-C and
+    SIGTERM stop after the step that is being made and keep everything; after `kill -9` or a power
+    cut the last checkpoint is there. --resume goes on from it to the weights that a run without a
+    break would have had. Settings that --set knows: the recipe's, in record.json.
+
+    \b
+    Exit status: 0 trained, 1 the run cannot go on (a loss that is not finite, no memory, a lost
+    process), 2 something was refused or cannot be written, 130 Ctrl-C, 143 SIGTERM. One line says
+    what.
+    """
+    from sal360._runtime import tune_allocator
+    from sal360.training.command import run_training
+
+    if settings["force"] and settings["resume"]:
+        raise click.UsageError("--force and --resume exclude each other")
+    if settings["device"] is not None and "WORLD_SIZE" not in os.environ:
+        settings["device"] = _device(settings["device"])
+    tune_allocator()
+    status = run_training(recipe, out, **settings, say=_say, show=click.echo)
+    if status:
+        raise click.exceptions.Exit(status)
 
 
 @cli.command()
@@ -631,19 +755,25 @@ def _models_info(what: str, as_json: bool, folder: Path) -> None:
     for key, fact in told.items():
         if fact:
             click.echo(click.wrap_text(str(fact), 98, f"  {key:13}", " " * 15))
+    if facts.get("bundled"):
+        from sal360.models.shipped import card_lines
+
+        click.echo("  its bundled weights")
+        for key, fact in card_lines(facts["bundled"]).items():
+            click.echo(click.wrap_text(fact, 98, f"    {key:13}", " " * 17))
 
 
 def _weights(card: Any, folder: Path) -> str:
     """What weights of a model there are, and whether they are here."""
-    from sal360.models.registry import BUNDLED
+    from sal360.models.shipped import weights_path
 
     if card.is_baseline:
         return "none needed"
-    if (BUNDLED / f"{card.name}.safetensors").is_file():
-        return "bundled"
-    if card.official is None:
-        return "none yet"
-    return "official, here" if (folder / card.official).is_file() else "official, to download"
+    found = ["bundled"] if weights_path(card.name) else []
+    if card.official is not None:
+        here = (folder / card.official).is_file()
+        found.insert(0, "official, here" if here else "official, to download")
+    return "; ".join(found) or "none yet"
 
 
 def main(arguments: list[str] | None = None) -> int:

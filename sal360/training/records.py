@@ -15,7 +15,6 @@ import argparse
 import hashlib
 import json
 import math
-import os
 import re
 import shlex
 import sys
@@ -26,6 +25,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from sal360._files import write_whole
 from sal360._version import __version__
 from sal360.datasets.item import VideoDataset
 from sal360.training.machine import code_hash, device_facts, versions
@@ -352,15 +352,7 @@ def save_record(record: Mapping[str, Any], path: str | Path) -> Path:
     plain = check_record(_plain(dict(record)), str(path))
     text = json.dumps(plain, indent=1, allow_nan=False) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(_rows(text))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, _rows(text).encode())
     return path
 
 

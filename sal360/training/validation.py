@@ -13,6 +13,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sal360._check import as_size, positive_int
+from sal360.baselines.base import Baseline
 from sal360.datasets.batch import Batch, collate
 from sal360.datasets.item import Item, VideoDataset
 from sal360.evaluation.scores import METRICS, metric_names, score_frames
@@ -176,6 +178,9 @@ def _from_pictures(
     model: Any, data: VideoDataset, group: list[str], size: tuple[int, int], device: torch.device
 ) -> Iterator[_Part]:
     """Frames as a film would bring them, one video after the other."""
+    if isinstance(model, Baseline):  # made for no size: it answers at that of the maps
+        model = copy(model)
+        model.input_size = size
     for video in group:
         waiting: deque[tuple[int, Batch]] = deque()  # a network may look a frame ahead
 

@@ -269,7 +269,13 @@ def cube_rim(S: int, padding: Sides, mode: CubeMode, device: torch.device) -> Ri
 
 def pad_rim(x: Tensor, padding: Sides, rim: Callable[[], Rim]) -> Tensor:
     """Faces with a rim; ``x`` has been checked, and ``rim`` is asked for only if there is one."""
-    return x if not any(padding) else _Pad.apply(x, rim())
+    if not any(padding):
+        return x
+    if x.is_cuda:
+        from sal360.nn import cube_cuda
+
+        return cube_cuda.pad(x, rim())
+    return _Pad.apply(x, rim())
 
 
 class _Pad(torch.autograd.Function):

@@ -396,8 +396,15 @@ def reads_between(into: Tensor, source: Tensor, weight: Tensor, size: tuple[int,
 
 def _transposed(sums: Sums, N: int) -> Sums:
     """The transposed map, N sums, by sorting."""
-    sizes = torch.diff(sums.starts, append=sums.starts.new_tensor([len(sums.rows)]))
-    owner = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
+    owner = owners(sums)
     order = torch.argsort(sums.rows, stable=True)
     count = torch.bincount(sums.rows, minlength=N)
     return Sums(owner[order].int(), (count.cumsum(0) - count).int(), sums.weights[order])
+
+
+def owners(sums: Sums) -> Tensor:
+    """Which sum every entry belongs to, int64 ``(R,)``."""
+    starts, device = sums.starts.long(), sums.rows.device
+    end = torch.full((1,), len(sums.rows), dtype=torch.long, device=device)
+    sizes = torch.diff(starts, append=end)
+    return torch.repeat_interleave(torch.arange(len(sizes), device=device), sizes)

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from sal360._tables import untraced
-from sal360.nn.sampled import Reads, Sums
+from sal360.nn.sampled import Reads, Sums, owners
 from sal360.resampling import computing_dtype
 
 Route = Literal["product", "sums", "bags", "csr"]
@@ -86,7 +86,7 @@ def taps_of(reads: Reads, taps: int, project_first: bool) -> Taps:
     """
     kept = _KEPT.setdefault(reads, {})
     if taps not in kept:
-        owner = _owners(reads.forward)
+        owner = owners(reads.forward)
         rows, weights = reads.forward.rows.long(), reads.forward.weights
         if project_first:
             N, M = len(reads.forward.starts), len(reads.backward.starts) // taps
@@ -105,14 +105,6 @@ def _ended(sums: Sums) -> Table:
     """The same sums with their end."""
     end = torch.full((1,), len(sums.rows), dtype=torch.int32, device=sums.rows.device)
     return Table(sums.rows, sums.weights, torch.cat((sums.starts, end)))
-
-
-def _owners(sums: Sums) -> Tensor:
-    """Which sum every entry belongs to, int64 ``(E,)``."""
-    starts, device = sums.starts.long(), sums.rows.device
-    end = torch.full((1,), len(sums.rows), dtype=torch.long, device=device)
-    sizes = torch.diff(torch.cat((starts, end)))
-    return torch.repeat_interleave(torch.arange(len(sizes), device=device), sizes)
 
 
 def _sorted(into: Tensor, source: Tensor, weights: Tensor, count: int) -> Table:
@@ -184,7 +176,7 @@ class _Read(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        return _Read.apply(grads[0], _adjoint(ctx.reads), ctx.how), None, None
+        return _Read.apply(grads[0], adjoint(ctx.reads), ctx.how), None, None
 
 
 def read(values: Tensor, reads: Reads, how: Route | None = None) -> Tensor:
@@ -200,7 +192,7 @@ def read(values: Tensor, reads: Reads, how: Route | None = None) -> Tensor:
 
 
 @untraced
-def _adjoint(reads: Reads) -> Reads:
+def adjoint(reads: Reads) -> Reads:
     """The transposed map, one object for ever, because tables hang on it."""
     kept = _KEPT.setdefault(reads, {})
     if "adjoint" not in kept:
@@ -268,7 +260,7 @@ class _ReadFirst(torch.autograd.Function):
             weight = kernel.view(g, O // g, per, K)
             spread = torch.einsum("ngo,goik->nkgi", out, weight)
             spread = spread.reshape(len(x), -1, g * per)
-            d_x = _Read.apply(spread, _adjoint(reads), how)
+            d_x = _Read.apply(spread, adjoint(reads), how)
         return d_x, d_kernel, None, None, None
 
 

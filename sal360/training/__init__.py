@@ -1,8 +1,10 @@
 """Recipes, and the loop that runs them. Chapter 16.
 
 A **recipe** (:func:`load_recipe`) says everything that decides a run but the data and the device.
-:func:`fit` runs it: batches in, one report a step out. ``python -m sal360.training.overfit`` asks
-of every system whether it can learn one clip.
+:func:`fit` runs it: batches in, one report a step out. :func:`train` is a whole run: data, steps,
+validations, checkpoints and the record. ``python -m sal360.training.overfit`` asks of every system
+whether it can learn one clip, ``python -m sal360.training.kills`` whether a killed run is resumed
+to the same bits.
 """
 
 from sal360.training.fit import Step, build_model, fit
@@ -15,6 +17,8 @@ from sal360.training.recipe import (
     parse_recipe,
     recipe_names,
 )
+from sal360.training.run import train
+from sal360.training.state import TrainingState
 
 __all__ = [
     "INPUTS",
@@ -22,9 +26,11 @@ __all__ = [
     "Published",
     "Recipe",
     "Step",
+    "TrainingState",
     "build_model",
     "fit",
     "load_recipe",
     "parse_recipe",
     "recipe_names",
+    "train",
 ]

@@ -48,6 +48,7 @@ class TrainingState:
         self.model, self.recipe, self.step, self.whole = model, recipe, 0, True
         self.optimizer = make_optimizer(model, recipe)
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
+        self.scaler.scale(torch.zeros((), device=device))  # it is only then made, and can be asked
         self.ema = deepcopy(model).eval().requires_grad_(False) if recipe.ema else None
 
     @property

@@ -1,0 +1,365 @@
+"""Kill training runs at random moments, resume them, and see that they end in the same bits.
+
+A run that was never stopped is the reference. Each other is a real process that gets a SIGKILL: at
+a random time, after a random step, or in the middle of a random file that it writes; often once
+more after it was resumed. In the end weights, their running mean, the optimiser's moments, the
+place in the data, the curve and the validations must be those of the reference, bit for bit::
+
+    python -m sal360.training.kills --runs 50
+
+Chapter 16 shows one of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sal360 import _runtime
+from sal360.datasets.item import Item, VideoDataset
+from sal360.datasets.synthetic import render_clip
+from sal360.results import sha256
+from sal360.training.checkpoint import read_checkpoint
+from sal360.training.fit import Step
+from sal360.training.recipe import load_recipe
+from sal360.training.run import train
+
+SIZE, FRAMES = (16, 32), 9
+STEPS = 10
+TIMED = ("seconds", "waiting", "training", "joules")
+"""What of a run's progress is a time, or follows from one."""
+
+
+class Embedded:
+    """Short films of the embedded clip, held in memory; a data set."""
+
+    name = "embedded"
+    size = SIZE
+
+    def __init__(self, videos: int, first: int = 0) -> None:
+        self.videos = tuple(f"clip-{first + k}" for k in range(videos))
+
+    def length(self, video: str) -> int:
+        """Frames of a video."""
+        return FRAMES
+
+    def rate(self, video: str) -> float:
+        """Frames per second."""
+        return 8.0
+
+    def read(
+        self,
+        video: str,
+        start: int = 0,
+        length: int | None = None,
+        step: int = 1,
+        size: tuple[int, int] | None = None,
+    ) -> Item:
+        """A clip."""
+        film = _film(int(video.rpartition("-")[2]))
+        stop = FRAMES if length is None else start + length * step
+        now = slice(start, stop, step)
+        truth = film.truth[now, None]
+        return Item(self.name, video, film.frames[now], torch.arange(start, stop, step),
+                    8.0 / step, flow=film.flow[now], truth=truth)  # fmt: skip
+
+
+@lru_cache
+def _film(seed: int) -> Any:
+    return render_clip(FRAMES + 1, *SIZE, seed=seed)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A run that is killed: its recipe, and how it reads and writes."""
+
+    recipe: str
+    changes: dict[str, Any]
+    workers: int = 0
+    checkpoint_every: int = 1
+
+
+VARIANTS = (
+    Variant(
+        "cube-unet",
+        {"model": {"base": 2}, "batch": 2, "accumulate": 2, "ema": 0.9, "validate_every": 4,
+         "augment": {"tilt_deg": 20, "colour": 0.2}, "clip_length": 2},
+    ),
+    Variant(
+        "lookup-unet",
+        {"model": {"widths": [2, 2, 2, 2, 2, 2, 1]}, "optimizer": "sgd", "momentum": 0.9,
+         "teacher_forcing": [0.7, 0.3], "lr": 0.01, "clip_length": 3},
+        workers=2,
+        checkpoint_every=3,
+    ),
+    Variant(
+        "sst-sal",
+        {"model": {"hidden": 2}, "clip_length": 3, "tbptt": 2, "ema": 0.8, "batch": 2,
+         "validate_every": 3, "patience": 2, "augment": {"tilt_deg": 10}},
+        workers=2,
+        checkpoint_every=2,
+    ),
+    Variant(
+        "sst-sal-noflow",
+        {"model": {"hidden": 2}, "clip_length": 4, "tbptt": 4, "precision": "fp16",
+         "optimizer": "sgd", "momentum": 0.9, "lr": 0.01, "accumulate": 2},
+        checkpoint_every=4,
+    ),
+    Variant(
+        "spherical-unet",
+        {"model": {"widths": [2, 2, 2, 2, 2, 2, 1]}, "precision": "bf16", "clip_length": 3,
+         "ema": 0.99, "augment": {"yaw": True, "mirror": True}, "batch": 3},
+        checkpoint_every=2,
+    ),
+)  # fmt: skip
+
+
+def go(variant: Variant, out: Path | None, report: Any = None, steps: int = STEPS) -> object:
+    """The run, or what is left of it."""
+    changes = {"size": list(SIZE), "steps": steps, **variant.changes}
+    recipe = load_recipe(variant.recipe, "fast", changes)
+    watched: VideoDataset | None = Embedded(1, 7) if recipe.validate_every else None
+    return train(
+        recipe,
+        Embedded(4),
+        watched,
+        out,
+        device="cpu",
+        workers=0 if out is None else variant.workers,
+        checkpoint_every=variant.checkpoint_every,
+        resume=True,
+        report=report,
+    )
+
+
+# --- how a run dies ---
+
+
+class AfterStep:
+    """Dies once so many steps of this process are done, before anything is written of the last."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def on_step(self, step: Step, rate: float, waiting: float) -> None:
+        """A step less."""
+        self.left -= 1
+        if self.left <= 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def on_validation(self, scores: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def on_end(self, record: dict[str, Any]) -> None:
+        """Nothing."""
+
+
+def die_while_writing(count: int, where: str) -> None:
+    """Have this process die at its file of that number.
+
+    Args:
+        where: ``"half"``, a part of it written; ``"before"`` or ``"after"`` it has its name.
+    """
+    synced, replace, left = os.fsync, os.replace, [count]
+
+    def fsync(handle: int) -> None:
+        if where == "half" and left[0] == 0 and os.fstat(handle).st_size:
+            os.ftruncate(handle, os.fstat(handle).st_size // 2)
+            synced(handle)
+            os.kill(os.getpid(), signal.SIGKILL)
+        synced(handle)
+
+    def named(source: Any, target: Any) -> None:
+        if where == "before" and left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(source, target)
+        if where == "after" and left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left[0] -= 1
+
+    vars(os).update(fsync=fsync, replace=named)
+
+
+def writing(variant: Variant, out: Path, count: int, where: str) -> None:
+    """The run, which dies at a file."""
+    die_while_writing(count, where)
+    go(variant, out)
+
+
+def in_a_process(work: Callable[[], object], kill_after: float | None = None) -> str:
+    """Do something in a process forked from this one; how it ended.
+
+    Args:
+        kill_after: seconds until it is killed, if it still runs.
+    Returns:
+        ``"done"`` or ``"killed"``.
+    Raises:
+        RuntimeError: it failed.
+    """
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        with contextlib.suppress(BaseException):
+            os.setpgid(0, 0)  # so that its workers, too, can be ended
+            try:
+                work()
+                status = 0
+            except BaseException:
+                traceback.print_exc()
+        os._exit(status)
+    if kill_after is not None:
+        time.sleep(kill_after)
+        os.kill(pid, signal.SIGKILL)  # a process that has ended is there until it is waited for
+    _, status = os.waitpid(pid, 0)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+    if os.WIFSIGNALED(status):
+        return "killed"
+    if os.waitstatus_to_exitcode(status):
+        raise RuntimeError(f"a run failed with status {os.waitstatus_to_exitcode(status)}")
+    return "done"
+
+
+# --- what must be the same ---
+
+
+def outcome(out: Path) -> dict[str, Any]:
+    """All that a run leaves, but the times it took: hashes of files, every number of its state."""
+    found = read_checkpoint(out / "checkpoint.safetensors")
+    extra = dict(found.extra)
+    progress = {key: value for key, value in extra.pop("progress").items() if key not in TIMED}
+    del extra["started"]
+    files = [path for path in sorted(out.glob("*.safetensors")) if path.stem != "checkpoint"]
+    tensors = {**found.tensors, **{f"dice.{name}": v for name, v in found.dice.items()}}
+    return {
+        "files": {path.name: sha256(path) for path in files},
+        "tensors": {name: _bytes(value) for name, value in tensors.items()},
+        "numbers": found.numbers,
+        "loader": found.loader,
+        "progress": progress,
+        "extra": extra,
+    }
+
+
+def _bytes(tensor: torch.Tensor) -> tuple[str, tuple[int, ...], bytes]:
+    flat = tensor.contiguous().flatten().view(torch.uint8)
+    return str(tensor.dtype), tuple(tensor.shape), flat.numpy().tobytes()
+
+
+def differences(one: dict[str, Any], other: dict[str, Any], where: str = "") -> Iterator[str]:
+    """Names of what is not the same in two outcomes."""
+    for key in dict.fromkeys((*one, *other)):
+        a, b = one.get(key), other.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            yield from differences(a, b, f"{where}{key}.")
+        elif a != b:
+            yield f"{where}{key}"
+
+
+def one_run(
+    number: int, dice: random.Random, root: Path, references: dict[int, tuple[float, Any]]
+) -> tuple[list[str], list[str]]:
+    """A run that is killed at least once, and what then differs from its reference.
+
+    Args:
+        number: decides the variant. references: seconds and outcome by variant; added to.
+    Returns:
+        how it died each time; what differs.
+    """
+    which = number % len(VARIANTS)
+    variant = VARIANTS[which]
+    if which not in references:
+        out, begun = root / f"reference-{which}", time.perf_counter()
+        in_a_process(lambda: go(variant, out))
+        references[which] = time.perf_counter() - begun, outcome(out)
+    seconds, wanted = references[which]
+    out, deaths = root / f"run-{number}", list[str]()
+    work: Callable[[], object]
+    moment: float | None
+    while not deaths or (len(deaths) < 4 and dice.random() < 0.4):
+        way = ("time", "step", "half", "before", "after")[dice.randrange(5)]
+        if way == "time":
+            moment = dice.uniform(0, seconds)
+            work, told = partial(go, variant, out), f"after {moment:.2f} s"
+        elif way == "step":
+            moment, count = None, dice.randint(1, STEPS)
+            work, told = partial(go, variant, out, AfterStep(count)), f"after {count} steps"
+        else:
+            moment, count = None, dice.randrange(2 * STEPS // variant.checkpoint_every + 3)
+            work, told = partial(writing, variant, out, count, way), f"{way} file {count}"
+        if in_a_process(work, moment) == "killed":
+            deaths.append(told)
+        elif deaths:
+            break
+        else:  # it was faster: begin again
+            out = out.with_name(f"{out.name}-again")
+    in_a_process(lambda: go(variant, out))
+    return deaths, list(differences(wanted, outcome(out)))
+
+
+def kills(
+    runs: int, seed: int = 0, report: Callable[[str], None] | None = None
+) -> list[tuple[list[str], list[str]]]:
+    """Kill so many runs; of each how it died, and what differs from the reference.
+
+    This process must not have computed in parallel: forked ones would wait for its threads.
+
+    Args:
+        seed: of the moments. report: is told a line for each run.
+    """
+    dice, found = random.Random(seed), []
+    references: dict[int, tuple[float, Any]] = {}
+    for variant in VARIANTS[:runs]:  # films, tables of pixels and modules: once for all
+        go(variant, None, steps=1)
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(runs):
+            deaths, different = one_run(number, dice, Path(folder), references)
+            found.append((deaths, different))
+            if report is not None:
+                variant = VARIANTS[number % len(VARIANTS)]
+                verdict = f"differs: {', '.join(different[:5])}" if different else "same bits"
+                report(f"{number:3d} {variant.recipe:15s}{verdict:10s} killed {', '.join(deaths)}")
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sal360.training.kills",
+        description="Kill training runs at random moments and compare how they end.",
+    )
+    parser.add_argument("--runs", type=int, default=6)
+    parser.add_argument("--seed", type=int, default=0)
+    chosen = parser.parse_args(arguments)
+    if not hasattr(os, "fork"):
+        parser.error("wanted a system with fork, which Windows has not")
+    _runtime.tune_allocator()
+    torch.set_num_threads(1)
+    begun = time.perf_counter()
+    found = kills(chosen.runs, chosen.seed, print)
+    bad = sum(bool(different) for _, different in found)
+    many = sum(len(deaths) for deaths, _ in found)
+    print(
+        f"{len(found)} runs, {many} kills, {len(found) - bad} resumed to the same bits, "
+        f"{time.perf_counter() - begun:.0f} s"
+    )
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -33,16 +33,17 @@ same data and the same folder for ``--out``; only rank 0 writes)::
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+T = TypeVar("T")
 BUCKET = 25 << 20
 """Bytes of gradients that are summed at once, torch's own choice."""
 
@@ -103,6 +104,31 @@ class World:
         with self._reached():
             dist.all_gather_object(found, value)
         return found
+
+    def each(self, call: Callable[[], T]) -> list[T]:
+        """What ``call`` returns on each process, on all of them.
+
+        Raises:
+            What it raised on the first process where it did, on all: nobody is left waiting.
+        """
+        if self.size == 1:
+            return [call()]
+        answer, error = None, None
+        try:
+            answer = call()
+        except ProcessLost:
+            raise
+        except Exception as raised:
+            error = raised
+        found = self.gather((answer, error))
+        for _, other in found:
+            if other is not None:
+                raise other
+        return [each for each, _ in found]
+
+    def on_main(self, call: Callable[[], T]) -> T:
+        """Have rank 0 do something, and give all what it returned, or raised."""
+        return self.each(lambda: call() if self.main else None)[0]  # type: ignore[return-value]
 
     def same(self, name: str, value: Any) -> None:
         """See that all processes were given the same: a digest, a step, a plan.

@@ -111,7 +111,8 @@ def backward(
         clip: ``(B, T, C, H, W)`` inputs. known: ``truth`` and ``flow`` of the same frames, where
             there are any; the last flow of a clip leads to the frame behind it and is not used.
         forced: give a frame model the truth of the frame before.
-        weight: what the gradients are multiplied by, and the returned loss is not.
+        weight: what the gradients are multiplied by, and the returned loss is not. With 0, no
+            truth is asked for: other processes have all of it.
     Raises:
         ValueError: what the loss needs is not there.
     """
@@ -127,19 +128,25 @@ def backward(
                 clip = torch.cat((clip, previous_maps(model, clip, truth if forced else None)), 2)
             frames = clip.flatten(0, 1)
             raw = model(frames[:, :3], frames[:, 3:]).unflatten(0, clip.shape[:2])
-        loss = map_loss(raw.float(), truth, recipe, reading)
+        loss = map_loss(raw.float(), truth, recipe, reading) if weight else nothing(raw)
         (loss * weight).backward()
         return float(loss.detach())
     total, told = 0.0, truth.flatten(2).isfinite().all(-1)
     stretches = truncated(model, clip, recipe.tbptt)
     for now, maps in each_in(low, stretches):
-        share = float(told[:, now].sum() / told.sum().clamp_min(1))
-        if share == 0 and bool(told.any()):
-            continue  # a stretch without truth: the memory goes on, nothing is learned
-        loss = map_loss(maps.float(), truth[:, now], recipe, reading) * share
+        share = int(told[:, now].sum()) / max(1, int(told.sum()))
+        if share == 0 and (bool(told.any()) or not weight):
+            loss = nothing(maps)  # a stretch without truth: the memory goes on
+        else:
+            loss = map_loss(maps.float(), truth[:, now], recipe, reading) * share
         (loss * weight).backward()
         total += float(loss.detach())
     return total
+
+
+def nothing(raw: Tensor) -> Tensor:
+    """A loss of 0 that goes back all the same: processes exchange batch statistics on the way."""
+    return (0 * raw.float()).sum()
 
 
 def weak_loss(
@@ -265,7 +272,8 @@ def share_of(batch: Batch, recipe: Recipe, world: World) -> float:
     mine = torch.tensor(float(len(batch)), dtype=torch.float64)
     if recipe.loss != "weak" and batch.truth is not None:
         mine = batch.truth.flatten(2).isfinite().all(-1).sum().double()
-    return float(mine / world.sum(mine).clamp_min(1))
+    total = float(world.sum(mine))
+    return float(mine) / total if total else 1.0  # of nothing: the loss will say so
 
 
 def check_model(model: nn.Module, recipe: Recipe, state: TrainingState) -> None:

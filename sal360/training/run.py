@@ -31,6 +31,7 @@ from sal360.training.folder import RunFolder
 from sal360.training.machine import Energy, peak_memory
 from sal360.training.recipe import Recipe
 from sal360.training.records import Curve, new_run_record
+from sal360.training.sharded import scored_together
 from sal360.training.state import TrainingState
 from sal360.training.stopping import stopping
 
@@ -95,14 +96,16 @@ def train(
     """Train a network, and write down how it went.
 
     The same recipe, data, device, versions and number of threads give the same bytes, whether the
-    run was interrupted or not, and whatever ``workers`` and ``checkpoint_every`` are.
+    run was interrupted or not, and whatever ``workers`` and ``checkpoint_every`` are. Another
+    number of processes rounds otherwise, and may resume it all the same.
 
     Args:
         recipe: what is run. data: what on. validation: what it is scored on, every
             ``validate_every`` steps and after the last.
         out: a folder for ``record.json``, ``best.safetensors`` and ``last.safetensors``
             (:func:`sal360.models.load_model` reads both; of a recipe with ``ema`` they are the
-            running means) and ``checkpoint.safetensors``. None: nothing is written.
+            running means) and ``checkpoint.safetensors``. None: nothing is written. Rank 0
+            writes; all processes must see it.
         model: to begin with; None: :func:`~sal360.training.fit.build_model`. Trained in place.
         device: None: the world's, or a GPU if there is one.
         workers: processes that read clips. checkpoint_every: steps.
@@ -125,12 +128,11 @@ def train(
         sal360.training.checkpoint.DiskFull: the checkpoint before is untouched.
     """
     positive_int(checkpoint_every, "checkpoint_every")
-    place = torch.device(device) if device is not None else _device(world)
+    place = _device(world) if device is None or world.size > 1 else torch.device(device)
     folder = None if out is None else RunFolder(out)
     sets = (data,) if validation is None else (data, validation)
-    if folder is not None and world.main:
-        folder.claim(resume, force, sets)
-    world.barrier()
+    if folder is not None:
+        world.on_main(lambda: folder.claim(resume, force, sets))
     ended = folder.finished() if folder is not None and resume else None
     if ended is not None and ended["recipe"]["digest"] == recipe.digest:
         told = f"{out}: this run is {ended['status']} ({ended['steps']} steps), nothing to do"
@@ -147,6 +149,8 @@ def train(
     with _own_dice(recipe, place), _deterministic(place, exact):
         if folder is not None and resume and (found := folder.checkpoint()) is not None:
             run.go_on(found)
+        world.same("recipe", recipe.digest)
+        world.same("clips", loader.state_dict())
         world.same("step", state.step)
         return run.go(checkpoint_every, stop)
 
@@ -280,14 +284,17 @@ class _Run:
 
     def validate(self) -> None:
         """Score what is to be kept; keep it if it is the best."""
-        from sal360.training.validation import better, mean_scores, validate
+        from sal360.training.validation import TOGETHER, better, mean_scores, validate
 
-        assert self.validation is not None
-        names, world = list(self.validation.videos), self.world
-        mine = names[world.rank :: world.size]
-        scores = validate(self.state.evaluated, self.validation, self.recipe, videos=mine)
-        found = {video: s for part in world.gather(scores) for video, s in part.items()}
-        scores = {video: found[video] for video in names}
+        data = self.validation
+        assert data is not None
+        model, recipe = self.state.evaluated, self.recipe
+        scores = scored_together(
+            lambda mine: validate(model, data, recipe, videos=mine),
+            data,
+            self.world,
+            together=TOGETHER if self.device.type == "cuda" else 1,
+        )
         means, p, metric = mean_scores(scores), self.progress, self.recipe.monitor
         if metric not in means:
             raise ValueError(

@@ -33,7 +33,7 @@ WANTED = (
     "or LAYOUT=FOLDER"
 )
 USUAL: dict[str, tuple[str, str]] = {
-    "fast": ("worlds:train:8:3", "worlds:val:2:3"),
+    "fast": ("worlds:train:24:3", "worlds:val:4:3"),
     "cpu": ("worlds:train:48:10", "worlds:val:4:10"),
     "gpu": ("worlds:train:256:10", "worlds:val:16:10"),
 }

@@ -11,7 +11,16 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from sal360.cli import main
-from sal360.models import MODELS, NETWORKS, CubeUNet, SSTSal, load_model, name_of, save_weights
+from sal360.models import (
+    MODELS,
+    NETWORKS,
+    CubeUNet,
+    SSTSal,
+    load_model,
+    name_of,
+    save_weights,
+    shipped,
+)
 from sal360.models.cost import WithoutValues, count, flops, on_meta, parameters
 from sal360.models.weights import read_about, remembers_settings, write_weights
 from sal360.nn import CrownConv2d, CubePad2d, SphereConv2d
@@ -262,7 +271,8 @@ def test_metadata_that_makes_no_sense_is_refused(text, tmp_path):
         load_model("cube-unet", path)
 
 
-def test_errors_name_what_was_wanted(tmp_path):
+def test_errors_name_what_was_wanted(tmp_path, monkeypatch):
+    monkeypatch.setattr(shipped, "BUNDLED", tmp_path)
     with pytest.raises(ValueError, match="name: 'unet', wanted one of spherical-unet"):
         load_model("unet")
     with pytest.raises(ValueError, match="size: 'huge', wanted one of published, small"):
@@ -290,7 +300,8 @@ def test_errors_name_what_was_wanted(tmp_path):
 # --- the command line ---
 
 
-def test_info_models_is_a_table(capsys):
+def test_info_models_is_a_table(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(shipped, "BUNDLED", tmp_path)
     assert main(["info", "models"]) == 0
     lines = capsys.readouterr().out.splitlines()
     for name in MODELS:
@@ -316,7 +327,8 @@ def test_info_of_one_model_is_its_card(capsys):
     assert "wanted models or one of spherical-unet" in capsys.readouterr().err
 
 
-def test_nobody_is_given_noise_by_mistake(tmp_path, capsys):
+def test_nobody_is_given_noise_by_mistake(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(shipped, "BUNDLED", tmp_path / "none")
     from sal360.images import write_image
 
     write_image(tmp_path / "p.png", np.full((16, 32, 3), 99, np.uint8))

@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from sal360 import baselines
+from sal360.models import shipped
 from sal360.models.cost import WithoutValues, flops, parameters
 from sal360.models.cp360 import CP360
 from sal360.models.cube_unet import CubeUNet
@@ -99,6 +100,7 @@ class ModelCard:
             out["parameters"] = self.parameters()
             out["flops"] = self.flops()
             out["sizes"] = {size: self.parameters(size) for size in self.sizes}
+            out["bundled"] = shipped.entry_of(self.name)
         return out
 
 

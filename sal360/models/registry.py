@@ -10,13 +10,11 @@ import torch
 from torch import nn
 
 from sal360.datasets import download
+from sal360.models import shipped
 from sal360.models.cards import MODELS, ModelCard
 from sal360.models.resnet import load_by_name
 from sal360.models.weights import read_about, read_weights, write_weights
 from sal360.results import sha256
-
-BUNDLED = Path(__file__).parent / "bundled"
-"""Weights that come with the package, ``<name>.safetensors``."""
 
 
 def load_model(
@@ -36,9 +34,9 @@ def load_model(
     Args:
         name: a key of :data:`MODELS`.
         weights: ``"official"`` (fetched by hash, read without executing it), ``"bundled"``
-            (trained here, part of the package), a path to a ``.pth`` or ``.safetensors`` file (a
-            bare state dict does not say its settings: give those that are not the default), or
-            None for an untrained network.
+            (trained here on synthetic worlds, part of the package), a path to a ``.pth`` or
+            ``.safetensors`` file (a bare state dict does not say its settings: give those that
+            are not the default), or None for an untrained network.
         device: torch device.
         size: a named size of the network, ``"published"`` or ``"small"``; its card's default
             unless given. settings: of the model's constructor.
@@ -164,8 +162,8 @@ def _file(card: ModelCard, weights: str | Path) -> Path:
             raise ValueError(f"weights: {card.name} has no official weights")
         return download.fetch(card.official)
     if weights == "bundled":
-        path = BUNDLED / f"{card.name}.safetensors"
-        if not path.is_file():
+        path = shipped.weights_path(card.name)
+        if path is None:
             others = " or 'official'" if card.official else ""
             raise ValueError(
                 f"weights: none of {card.name} come with this version, wanted a file{others}"

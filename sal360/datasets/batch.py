@@ -73,8 +73,11 @@ class Batch:
         return self._each(move)
 
     def pin_memory(self, device: Any = None) -> Batch:
-        """The same in memory from which a GPU can copy by itself; the loader calls it."""
-        return self._each(lambda tensor: tensor.pin_memory())
+        """The same in memory from which a GPU can copy by itself; the loader calls it.
+
+        What lies on a device already stays there.
+        """
+        return self._each(lambda tensor: tensor.pin_memory() if tensor.is_cpu else tensor)
 
     def _each(self, move: Callable[[Tensor], Tensor]) -> Batch:
         values: dict[str, Any] = {}

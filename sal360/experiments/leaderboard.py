@@ -1,0 +1,626 @@
+"""Who predicts best where people look, beside what costs nothing? All systems, trained alike.
+
+Worlds are rendered once and held; every arm of :mod:`sal360.experiments.leaderboard_arms` is
+trained by :func:`sal360.training.run.train` in a process of its own, several at once on one
+graphics card; the validation worlds choose the weights that are kept; the test worlds, which share
+no content with the others, score them, upright and with the camera tilted. Chapter 17 reads the
+record::
+
+    python -m sal360.experiments.leaderboard --scale gpu --out runs --processes 14 --minutes 9
+    python -m sal360.experiments.leaderboard --out runs --real data/runs/leaderboard.json
+
+The record, ``leaderboard.json``, schema ``sal360/leaderboard/1``::
+
+    scale       "fast", "cpu" or "gpu"; of the first two the numbers show that the code runs
+    settings    size, fps, train/val/test: [worlds, seconds], tilts, seeds, batch, steps,
+                clip_length, precision, eps, bands: {name: [from, below]} degrees, bins, reference
+    unequal     list of lines: what could not be kept equal between arms
+    device, versions, code, command, started, seconds, minutes (the limit, or null)
+    videos      names of the V test worlds, in the order of every list below
+    conditions  ["upright", "tilt 30", "tilt 60", "tilt 90"]
+    looked      {condition: {band: [V numbers of fixations]}}
+    arms        {name: {
+        system, kind ("network", "planar twin", "published width", "baseline"),
+        twin        name of the arm on the sphere that differs in nothing else, or null
+        parameters, recipe (settings of the first seed; null for baselines)
+        runs        [{seed, status ("done", "interrupted", "stopped early", "no training"),
+                      steps, clips, seconds, clips_per_s, best (step, or null), weights, sha256,
+                      scores: {condition: {
+                          cc, sim, kld, nss   [V], means over the frames of each video
+                          latitude            {band: [V mean z-scores, null where nobody looked]}
+                          calibration         [bins shares of fixations, darkest part first]
+                          off                 half the sum of |share - 1 / bins| }}}] }}
+    not_run     {arm or "arm, seed k": reason}
+    real        null, or {data, videos, note, metrics, people (scores of half of the people),
+                  arms: {name: [{seed, metric: [score of each video]}]}}, see leaderboard_real
+
+Every number of an arm is there for each seed; :mod:`sal360.experiments.leaderboard_table` pools
+them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sal360 import _runtime
+from sal360._version import __version__
+from sal360.baselines import MeanMap
+from sal360.datasets.held import HeldVideos, hold
+from sal360.datasets.synthetic import SyntheticWorlds
+from sal360.datasets.tilted import Tilted
+from sal360.experiments import records
+from sal360.experiments.leaderboard_arms import (
+    ARMS,
+    CLIP,
+    FPS,
+    NOT_RUN,
+    REFERENCE,
+    SCALES,
+    UNEQUAL,
+    Arm,
+    Scale,
+    jobs_of,
+    overrides,
+    steps_of,
+)
+from sal360.experiments.leaderboard_scores import BANDS, BINS, Scene, predicted, scene, scored
+from sal360.models import load_model
+from sal360.models.cp360 import CP360
+from sal360.models.cp360_pretraining import pretrain
+from sal360.models.registry import save_weights
+from sal360.models.weights import read_weights
+from sal360.nn.planar import to_planar
+from sal360.results import sha256
+from sal360.training.fit import build_model
+from sal360.training.recipe import Recipe, load_recipe
+from sal360.training.validation import EPS
+
+SCHEMA = "sal360/leaderboard/1"
+TAIL = 40.0
+"""Seconds before the limit at which trainings are stopped, so that they can still be scored."""
+LARGEST_PART = 15 << 20
+"""Bytes of weights in one archive."""
+Report = Callable[[str], None]
+
+
+# --- the worlds ---
+
+
+def condition(tilt: float) -> str:
+    """Name of a test set."""
+    return f"tilt {tilt:g}" if tilt else "upright"
+
+
+def packs(out: Path, scale: Scale, processes: int, report: Report = print) -> dict[str, HeldVideos]:
+    """Training, validation and test worlds, each rendered once: ``train``, ``val`` and the
+    conditions."""
+    start, made = time.monotonic(), {}
+
+    def worlds(split: str, size: tuple[int, float]) -> SyntheticWorlds:
+        return SyntheticWorlds(split, size[0], size[1], FPS, scale.size)
+
+    wanted: dict[str, Any] = {"train": worlds("train", scale.train)}
+    wanted["val"] = worlds("val", scale.val)
+    wanted["upright"] = test = worlds("test", scale.test)
+    wanted |= {condition(tilt): Tilted(test, tilt) for tilt in scale.tilts}
+    for name, data in wanted.items():
+        folder = out / "packs" / name.replace(" ", "-")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        made[name] = hold(data, folder, pictures=True, processes=processes)
+    report(f"worlds ready after {time.monotonic() - start:.0f} s")
+    return made
+
+
+def opened(out: Path) -> dict[str, HeldVideos]:
+    """The packs that are there."""
+    return {path.name.replace("-", " "): HeldVideos(path) for path in (out / "packs").iterdir()}
+
+
+# --- one arm ---
+
+
+def recipe_of(arm: Arm, scale_name: str, seed: int) -> Recipe:
+    """The arm's recipe at the leaderboard's scale."""
+    return load_recipe(arm.recipe, "gpu", overrides(arm, SCALES[scale_name], seed))
+
+
+def made(arm: Arm, scale_name: str, seed: int, device: str, train: HeldVideos) -> nn.Module:
+    """The network before its training, or the baseline."""
+    if arm.kind == "baseline":
+        if arm.name != "mean-map":
+            return load_model(arm.name)
+        return MeanMap(mean_truth(train))
+    recipe = recipe_of(arm, scale_name, seed)
+    model = build_model(recipe)
+    if arm.kind == "planar twin":
+        model = to_planar(model)
+        model.input_size = recipe.size  # type: ignore[assignment]
+    model = model.to(device)
+    if arm.pretrained:
+        assert isinstance(model, CP360)
+        worlds, steps = SCALES[scale_name].pretraining
+        pretrain(model, worlds, steps, seed=seed)
+        model.input_size = recipe.size
+    return model
+
+
+def mean_truth(train: HeldVideos) -> Tensor:
+    """``(H, W)`` mean density of the training worlds."""
+    total: Tensor | None = None
+    for video in train.videos:
+        truth = train.read(video).truth
+        assert truth is not None
+        known = truth[truth.flatten(1).isfinite().all(1)]
+        mean = known.double().mean((0, 1))
+        total = mean if total is None else total + mean
+    assert total is not None
+    return total.cpu()
+
+
+def one(
+    name: str,
+    seed: int,
+    scale_name: str,
+    out: Path,
+    device: str,
+    until: float | None = None,
+    held: dict[str, HeldVideos] | None = None,
+    processes: int = 1,
+) -> dict[str, Any]:
+    """Train an arm with one seed, score it, and write what came of it.
+
+    Args:
+        until: time of day (:func:`time.time`) after which training stops. held: the packs.
+        processes: in which a baseline that is slow looks at films.
+    Returns:
+        a run of the record, with ``arm``, ``parameters``, ``recipe``.
+    """
+    arm, scale = ARMS[name], SCALES[scale_name]
+    held = opened(out) if held is None else held
+    start = time.monotonic()
+    result: dict[str, Any] = {"arm": name, "seed": seed, "status": "no training", "steps": 0,
+                              "clips": 0, "clips_per_s": None, "best": None, "weights": None,
+                              "sha256": None, "recipe": None}  # fmt: skip
+    model = made(arm, scale_name, seed, device, held["train"])
+    folder = out / "runs" / f"{name}-{seed}"
+    if arm.kind != "baseline":
+        folder.mkdir(parents=True, exist_ok=True)
+        recipe = recipe_of(arm, scale_name, seed)
+        result["recipe"] = recipe.settings()
+        kept = folder / "last.safetensors"
+        if arm.trained:
+            from sal360.training.run import train
+
+            run = train(
+                recipe,
+                held["train"].to(device),
+                held["val"].to(device),
+                folder,
+                model=model,
+                device=device,
+                checkpoint_every=1_000_000,
+                force=True,
+                command=f"python -m sal360.experiments.leaderboard --scale {scale_name} "
+                f"--only {name} --out FOLDER",
+                exact=scale.exact,
+                stop=None if until is None else lambda: time.time() > until,
+            )
+            steps, batch = int(run["steps"]), steps_of(arm, scale)[1]
+            result |= {
+                "status": run["status"],
+                "steps": steps,
+                "clips": steps * batch,
+                "clips_per_s": run["throughput"]["clips_per_s"],
+                "best": (run.get("best") or {}).get("step"),
+            }
+            if (folder / "best.safetensors").is_file():
+                kept = folder / "best.safetensors"
+            model.load_state_dict(read_weights(kept))
+        else:
+            save_weights(model, kept, arm=name, seed=seed, recipe=recipe.settings())
+        weights = out / "weights" / f"{name}-{seed}.safetensors"
+        weights.parent.mkdir(exist_ok=True)
+        weights.write_bytes(kept.read_bytes())
+        result |= {"weights": weights.name, "sha256": sha256(weights)}
+    result["parameters"] = sum(p.numel() for p in model.parameters())
+    result["scores"] = {}
+    for tilt in (0.0, *scale.tilts):
+        test = scene(held[condition(tilt)], condition(tilt), device)
+        result["scores"][test.name] = scored(predicted(model, test, processes), test)
+    result["seconds"] = round(time.monotonic() - start, 1)
+    records.write(json.dumps(result), out / "jobs" / f"{name}-{seed}.json")
+    return result
+
+
+# --- all of them ---
+
+
+def run(
+    scale_name: str,
+    out: str | Path,
+    only: Sequence[str] = (),
+    processes: int = 0,
+    minutes: float | None = None,
+    device: str | None = None,
+    report: Report = print,
+    command: str = "",
+) -> dict[str, Any]:
+    """Train and score everything; what is done already in ``out`` is not done again.
+
+    Args:
+        scale_name: of :data:`SCALES`. out: folder. only: these arms.
+        processes: arms at once, each in its own process; 0: one after the other in this one.
+        minutes: after which everything is over; what is not done by then is told.
+    Returns:
+        the record; it lies in ``out/leaderboard.json``, too.
+    """
+    out, scale = Path(out), SCALES[scale_name]
+    begun, started = time.time(), datetime.now(UTC)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    jobs = jobs_of(scale_name, tuple(only))
+    held = packs(out, scale, processes, report)
+    until = None if minutes is None else begun + 60 * minutes - TAIL
+    waiting = [job for job in jobs if not (out / "jobs" / f"{job[0]}-{job[1]}.json").is_file()]
+    failed: dict[str, str] = {}
+    if processes:
+        failed = _at_once(waiting, scale_name, out, device, processes, until, report)
+    for name, seed in () if processes else waiting:
+        if until is not None and time.time() > until:
+            failed[f"{name}, seed {seed}"] = "time was up before it began"
+            continue
+        done = one(name, seed, scale_name, out, device, until, held)
+        report(_told(done))
+    record = collect(scale_name, out, jobs, failed, held, device)
+    record |= {
+        "command": command,
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": round(time.time() - begun, 1),
+        "minutes": minutes,
+    }
+    save(record, out / "leaderboard.json")
+    return load(out / "leaderboard.json")
+
+
+def _at_once(
+    jobs: list[tuple[str, int]],
+    scale_name: str,
+    out: Path,
+    device: str,
+    processes: int,
+    until: float | None,
+    report: Report,
+) -> dict[str, str]:
+    """Run jobs in processes of their own; why some have no result."""
+    waiting, failed = list(jobs), {}
+    working: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
+    logs = out / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    while waiting or working:
+        late = until is not None and time.time() > until
+        while waiting and late:
+            name, seed = waiting.pop(0)
+            failed[f"{name}, seed {seed}"] = "time was up before it began"
+        while waiting and len(working) < processes:
+            name, seed = job = waiting.pop(0)
+            line = [sys.executable, "-m", "sal360.experiments.leaderboard", "--job",
+                    f"{name}:{seed}", "--scale", scale_name, "--out", str(out),
+                    "--device", device]  # fmt: skip
+            line += [] if until is None else ["--until", repr(until)]
+            with (logs / f"{name}-{seed}.txt").open("wb") as log:
+                alone = os.environ | {"OMP_NUM_THREADS": "1"}
+                working[job] = subprocess.Popen(line, stdout=log, stderr=log, env=alone)
+        for job, process in list(working.items()):
+            name, seed = job
+            if process.poll() is None:
+                if until is not None and time.time() > until + TAIL - 8:
+                    process.kill()
+                    process.wait()
+                else:
+                    continue
+            del working[job]
+            path = out / "jobs" / f"{name}-{seed}.json"
+            if path.is_file():
+                report(_told(json.loads(path.read_text("utf-8"))))
+            else:
+                lines = (logs / f"{name}-{seed}.txt").read_text("utf-8", "replace").split("\n")
+                last = next((line for line in reversed(lines) if line.strip()), "no word")
+                failed[f"{name}, seed {seed}"] = f"ended with {process.returncode}: {last[:200]}"
+                report(f"{name}, seed {seed}: " + failed[f"{name}, seed {seed}"])
+        time.sleep(0.05)
+    return failed
+
+
+def collect(
+    scale_name: str,
+    out: Path,
+    jobs: list[tuple[str, int]],
+    failed: dict[str, str],
+    held: dict[str, HeldVideos],
+    device: str,
+) -> dict[str, Any]:
+    """The record of what is done."""
+    scale = SCALES[scale_name]
+    conditions = [condition(tilt) for tilt in (0.0, *scale.tilts)]
+    arms: dict[str, Any] = {}
+    order = list(ARMS)
+    for name, seed in sorted(jobs, key=lambda job: (order.index(job[0]), job[1])):
+        path = out / "jobs" / f"{name}-{seed}.json"
+        if not path.is_file():
+            failed.setdefault(f"{name}, seed {seed}", "not begun")
+            continue
+        found = json.loads(path.read_text("utf-8"))
+        arm = ARMS[name]
+        row = arms.setdefault(name, {
+            "system": arm.system, "kind": arm.kind, "twin": arm.twin,
+            "parameters": found["parameters"], "recipe": found["recipe"], "runs": [],
+        })  # fmt: skip
+        row["runs"].append(
+            {k: v for k, v in found.items() if k not in ("arm", "parameters", "recipe")}
+        )
+    looked = {name: _looked(scene(held[name], name)) for name in conditions}
+    return {
+        "schema": SCHEMA,
+        "sal360": __version__,
+        "code": code(),
+        "scale": scale_name,
+        "settings": {
+            **{k: v for k, v in asdict(scale).items() if k not in ("fewer", "validations")},
+            "fewer": {name: list(v) for name, v in scale.fewer.items()},
+            "validations": scale.validations, "fps": FPS, "clip_length": CLIP, "eps": EPS,
+            "bands": {name: list(band) for name, band in BANDS.items()}, "bins": BINS,
+            "reference": REFERENCE,
+        },
+        "unequal": list(UNEQUAL),
+        "device": torch.cuda.get_device_name() if device.startswith("cuda")
+        else f"{platform.machine()} CPU",
+        "versions": {"python": platform.python_version(), "torch": torch.__version__,
+                     "numpy": np.__version__},
+        "videos": list(held["upright"].videos),
+        "conditions": conditions,
+        "looked": looked,
+        "arms": arms,
+        "not_run": {**failed, **NOT_RUN},
+        "real": None,
+    }  # fmt: skip
+
+
+def _looked(test: Scene) -> dict[str, list[int]]:
+    V, T, _, _ = test.shape
+    out = {}
+    for band, (low, high) in BANDS.items():
+        there = (test.lat.abs() >= low) & (test.lat.abs() < high)
+        out[band] = torch.bincount(test.frame[there] // T, minlength=V).tolist()
+    return out
+
+
+def _told(found: dict[str, Any]) -> str:
+    upright = found["scores"]["upright"]
+    told = ", ".join(f"{m} {np.mean(upright[m]):.3f}" for m in ("cc", "kld", "nss"))
+    rate = found["clips_per_s"]
+    speed = "" if rate is None else f", {rate:.0f} clips/s"
+    return (
+        f"{found['arm']}, seed {found['seed']}: {told}; {found['status']} after {found['steps']} "
+        f"steps, {found['seconds']:.0f} s{speed}"
+    )
+
+
+# --- files ---
+
+
+def code() -> str:
+    """SHA-256 of what decides the numbers."""
+    root, digest = Path(__file__).resolve().parents[1], hashlib.sha256()
+    paths = sorted(Path(__file__).parent.glob("leaderboard*.py"))
+    paths += [root / "datasets" / "held.py", root / "datasets" / "tilted.py"]
+    for room in (
+        "training",
+        "models",
+        "nn",
+        "losses",
+        "metrics",
+        "baselines",
+        "datasets/synthetic",
+    ):
+        paths += sorted((root / room).glob("*.py"))
+    for path in paths:
+        if path.stem not in ("leaderboard_table", "leaderboard_real"):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def save(record: dict[str, Any], path: str | Path) -> None:
+    """Write a record, whole or not at all; a list of numbers a line."""
+    text = json.dumps(record, indent=1)
+    records.write(_one_line_lists(text) + "\n", path)
+
+
+def _one_line_lists(text: str) -> str:
+    """JSON whose innermost lists stand in one line each."""
+    import re
+
+    return re.sub(
+        r"\[\s+([^\[\]{}]*?)\s+\]",
+        lambda found: "[" + re.sub(r",\s+", ", ", found.group(1)) + "]",
+        text,
+    )
+
+
+def load(path: str | Path | None = None) -> dict[str, Any]:
+    """The record; the published one if no path is given."""
+    return records.read(records.published("leaderboard.json") if path is None else path, SCHEMA)
+
+
+def archive(out: Path, target: Path, published: bool = False) -> list[Path]:
+    """Pack the records, and the weights in parts, for a machine that hands back few files.
+
+    Args:
+        published: weights of published width, too.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    small = target / "records.tar.gz"
+    with tarfile.open(small, "w:gz") as tar:
+        for path in sorted(out.glob("leaderboard.json")) + sorted(out.glob("logs/*.txt")):
+            tar.add(path, path.relative_to(out).as_posix())
+        for path in sorted(out.glob("runs/*/record.json")):
+            tar.add(path, path.relative_to(out).as_posix())
+    parts: list[list[Path]] = [[]]
+    size = 0
+    for path in sorted((out / "weights").glob("*.safetensors")):
+        name = path.stem.rpartition("-")[0]
+        if ARMS[name].kind == "published width" and not published:
+            continue
+        if parts[-1] and size + path.stat().st_size > LARGEST_PART:
+            parts.append([])
+            size = 0
+        parts[-1].append(path)
+        size += path.stat().st_size
+    written = [small]
+    for number, part in enumerate(part for part in parts if part):
+        written.append(target / f"weights-{number}.tar")
+        with tarfile.open(written[-1], "w") as tar:
+            for path in part:
+                tar.add(path, f"weights/{path.name}")
+    return written
+
+
+# --- rates ---
+
+
+def rates(
+    scale_name: str, out: Path, processes: int, device: str, report: Report = print
+) -> dict[str, dict[str, float]]:
+    """Steps per second of every trained arm, alone and with others beside it.
+
+    Returns:
+        arm to ``alone`` and ``together``; the latter with so many processes, each at another arm.
+    """
+    small = SCALES[scale_name]
+    held = hold(SyntheticWorlds("train", 16, 4.0, FPS, small.size), out / "packs" / "rates",
+                pictures=True, processes=processes)  # fmt: skip
+    arms = [a.name for a in ARMS.values() if a.trained and scale_name in a.scales]
+    found = {}
+    for name in arms:
+        found[name] = {"alone": rate(name, scale_name, held, device)}
+        report(f"{name:26s}{found[name]['alone']:8.2f} steps/s alone")
+    if processes > 1:
+        line = [sys.executable, "-m", "sal360.experiments.leaderboard", "--scale", scale_name,
+                "--out", str(out), "--device", device, "--rate"]  # fmt: skip
+        alone = os.environ | {"OMP_NUM_THREADS": "1"}
+        small_ones = [name for name in arms if ARMS[name].kind != "published width"]
+        names = [small_ones[k % len(small_ones)] for k in range(processes)]
+        working = [
+            (name, subprocess.Popen([*line, name], stdout=subprocess.PIPE, env=alone))
+            for name in names
+        ]
+        for name, process in working:
+            told = process.communicate()[0].decode().split()
+            if told:
+                found[name]["together"] = float(told[-1])
+                report(f"{name:26s}{float(told[-1]):8.2f} steps/s, {processes} at once")
+    return found
+
+
+def rate(name: str, scale_name: str, held: HeldVideos, device: str, seconds: float = 1.5) -> float:
+    """Steps per second, after three to warm up."""
+    from dataclasses import replace
+    from itertools import chain, repeat
+
+    from sal360.datasets.augment import Augment
+    from sal360.datasets.loader import clip_loader
+    from sal360.training.fit import fit
+
+    arm = ARMS[name]
+    recipe = replace(recipe_of(arm, scale_name, 0), steps=100_000, augment={})
+    model = build_model(recipe)
+    model = (to_planar(model) if arm.kind == "planar twin" else model).to(device)
+    turned = Augment(mirror=False)
+    loader = clip_loader(held.to(device), CLIP, recipe.batch, augment=turned, drop_last=True)
+    steps = fit(model, chain.from_iterable(repeat(loader)), recipe)
+    for _ in range(3):
+        next(steps)
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+    start, count = time.monotonic(), 0
+    while time.monotonic() - start < seconds or count < 4:
+        next(steps)
+        count += 1
+    return count / (time.monotonic() - start)
+
+
+# --- the command line ---
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; see the module."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sal360.experiments.leaderboard", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("--scale", default="fast", choices=sorted(SCALES))
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--only", action="append", default=[], metavar="ARM", help="repeatable")
+    parser.add_argument("--processes", type=int, default=0, help="arms at once; 0: none beside")
+    parser.add_argument("--minutes", type=float, help="after which everything is over")
+    parser.add_argument("--device")
+    parser.add_argument("--archive", type=Path, metavar="FOLDER", help="pack the results there")
+    parser.add_argument("--rates", action="store_true", help="measure speed, train nothing")
+    parser.add_argument("--real", type=Path, metavar="RECORD", help="score the weights of --out on "
+                        "AVTrack360, into this record")  # fmt: skip
+    parser.add_argument("--root", type=Path, help="AVTrack360 (fetched if not given)")
+    for inner in ("--job", "--until", "--rate"):
+        parser.add_argument(inner, help=argparse.SUPPRESS)
+    given = parser.parse_args(arguments)
+    device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    _runtime.tune_allocator()
+    if given.job or given.rate:
+        torch.set_num_threads(1)
+    if given.job:
+        name, _, seed = given.job.rpartition(":")
+        until = None if given.until is None else float(given.until)
+        at_once = 8 if name == "contrast" and device != "cpu" else 1
+        print(_told(one(name, int(seed), given.scale, given.out, device, until, None, at_once)))
+        return 0
+    if given.rate:
+        print(rate(given.rate, given.scale, HeldVideos(given.out / "packs" / "rates"), device, 8))
+        return 0
+
+    def report(line: str) -> None:
+        print(line, flush=True)
+
+    if given.rates:
+        rates(given.scale, given.out, given.processes, device, report)
+        return 0
+    if given.real:
+        from sal360.experiments.leaderboard_real import add_real
+
+        add_real(given.real, given.out / "weights", given.root, report)
+        return 0
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    command = shlex.join(["python", "-m", "sal360.experiments.leaderboard", *words])
+    run(given.scale, given.out, given.only, given.processes, given.minutes, device, report,
+        command)  # fmt: skip
+    if given.archive:
+        for path in archive(given.out, given.archive):
+            report(f"{path}: {path.stat().st_size / 2**20:.1f} MiB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

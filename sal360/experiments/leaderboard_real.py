@@ -1,0 +1,131 @@
+"""The networks of the leaderboard on real heads: AVTrack360, 20 videos, 48 people.
+
+The data set publishes where people's heads pointed and one picture of each video, not the films.
+So a network sees a still: one that lives on its own last map or on a memory is asked once, with
+the memory empty; one that looks at motion or flow sees that nothing moves. That is no measure of
+what they could do with the films. It does ask whether what was learnt in drawn worlds says
+anything about photographs of real places. The truth, the halves of the people and the scores are
+those of :mod:`sal360.experiments.baselines`; every arm and every baseline is given the same.
+Chapter 17.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from sal360.datasets.layouts import AVTrack360
+from sal360.evaluation import evaluate
+from sal360.experiments import baselines
+from sal360.experiments.leaderboard_arms import ARMS
+from sal360.inference import ClipModel, predict_frames
+from sal360.models import load_model
+from sal360.nn.planar import to_planar
+
+METRICS = ("cc", "sim", "kld", "nss", "auc_judd", "information_gain")
+NOTE = (
+    "one picture of each video, for the films are not published: memories are empty, motion and "
+    "flow are zero, which no network saw in training"
+)
+OFFICIAL = {"sst-sal-noflow-official": "sst-sal-noflow", "sst-sal-official": "sst-sal"}
+"""Rows of published weights, where their files are at hand."""
+
+
+def loaded(arm: str, path: Path) -> nn.Module:
+    """The network of an arm from its weights; a planar twin is one again."""
+    model = load_model(ARMS[arm].system, path)
+    if ARMS[arm].kind != "planar twin":
+        return model
+    twin = to_planar(model)
+    twin.input_size = model.input_size
+    return twin.eval()
+
+
+def real(
+    weights: Path, root: Path | None = None, report: Callable[[str], None] = print
+) -> dict[str, Any]:
+    """Score every file of weights in a folder, and the baselines.
+
+    Args:
+        weights: folder of ``ARM-SEED.safetensors``. root: of AVTrack360; None: fetched.
+    Returns:
+        ``real`` of the record: ``data``, ``videos``, ``note``, ``metrics``, ``people``,
+        ``arms``; ``not_run``: rows whose weights are not at hand.
+    """
+    data = AVTrack360(root)
+    people = baselines.heads(data)
+    videos = list(data.videos)
+    split = {v: baselines.halves(people[v], baselines.SEED + k) for k, v in enumerate(people)}
+    looked = {video: split[video][1] for video in videos}
+    truth = {video: baselines.maps_of(looked[video]) for video in videos}
+    pictures = {v: torch.from_numpy(data.picture(v)).permute(2, 0, 1)[None] for v in videos}
+    arms: dict[str, list[dict[str, Any]]] = {}
+    missing: dict[str, str] = {}
+
+    def scores(name: str, maps: dict[str, Tensor]) -> dict[str, list[float]]:
+        found = evaluate(
+            maps,
+            truth,
+            fixations=looked,
+            name=name,
+            metrics=METRICS,
+            eps=baselines.EPS,
+            seed=baselines.SEED,
+        )
+        told = ", ".join(f"{m} {found.mean(m).mean:.3f}" for m in ("cc", "kld", "nss"))
+        report(f"{name:32s}{told}")
+        return {m: [round(x, 4) for x in found.per_video(m).tolist()] for m in METRICS}
+
+    def predict(name: str, model: nn.Module) -> dict[str, list[float]]:
+        looking = cast(ClipModel, model)
+        return scores(
+            name, {v: predict_frames(pictures[v], looking, baselines.SIZE)[0] for v in videos}
+        )
+
+    for path in sorted(weights.glob("*.safetensors")):
+        arm, _, seed = path.stem.rpartition("-")
+        if arm in ARMS:
+            row = predict(path.stem, loaded(arm, path))
+            arms.setdefault(arm, []).append({"seed": int(seed), **row})
+    for name in ("uniform", "equator", "equator-front", "contrast"):
+        arms[name] = [{"seed": 0, **predict(name, load_model(name))}]
+    for name, system in OFFICIAL.items():
+        try:
+            arms[name] = [{"seed": 0, **predict(name, load_model(system, "official"))}]
+        except (OSError, ValueError) as error:
+            missing[name] = f"its weights are not here ({type(error).__name__})"
+    others = baselines.mean_of_others(
+        {video: baselines.maps_of([torch.cat(p)]) for video, p in people.items()}
+    )
+    arms["mean of others"] = [{"seed": 0, **scores("mean of others", others)}]
+    half = scores("half of the people", {v: baselines.maps_of(split[v][0]) for v in videos})
+    return {
+        "data": "avtrack360",
+        "videos": videos,
+        "note": NOTE,
+        "metrics": list(METRICS),
+        "people": half,
+        "arms": arms,
+        "not_run": missing,
+    }
+
+
+def add_real(
+    record: Path, weights: Path, root: Path | None, report: Callable[[str], None] = print
+) -> None:
+    """Put :func:`real` into a record of the leaderboard.
+
+    Raises:
+        FileNotFoundError: no record, or no weights there.
+    """
+    from sal360.experiments.leaderboard import load, save
+
+    whole = load(record)
+    if not any(weights.glob("*.safetensors")):
+        raise FileNotFoundError(f"{weights}: no weights there, wanted ARM-SEED.safetensors")
+    whole["real"] = real(weights, root, report)
+    save(whole, record)

@@ -1,0 +1,300 @@
+"""The leaderboard as a reader sees it: means over videos, and differences that chance can explain.
+
+The unit is the video (:mod:`sal360.evaluation.statistics`). The seeds of an arm are one predictor's
+runs, not more videos: a video's score is the mean over them, and how far they lie apart is told
+beside it. Who is ahead is asked of differences, video by video. Chapter 17 and the page of the
+leaderboard are made by these lines from the record::
+
+    python -m sal360.experiments.leaderboard_table data/runs/leaderboard.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sal360.evaluation.report import favours
+from sal360.evaluation.statistics import Comparison, bootstrap, paired
+
+METRICS = ("cc", "sim", "kld", "nss")
+HEADS = {"cc": "CC", "sim": "SIM", "kld": "KLD", "nss": "NSS", "auc_judd": "AUC",
+         "information_gain": "IG, bits"}  # fmt: skip
+Record = dict[str, Any]
+
+
+# --- numbers ---
+
+
+def per_video(record: Record, arm: str, metric: str, condition: str = "upright") -> NDArray[Any]:
+    """``(V,)`` scores, the mean over the arm's seeds."""
+    runs = _runs(record, arm)
+    return np.mean([run["scores"][condition][metric] for run in runs], 0)
+
+
+def in_band(record: Record, arm: str, band: str, condition: str = "upright") -> NDArray[Any]:
+    """``(V,)`` mean z-scores in a band of latitude, over the seeds; NaN where nobody looked."""
+    runs = _runs(record, arm)
+    rows = [run["scores"][condition]["latitude"][band] for run in runs]
+    return np.mean([[math.nan if v is None else v for v in row] for row in rows], 0)
+
+
+def of_seeds(record: Record, arm: str, metric: str, condition: str = "upright") -> NDArray[Any]:
+    """``(S,)`` mean over videos of each seed."""
+    runs = _runs(record, arm)
+    return np.array([np.mean(run["scores"][condition][metric]) for run in runs])
+
+
+def minus(
+    record: Record,
+    arm: str,
+    other: str,
+    metric: str = "nss",
+    condition: str = "upright",
+    band: str | None = None,
+) -> Comparison:
+    """Difference of two arms, video by video; of z-scores in a band of latitude if one is given."""
+    if band is not None:
+        a, b = (in_band(record, name, band, condition) for name in (arm, other))
+    else:
+        a, b = (per_video(record, name, metric, condition) for name in (arm, other))
+    return paired(a, b)
+
+
+def twins(record: Record) -> list[tuple[str, str]]:
+    """Arms on the sphere and their planar twins."""
+    return [
+        (one["twin"], name) for name, one in record["arms"].items() if one["twin"] in record["arms"]
+    ]
+
+
+def ranked(record: Record) -> list[str]:
+    """Arms by mean CC, the best first."""
+    arms = record["arms"]
+    return sorted(arms, key=lambda arm: -float(per_video(record, arm, "cc").mean()))
+
+
+def _runs(record: Record, arm: str) -> list[dict[str, Any]]:
+    if arm not in record["arms"]:
+        raise ValueError(f"arm: {arm!r}, wanted one of {', '.join(record['arms'])}")
+    return list(record["arms"][arm]["runs"])
+
+
+# --- tables ---
+
+
+def scores_table(record: Record, condition: str = "upright") -> str:
+    """Every arm with the interval of each mean, bold where it beats the reference for sure."""
+    reference = record["settings"]["reference"]
+    head = ["arm", "kind", "parameters", "seeds", *(HEADS[m] for m in METRICS)]
+    rows = []
+    for arm in ranked(record):
+        one = record["arms"][arm]
+        cells = [arm, one["kind"], f"{one['parameters']:,}", str(len(one["runs"]))]
+        for metric in METRICS:
+            text = str(bootstrap(per_video(record, arm, metric, condition)))
+            ahead = arm != reference and reference in record["arms"] and _ahead(
+                metric, minus(record, arm, reference, metric, condition), arm, reference
+            )  # fmt: skip
+            cells.append(f"**{text}**" if ahead else text)
+        rows.append(cells)
+    return _table(head, rows)
+
+
+def seeds_table(record: Record, condition: str = "upright") -> str:
+    """Means of each seed of the arms that have several, and how far apart they are."""
+    rows = []
+    for arm in ranked(record):
+        if len(_runs(record, arm)) < 2:
+            continue
+        cc, nss = (of_seeds(record, arm, metric, condition) for metric in ("cc", "nss"))
+        rows.append([arm, *(", ".join(f"{v:.3f}" for v in values) for values in (cc, nss)),
+                     f"{np.ptp(cc):.3f}", f"{np.ptp(nss):.3f}"])  # fmt: skip
+    return _table(["arm", "CC of each seed", "NSS of each seed", "range CC", "range NSS"], rows)
+
+
+def reference_table(record: Record, condition: str = "upright") -> str:
+    """Every arm minus the reference, bold where chance does not explain it."""
+    reference = record["settings"]["reference"]
+    rows = []
+    for arm in ranked(record):
+        if arm == reference or reference not in record["arms"]:
+            continue
+        found = {m: minus(record, arm, reference, m, condition) for m in METRICS}
+        rows.append([arm, *(_difference(m, one, arm, reference) for m, one in found.items())])
+    return _table([f"minus {reference}", *(HEADS[m] for m in METRICS)], rows)
+
+
+def tilt_table(record: Record, metric: str = "nss") -> str:
+    """Every arm's mean in every condition."""
+    rows = [
+        [arm, *(f"{per_video(record, arm, metric, c).mean():.3f}" for c in record["conditions"])]
+        for arm in ranked(record)
+    ]
+    return _table([HEADS[metric], *record["conditions"]], rows)
+
+
+def twin_table(record: Record, metric: str = "nss") -> str:
+    """What knowing the sphere buys, by tilt: the arm minus its planar twin."""
+    rows = []
+    for arm, twin in twins(record):
+        found = [minus(record, arm, twin, metric, c) for c in record["conditions"]]
+        rows.append([f"{arm} minus {twin}", *(_difference(metric, f, arm, twin) for f in found)])
+    return _table([HEADS[metric], *record["conditions"]], rows)
+
+
+def latitude_table(record: Record, condition: str = "upright") -> str:
+    """The same by the latitude of what was looked at: NSS of the directions in each band."""
+    bands = list(record["settings"]["bands"])
+    rows = []
+    for arm, twin in twins(record):
+        found = [minus(record, arm, twin, "nss", condition, band) for band in bands]
+        rows.append([f"{arm} minus {twin}", *(_difference("nss", f, arm, twin) for f in found)])
+    looked = record["looked"][condition]
+    share = sum(sum(looked[band]) for band in bands)
+    shares = [f"{100 * sum(looked[band]) / share:.1f} %" for band in bands]
+    rows.append(["share of the fixations", *shares])
+    return _table([f"NSS, {condition}", *(f"{band} degrees" for band in bands)], rows)
+
+
+def calibration_table(record: Record, condition: str = "upright") -> str:
+    """Share of the fixations in each part of equal predicted mass, the mean over the seeds."""
+    bins = record["settings"]["bins"]
+    rows = []
+    for arm in ranked(record):
+        runs = [run["scores"][condition] for run in _runs(record, arm)]
+        shares = np.mean([run["calibration"] for run in runs], 0)
+        off = np.mean([run["off"] for run in runs])
+        rows.append([arm, *(f"{share:.2f}" for share in shares), f"{off:.2f}"])
+    return _table(["arm", *(str(k + 1) for k in range(bins)), "off"], rows)
+
+
+def real_table(record: Record) -> str:
+    """AVTrack360: every arm, the mean over its seeds; bold where it beats the equator for sure."""
+    real = record["real"]
+    if real is None:
+        return "Not measured.\n"
+
+    def values(arm: str, metric: str) -> NDArray[Any]:
+        return np.mean([run[metric] for run in real["arms"][arm]], 0)
+
+    arms = sorted(real["arms"], key=lambda arm: -float(values(arm, "cc").mean()))
+    people = [str(bootstrap(real["people"][m])) for m in real["metrics"]]
+    rows = [["half of the people", "", *people]]
+    for arm in arms:
+        cells = [arm, str(len(real["arms"][arm]))]
+        for metric in real["metrics"]:
+            text = str(bootstrap(values(arm, metric)))
+            tested = paired(values(arm, metric), values("equator", metric))
+            ahead = arm != "equator" and _ahead(metric, tested, arm, "equator")
+            cells.append(f"**{text}**" if ahead else text)
+        rows.append(cells)
+    return _table(["AVTrack360, stills", "seeds", *(HEADS[m] for m in real["metrics"])], rows)
+
+
+def where_baselines_win(record: Record, condition: str = "upright") -> list[str]:
+    """A line for each baseline that is ahead of a trained network, and in which metrics."""
+    arms = record["arms"]
+    baselines = [arm for arm, one in arms.items() if one["kind"] == "baseline"]
+    lines = []
+    for baseline in baselines:
+        beaten: dict[str, list[str]] = {}
+        for arm, one in arms.items():
+            if one["kind"] == "baseline":
+                continue
+            for metric in METRICS:
+                tested = minus(record, baseline, arm, metric, condition)
+                if _ahead(metric, tested, baseline, arm):
+                    beaten.setdefault(arm, []).append(HEADS[metric])
+        if beaten:
+            told = "; ".join(f"{arm} ({', '.join(names)})" for arm, names in beaten.items())
+            lines.append(f"{baseline} is ahead of {told}")
+    return lines
+
+
+def missing(record: Record) -> list[str]:
+    """What did not run, or not to its end, and why."""
+    lines = [f"{name}: {reason}" for name, reason in record["not_run"].items()]
+    for arm, one in record["arms"].items():
+        for run in one["runs"]:
+            if run["status"] == "interrupted":
+                asked = one["recipe"]["steps"]
+                lines.append(f"{arm}, seed {run['seed']}: {run['steps']} of {asked} steps")
+    if record["real"] is not None:
+        lines += [f"{name} on AVTrack360: {why}" for name, why in record["real"]["not_run"].items()]
+    return lines
+
+
+def told(record: Record) -> str:
+    """Where the numbers come from, in a line or two."""
+    s = record["settings"]
+    warning = "" if record["scale"] == "gpu" else (
+        f"**Scale {record['scale']}: these numbers show that the code runs, and nothing else.** "
+    )  # fmt: skip
+    H, W = s["size"]
+    return (
+        f"{warning}{s['test'][0]} test worlds of {s['test'][1]:g} s at {H} x {W}; trained on "
+        f"{s['train'][0]} others, {s['steps']} steps of {s['batch']} clips of {s['clip_length']} "
+        f"frames ({record['device']}, {record['seconds'] / 60:.0f} minutes in all). Intervals: "
+        "95 %, bootstrap over videos, of the mean over seeds. Bold: ahead of "
+        f"{s['reference']} beyond chance.\n"
+    )
+
+
+def page(record: Record) -> str:
+    """All tables, one after the other."""
+    parts: list[tuple[str, str]] = [
+        ("Upright", told(record) + "\n" + scores_table(record)),
+        (f"Minus {record['settings']['reference']}", reference_table(record)),
+        ("Where a baseline wins", _list(where_baselines_win(record))),
+        ("Seeds", seeds_table(record)),
+        ("Tilted", tilt_table(record)),
+        ("What knowing the sphere buys, by tilt", twin_table(record)),
+    ]
+    for condition in record["conditions"]:
+        parts.append((f"By latitude, {condition}", latitude_table(record, condition)))
+    parts.append(("Calibration", calibration_table(record)))
+    parts.append(("Real heads", real_table(record)))
+    parts.append(("What did not run", _list(missing(record))))
+    return "\n".join(f"## {title}\n\n{text}" for title, text in parts)
+
+
+def _ahead(metric: str, tested: Comparison, arm: str, other: str) -> bool:
+    return favours(metric, tested, arm, other) == arm
+
+
+def _difference(metric: str, tested: Comparison, arm: str, other: str) -> str:
+    one = tested.difference
+    text = f"{one.mean:+.3f}"
+    if one.method != "none":
+        text += f" [{one.low:+.3f}, {one.high:+.3f}]"
+    return f"**{text}**" if favours(metric, tested, arm, other) in (arm, other) else text
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
+
+
+def _list(lines: Sequence[str]) -> str:
+    return "".join(f"- {line}\n" for line in lines) or "Nothing.\n"
+
+
+def main(arguments: Sequence[str] | None = None, show: Callable[[str], Any] = print) -> int:
+    """Command line: the tables of a record."""
+    from sal360.experiments.leaderboard import load
+
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("record", nargs="?", type=Path, help="the published one if not given")
+    show(page(load(parser.parse_args(arguments).record)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,386 @@
+"""The leaderboard: planar twins, packs, tilts, scores all at once, the record and its tables."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sal360 import metrics
+from sal360.datasets.held import HeldVideos, hold
+from sal360.datasets.item import VideoDataset
+from sal360.datasets.synthetic import SyntheticWorlds
+from sal360.datasets.tilted import Tilted
+from sal360.experiments import leaderboard, leaderboard_arms, leaderboard_table
+from sal360.experiments.leaderboard_arms import ARMS, SCALES, Scale
+from sal360.experiments.leaderboard_real import loaded
+from sal360.experiments.leaderboard_scores import Scene, heights, predicted, scene, scored
+from sal360.inference import predict_frames
+from sal360.models import MODELS, load_model
+from sal360.models.registry import save_weights
+from sal360.nn import CrownConv2d, RingConv2d, SphereConv2d, SphereMaxPool2d
+from sal360.nn.planar import to_planar
+from sal360.sphere import angle_between, lonlat_to_xyz, pixel_area
+from sal360.training.validation import EPS
+
+
+@pytest.fixture(scope="module")
+def worlds() -> SyntheticWorlds:
+    return SyntheticWorlds("test", 3, 1.0, 6.0, (24, 48))
+
+
+@pytest.fixture(scope="module")
+def held(worlds: SyntheticWorlds, tmp_path_factory: pytest.TempPathFactory) -> HeldVideos:
+    return hold(worlds, tmp_path_factory.mktemp("held") / "pack", pictures=True)
+
+
+@pytest.fixture(scope="module")
+def test_set(held: HeldVideos) -> Scene:
+    return scene(held, "upright")
+
+
+# --- planar twins ---
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("lookup-unet", {"widths": (4, 4, 8, 8, 4, 4, 1)}),
+        ("cube-unet", {"base": 4}),
+        ("sst-sal", {"hidden": 4}),
+        ("sst-sal-noflow", {"hidden": 3}),
+    ],
+)
+def test_a_twin_has_the_same_weights_and_nothing_of_the_sphere(name, settings):
+    model = MODELS[name].build(**settings).eval()
+    twin = to_planar(model)
+    assert twin.planar
+    assert not hasattr(model, "planar")
+    mine, theirs = model.state_dict(), twin.state_dict()
+    assert list(mine) == list(theirs)
+    assert all(torch.equal(mine[key], theirs[key]) for key in mine)
+    twin.load_state_dict(mine)
+    left = [type(m).__name__ for m in twin.modules()
+            if type(m).__name__.startswith(("Sphere", "Ring", "CubePad"))]  # fmt: skip
+    assert not left
+    assert all(p.requires_grad for p in twin.parameters())
+
+
+def test_a_twin_sees_the_seam_and_the_original_does_not():
+    torch.manual_seed(0)
+    net = nn.Sequential(RingConv2d(1, 4), nn.ReLU(), SphereConv2d(4, 1)).eval()
+    x = torch.rand(1, 1, 16, 32)
+    for model, sees in ((net, False), (to_planar(net), True)):
+        with torch.no_grad():
+            off = (model(x.roll(8, -1)) - model(x).roll(8, -1)).abs().max()
+        assert bool(off > 1e-3) == sees
+
+
+def test_a_twin_convolves_as_an_ordinary_layer_does():
+    torch.manual_seed(0)
+    layer = SphereConv2d(3, 5, 3)
+    x = torch.rand(2, 3, 10, 20)
+    plain = nn.functional.conv2d(x, layer.weight, layer.bias, padding=1)
+    assert torch.equal(to_planar(layer)(x), plain)
+    pooled = to_planar(SphereMaxPool2d(3, 2, centred=True))(x)
+    assert torch.equal(pooled, nn.functional.max_pool2d(x, 2))
+    model = MODELS["sst-sal-noflow"].build(hidden=3)
+    maps = torch.rand(1, 1, 6, 12)
+    doubled = nn.functional.interpolate(maps, scale_factor=2, mode="bilinear")
+    assert torch.allclose(to_planar(model)._doubled(maps), doubled, atol=1e-6)
+
+
+def test_near_the_equator_a_twin_is_nearly_the_original():
+    torch.manual_seed(0)
+    layer = SphereConv2d(1, 1, 3, bias=False)
+    lon = torch.linspace(-math.pi, math.pi, 257)[:-1]
+    x = (torch.sin(3 * lon) + torch.linspace(-1, 1, 128)[:, None])[None, None]
+    a, b = layer(x)[..., 60:68, 10:-10], to_planar(layer)(x)[..., 60:68, 10:-10]
+    assert (a - b).abs().max() < 0.01 * (x.abs().max() * layer.weight.abs().sum())
+
+
+def test_layers_without_a_twin_are_named():
+    with pytest.raises(TypeError, match=r"^0: CrownConv2d, wanted"):
+        to_planar(nn.Sequential(CrownConv2d(1, 1, (2, 4), 0.3)))
+    with pytest.raises(TypeError, match="padded by a hook"):
+        to_planar(MODELS["cp360"].build(width=4, face=32))
+    with pytest.raises(ValueError, match="nothing in it knows of a sphere"):
+        to_planar(nn.Sequential(nn.Conv2d(1, 1, 3)))
+    with pytest.raises(TypeError, match="wanted a torch"):
+        to_planar(3)  # type: ignore[arg-type]
+
+
+# --- packs ---
+
+
+def test_a_pack_is_the_data_set_within_what_its_types_can_hold(worlds, held):
+    assert isinstance(held, VideoDataset)
+    assert held.videos == worlds.videos
+    assert (held.size, held.split, held.fps) == ((24, 48), "test", 6.0)
+    for video in worlds.videos:
+        want, have = worlds.read(video, 1, 4), held.read(video, 1, 4)
+        assert (have.frames - want.frames).abs().max() <= 0.5 / 255 + 1e-6
+        for field in ("truth", "flow"):
+            mine, theirs = getattr(have, field), getattr(want, field)
+            off = (mine - theirs).abs()
+            assert bool((off <= theirs.abs() / 2048 + 3e-8).all()), field
+        area = pixel_area(24, 48)[:, None]
+        assert torch.allclose((have.truth.double() * area).sum((-2, -1)), torch.ones(4, 1).double(),
+                              atol=5e-4)  # fmt: skip
+        assert all(torch.equal(a, b) for a, b in zip(have.fixations, want.fixations, strict=True))
+        assert torch.equal(have.indices, want.indices)
+        assert have.fps == want.fps
+
+
+def test_the_pack_keeps_the_picture_that_sst_sal_draws(worlds, held):
+    model = MODELS["sst-sal"].build(hidden=2)
+    want = worlds.read(worlds.videos[0])
+    inputs = model.inputs(want.frames, want.flow)
+    have = held.read(worlds.videos[0]).flow_picture
+    assert torch.equal((have * 255).round(), (inputs[:, 3:].flip(1) * 255).round())
+
+
+def test_steps_windows_and_errors_of_a_pack(worlds, held, tmp_path):
+    whole, some = held.read("test-0001"), held.read("test-0001", 1, 2, 3)
+    assert torch.equal(some.frames, whole.frames[1::3][:2])
+    assert some.flow is None
+    assert some.flow_picture is None
+    assert some.indices.tolist() == [1, 4]
+    for wrong, found in (
+        (("nobody",), "nobody"),
+        (("test-0001", 6), "start: 6, wanted 0 to 5"),
+        (("test-0001", 4, 3), "length: 3, wanted at most 2"),
+        (("test-0001", 0, 1, 1, (8, 16)), r"size: \(8, 16\), wanted \(24, 48\)"),
+    ):
+        with pytest.raises(ValueError, match=found):
+            held.read(*wrong)
+    assert hold(worlds, held.folder, pictures=True).videos == held.videos
+    with pytest.raises(ValueError, match="holds synthetic-worlds, 3 videos"):
+        hold(worlds, held.folder, videos=["test-0000"])
+    with pytest.raises(FileNotFoundError, match="no pack there"):
+        HeldVideos(tmp_path)
+    with pytest.raises(ValueError, match="wanted at least one"):
+        hold(worlds, tmp_path / "none", videos=[])
+    assert not (tmp_path / "none").exists()
+
+
+def test_processes_make_the_same_pack(worlds, held, tmp_path):
+    two = hold(worlds, tmp_path / "two", pictures=True, processes=2)
+    for name in ("frames", "truth", "flow", "flow_picture", "fixations", "counts"):
+        mine, theirs = (np.load(d.folder / f"{name}.npy") for d in (two, held))
+        assert np.array_equal(mine, theirs), name
+
+
+def test_pinning_leaves_what_is_on_a_device(held):
+    from sal360.datasets.batch import collate
+
+    batch = collate([held.to("meta").read("test-0000", 0, 2)])
+    if torch.cuda.is_available():
+        assert batch.pin_memory().frames.is_meta
+
+
+# --- tilts ---
+
+
+def test_a_tilt_tilts_the_vertical_by_its_angle_and_moves_gaze_with_it(worlds):
+    up = torch.tensor([0.0, -1.0, 0.0], dtype=torch.float64)
+    for degrees in (30.0, 90.0):
+        tilted = Tilted(worlds, degrees)
+        assert isinstance(tilted, VideoDataset)
+        axes = []
+        for video in worlds.videos:
+            R = tilted.rotation(video)
+            assert math.degrees(float(angle_between(R @ up, up))) == pytest.approx(degrees)
+            axes.append((R @ up)[:2])
+        assert not torch.allclose(axes[0], axes[1])
+        before, after = worlds.read("test-0000", 0, 2), tilted.read("test-0000", 0, 2)
+        R = tilted.rotation("test-0000")
+        for a, b in zip(before.fixations, after.fixations, strict=True):
+            moved = lonlat_to_xyz(a[:, 0], a[:, 1]) @ R.T
+            assert torch.allclose(moved, lonlat_to_xyz(b[:, 0], b[:, 1]), atol=1e-9)
+    assert torch.equal(Tilted(worlds, 0).read("test-0000").frames, worlds.read("test-0000").frames)
+    with pytest.raises(ValueError, match="degrees"):
+        Tilted(worlds, 181.0)
+    with pytest.raises(ValueError, match="seed"):
+        Tilted(worlds, 10.0, -1)
+
+
+# --- scores ---
+
+
+def test_scores_of_all_frames_at_once_are_the_package_s(test_set):
+    torch.manual_seed(0)
+    V, T, H, W = test_set.shape
+    maps = torch.rand(V, T, H, W) + 0.1
+    found = scored(maps, test_set)
+    truth = test_set.batch.truth[:, :, 0]
+    for v in range(V):
+        looked = test_set.batch.fixations_of(v)
+        want = {
+            "cc": metrics.cc(maps[v], truth[v]).mean(),
+            "sim": metrics.sim(maps[v], truth[v]).mean(),
+            "kld": metrics.kld(maps[v], truth[v], eps=EPS).mean(),
+            "nss": metrics.nss(maps[v], list(looked)).mean(),
+        }
+        for metric, value in want.items():
+            assert found[metric][v] == pytest.approx(float(value), abs=1.5e-4), metric
+    z = heights(maps.flatten(0, 1), test_set)
+    low = test_set.lat.abs() < 30
+    of = test_set.frame // T == 1
+    assert found["latitude"]["below 30"][1] == pytest.approx(float(z[low & of].mean()), abs=1e-4)
+
+
+def test_a_map_that_is_the_truth_is_calibrated_and_a_sharper_one_is_not(test_set):
+    V, T, H, W = test_set.shape
+    flat = torch.ones(V, T, H, W)
+    assert scored(flat, test_set)["calibration"] == [0.1] * 10
+    assert scored(flat, test_set)["off"] == 0
+    assert scored(flat, test_set)["nss"] == [0.0] * V
+    # Directions drawn from a map itself, in pixels' middles.
+    band = torch.exp(-(torch.linspace(-3, 3, H) ** 2))[:, None].expand(H, W)
+    share = (band * pixel_area(H, W).float()[:, None]).flatten()
+    drawn = torch.multinomial(share, V * T * 400, replacement=True,
+                              generator=torch.Generator().manual_seed(0))  # fmt: skip
+    frame = torch.arange(V * T).repeat_interleave(400)
+    own = Scene("own", test_set.videos, test_set.batch, frame, test_set.lat, drawn,
+                test_set.pixels, test_set.weights)  # fmt: skip
+    from sal360.experiments.leaderboard_scores import calibration
+
+    right = calibration(band.expand(V * T, H, W), own)
+    sharp = calibration((band**4).expand(V * T, H, W), own)
+    assert (right - 0.1).abs().max() < 0.02
+    assert sharp[0] > 0.3  # too sure: people look where it promised nothing
+    assert float(right.sum()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", ["lookup-unet", "cube-unet", "sst-sal-noflow"])
+def test_closed_loop_side_by_side_is_the_closed_loop_of_prediction(name, test_set):
+    torch.manual_seed(0)
+    settings = {"lookup-unet": {"widths": (4, 4, 8, 8, 4, 4, 1)}, "cube-unet": {"base": 4},
+                "sst-sal-noflow": {"hidden": 3}}[name]  # fmt: skip
+    model = MODELS[name].build(**settings).eval()
+    model.input_size = (24, 48)
+    maps = predicted(model, test_set)
+    for v in range(2):
+        alone = predict_frames(test_set.batch.frames[v], model)
+        assert torch.allclose(maps[v], alone, atol=2e-5, rtol=1e-3)
+    area = pixel_area(24, 48).float()[:, None]
+    assert torch.allclose((maps * area).sum((-2, -1)), torch.ones(maps.shape[:2]), atol=1e-4)
+
+
+# --- the experiment ---
+
+TINY = Scale((16, 32), (2, 1.0), (1, 0.5), (3, 0.5), (60.0,), (0, 1), 1, 4, (2, 2), 2)
+FEW = ("lookup-unet", "planar-unet", "equator", "mean-map")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory):
+    out = tmp_path_factory.mktemp("board")
+    before = dict(SCALES)
+    SCALES["fast"] = TINY
+    try:
+        lines: list[str] = []
+        record = leaderboard.run("fast", out, FEW, device="cpu", report=lines.append)
+        again = leaderboard.run("fast", out, FEW, device="cpu", report=lines.append)
+    finally:
+        SCALES.clear()
+        SCALES.update(before)
+    return out, record, again, lines
+
+
+def test_a_tiny_run_from_end_to_end(tiny):
+    out, record, again, lines = tiny
+    assert list(record["arms"]) == [name for name in ARMS if name in FEW]
+    for name, one in record["arms"].items():
+        assert [run["seed"] for run in one["runs"]] == (
+            [0, 1] if one["kind"] != "baseline" else [0]
+        )
+        for run in one["runs"]:
+            assert run["status"] == ("done" if ARMS[name].trained else "no training")
+            assert set(run["scores"]) == {"upright", "tilt 60"}
+    arms = record["arms"]
+    assert arms["lookup-unet"]["parameters"] == arms["planar-unet"]["parameters"]
+    assert arms["lookup-unet"]["recipe"] == arms["planar-unet"]["recipe"]
+    a, b = (arms[n]["runs"][0]["scores"]["upright"]["cc"] for n in ("lookup-unet", "planar-unet"))
+    assert a != b
+    assert again["arms"] == record["arms"]  # nothing is done twice
+    assert sum("lookup-unet, seed 0" in line for line in lines) == 1
+    assert leaderboard.load(out / "leaderboard.json") == again
+    path = out / "weights" / "planar-unet-0.safetensors"
+    twin = loaded("planar-unet", path)
+    assert twin.planar
+    maps = predicted(twin, scene(HeldVideos(out / "packs" / "upright"), "upright"))
+    found = scored(maps, scene(HeldVideos(out / "packs" / "upright"), "upright"))
+    assert found["cc"] == arms["planar-unet"]["runs"][0]["scores"]["upright"]["cc"]
+    written = leaderboard.archive(out, out / "back")
+    assert [p.name for p in written] == ["records.tar.gz", "weights-0.tar"]
+
+
+def test_the_tables_of_a_record(tiny):
+    _, record, _, _ = tiny
+    text = leaderboard_table.page(record)
+    assert "Scale fast: these numbers show that the code runs" in text
+    assert "lookup-unet minus planar-unet" in text
+    rows = leaderboard_table.scores_table(record).splitlines()[2:]
+    assert len(rows) == len(FEW)
+    values = [float(row.split("|")[5].replace("*", "").split("[")[0]) for row in rows]
+    assert values == sorted(values, reverse=True)
+    cc = leaderboard_table.per_video(record, "lookup-unet", "cc")
+    runs = record["arms"]["lookup-unet"]["runs"]
+    want = [np.mean([run["scores"]["upright"]["cc"][v] for run in runs]) for v in range(3)]
+    assert cc.tolist() == pytest.approx(want)
+    better = {m: [-9.0 if m == "kld" else 9.0] * 3 for m in leaderboard_table.METRICS}
+    changed = json.loads(json.dumps(record))
+    changed["arms"]["equator"]["runs"][0]["scores"]["upright"] |= better
+    lines = leaderboard_table.where_baselines_win(changed)
+    assert any(line.startswith("equator is ahead of lookup-unet (CC, SIM") for line in lines)
+    interrupted = json.loads(json.dumps(record))
+    interrupted["arms"]["lookup-unet"]["runs"][1] |= {"status": "interrupted", "steps": 2}
+    assert "lookup-unet, seed 1: 2 of 4 steps" in leaderboard_table.missing(interrupted)
+
+
+def test_a_limit_is_kept_and_told(tiny, monkeypatch):
+    out, record, _, _ = tiny
+    monkeypatch.setitem(SCALES, "fast", TINY)
+    late = leaderboard.run(
+        "fast", out, ("equator", "uniform"), minutes=0.001, device="cpu", report=lambda line: None
+    )
+    assert late["arms"] == {"equator": record["arms"]["equator"]}  # what was there already
+    assert late["not_run"]["uniform, seed 0"] == "time was up before it began"
+
+
+def test_every_arm_has_a_recipe_and_its_twin_the_same():
+    for scale in SCALES:
+        for arm in ARMS.values():
+            if arm.kind == "baseline" or scale not in arm.scales:
+                continue
+            recipe = leaderboard.recipe_of(arm, scale, 1)
+            assert recipe.system == arm.system
+            assert recipe.seed == 1
+            if arm.twin is not None:
+                twin = leaderboard.recipe_of(ARMS[arm.twin], scale, 1)
+                assert recipe.settings() == twin.settings()
+    jobs = leaderboard_arms.jobs_of("gpu")
+    assert len(jobs) == len(set(jobs))
+    assert [seed for _, seed in jobs] == sorted(seed for _, seed in jobs)
+    with pytest.raises(ValueError, match="only: 'nobody'"):
+        leaderboard_arms.jobs_of("fast", ("nobody",))
+
+
+def test_weights_of_a_twin_are_those_of_the_original(tmp_path):
+    model = MODELS["lookup-unet"].build(widths=(4, 4, 8, 8, 4, 4, 1))
+    twin = to_planar(model)
+    path = save_weights(twin, tmp_path / "planar-unet-0.safetensors")
+    again = loaded("planar-unet", Path(path))
+    assert again.planar
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(again.state_dict().values(), twin.state_dict().values(), strict=True)
+    )
+    assert not hasattr(load_model("lookup-unet", path), "planar")

@@ -23,6 +23,7 @@ from sal360.datasets.batch import Batch
 from sal360.models.base import FrameModel, truncated
 from sal360.models.cp360 import CP360
 from sal360.models.cp360_weak import WeakLosses, weak_losses
+from sal360.resampling import computing_dtype
 from sal360.training.distributed import ALONE, World
 from sal360.training.inputs import clip_inputs
 from sal360.training.objectives import map_loss
@@ -128,7 +129,7 @@ def backward(
                 clip = torch.cat((clip, previous_maps(model, clip, truth if forced else None)), 2)
             frames = clip.flatten(0, 1)
             raw = model(frames[:, :3], frames[:, 3:]).unflatten(0, clip.shape[:2])
-        loss = map_loss(raw.float(), truth, recipe, reading) if weight else nothing(raw)
+        loss = map_loss(full(raw), truth, recipe, reading) if weight else nothing(raw)
         (loss * weight).backward()
         return float(loss.detach())
     total, told = 0.0, truth.flatten(2).isfinite().all(-1)
@@ -138,7 +139,7 @@ def backward(
         if share == 0 and (bool(told.any()) or not weight):
             loss = nothing(maps)  # a stretch without truth: the memory goes on
         else:
-            loss = map_loss(maps.float(), truth[:, now], recipe, reading) * share
+            loss = map_loss(full(maps), truth[:, now], recipe, reading) * share
         (loss * weight).backward()
         total += float(loss.detach())
     return total
@@ -146,7 +147,12 @@ def backward(
 
 def nothing(raw: Tensor) -> Tensor:
     """A loss of 0 that goes back all the same: processes exchange batch statistics on the way."""
-    return (0 * raw.float()).sum()
+    return (0 * full(raw)).sum()
+
+
+def full(raw: Tensor) -> Tensor:
+    """Maps in a precision that a loss can be taken in."""
+    return raw.to(computing_dtype(raw))
 
 
 def weak_loss(

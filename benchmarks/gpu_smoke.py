@@ -213,6 +213,7 @@ def profile(case: Case, device: torch.device, batch: int, frames: int) -> str:
 def _in_fixed_order(asked: bool) -> None:
     """Have torch and cuDNN add in a fixed order, where they can; products in full float32."""
     torch.use_deterministic_algorithms(asked, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # it only finds faults, and costs
     torch.backends.cudnn.deterministic = asked
     torch.backends.cudnn.allow_tf32 = False
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import page_data, page_systems, page_training
+from benchmarks import page_data, page_gpu, page_systems, page_training
 from benchmarks.markdown import small, table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -282,37 +282,8 @@ def _cube_pad(results: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def _gpu_layers(results: dict[str, Any]) -> str:
-    rates, rows = results["rates"], []
-    for name, row in results["times"].items():
-        rows.append(
-            [
-                name,
-                f"{1000 * row['median_s']:.2f}",
-                f"{row['ratio']:.2f}",
-                f"{row['of_roofline']:.0%}",
-                f"{row['peak_mb']:.0f}" if "peak_mb" in row else "",
-            ]
-        )
-    return "\n".join(
-        [
-            GPU_TITLE,
-            "",
-            f"{results['shape']}, forward and backward. Measured in the same run: "
-            f"{rates['bytes_per_s'] / 1e9:.0f} GB/s copied, "
-            f"{rates['bf16_operations_per_s'] / 1e12:.0f} Tflop/s in bf16 products.",
-            "",
-            table(["", "ms", "ratio to cuDNN, bf16", "of the roofline", "peak MB"], rows),
-        ]
-    )
-
-
-GPU_TITLE = "## Convolutions on the sphere, on a GPU"
 WAITING = {
-    "gpu_layers": f"{GPU_TITLE}\n\nGPU: not run yet. `python -m benchmarks.gpu_layers` measures "
-    "the layer, three other ways to gather and the published scheme beside cuDNN in bf16 and "
-    "float32, and beside the card's own bandwidth and rate, and writes the record from which "
-    "this section is made.\n",
+    "gpu_layers": page_gpu.NOT_RUN,
     "training": page_training.NOT_RUN[0],
     "training_gpu": page_training.NOT_RUN[1],
 }
@@ -362,7 +333,7 @@ SECTIONS = {
     "layers": _layers,
     "cube_pad": _cube_pad,
     "equivariance": _equivariance,
-    "gpu_layers": _gpu_layers,
+    "gpu_layers": page_gpu.section,
     "sphere_conv": _sphere_conv,
     "sst_sal": page_data.sst_sal,
     "gaze": page_data.gaze,

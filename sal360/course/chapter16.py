@@ -1,0 +1,272 @@
+"""Chapter 16: exercises on rates, shares of a gradient, files, order, and what is left out."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import tempfile
+from collections.abc import Callable, Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sal360.course.checking import (
+    AnswerRaisedError,
+    Case,
+    NotAnsweredError,
+    answered,
+    ask,
+    exercise,
+)
+
+
+@exercise("16.1")
+def rate_of_a_step(answer: Callable[..., Any]) -> Iterator[Case]:
+    """``(step, steps, lr, warmup) -> rate``: up in a line, down along a cosine."""
+    for step, steps, warmup, name in (
+        (0, 100, 0.0, "no warm-up, the first step has the whole rate"),
+        (50, 100, 0.0, "no warm-up, half of the rate in the middle"),
+        (0, 100, 0.1, "a warm-up of 10 steps, the first step has a tenth"),
+        (4, 100, 0.1, "a warm-up of 10 steps, its fifth step has half"),
+        (50, 100, 0.1, "after the warm-up only the cosine counts"),
+        (99, 100, 0.1, "nearly nothing at the end, but not nothing"),
+        (7, 1000, 0.25, "a warm-up of 250 steps, its eighth step"),
+        (200, 1000, 0.25, "where line and cosine meet, the smaller one"),
+    ):
+        for lr in (1.0, 3e-3):
+            line = (step + 1) / (warmup * steps) if warmup else math.inf
+            cosine = 0.5 + 0.5 * math.cos(math.pi * step / steps)
+            wanted = lr * min(line, cosine)
+            got = float(ask(answer, step, steps, lr, warmup))
+            hint = ""
+            if not math.isclose(got, wanted, rel_tol=1e-6):
+                if math.isclose(got, lr * cosine * min(1, line), rel_tol=1e-6):
+                    hint = " (that is the product of line and cosine, not the smaller)"
+                elif warmup and math.isclose(
+                    got, lr * min(step / (warmup * steps), cosine), rel_tol=1e-6, abs_tol=1e-12
+                ):
+                    hint = " (steps count from 0: a first step with rate 0 is lost)"
+            yield Case(
+                name,
+                math.isclose(got, wanted, rel_tol=1e-6),
+                f"step {step} of {steps}, lr {lr:g}, warmup {warmup:g}: you gave {got:.6g}, "
+                f"wanted {wanted:.6g}{hint}",
+            )
+
+
+@exercise("16.2")
+def gradient_of_all(answer: Callable[..., Any]) -> Iterator[Case]:
+    """``(gradients (P, N), counts (P,)) -> (N,)``: of the mean over all frames of P processes."""
+    draw = torch.Generator().manual_seed(162)
+    for name, counts in (
+        ("two processes with as many frames", [4, 4]),
+        ("two processes, 3 frames and 1", [3, 1]),
+        ("a process that has no frame with a truth", [5, 0]),
+        ("four processes, no two alike", [7, 1, 2, 6]),
+    ):
+        frames = [torch.rand(n, 3, generator=draw) for n in counts]
+        means = torch.stack([f.mean(0) if len(f) else torch.zeros(3) for f in frames])
+        wanted = torch.cat(frames).mean(0)
+        got = torch.as_tensor(ask(answer, means.clone(), torch.tensor(counts)))
+        if got.shape != wanted.shape:
+            told = f"{name}: shape {tuple(got.shape)}, wanted {tuple(wanted.shape)}"
+            yield Case("a gradient like each", False, told)
+            return
+        hint = " (the mean of the means)" if torch.allclose(got, means.mean(0)) else ""
+        yield Case(
+            "the gradient of the mean over all frames",
+            torch.allclose(got.float(), wanted, atol=1e-6),
+            f"{name}, frames {counts}: you gave {got[0]:.4f} first, wanted {wanted[0]:.4f}{hint}",
+        )
+
+
+class _Died(BaseException):
+    """The process ends here."""
+
+
+@exercise("16.3")
+def whole_or_not_at_all(answer: Callable[..., Any]) -> Iterator[Case]:
+    """``(path, data)``: bytes in a file, where a reader finds the old ones or the new, whole."""
+
+    old, new = b"old" * 1000, b"new" * 2000
+
+    def watched(die_at: int | None) -> tuple[list[str], bytes | None, list[str]]:
+        """Calls in order, what the file then holds, what else lies there; dies at a call."""
+        calls: list[str] = []
+        kept = {name: getattr(os, name) for name in ("fsync", "replace", "rename")}
+
+        def called(name: str) -> Callable[..., Any]:
+            def call(*arguments: Any, **keywords: Any) -> Any:
+                if die_at == len(calls):
+                    raise _Died
+                calls.append(name)
+                return kept[name](*arguments, **keywords)
+
+            return call
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "checkpoint"
+            path.write_bytes(old)
+            try:
+                for name in kept:
+                    setattr(os, name, called(name))
+                answered(answer(path, new))
+            except (_Died, NotAnsweredError):
+                if die_at is None:
+                    raise
+            except Exception as error:
+                raise AnswerRaisedError(f"{type(error).__name__}: {error}") from error
+            finally:
+                for name, call in kept.items():
+                    setattr(os, name, call)
+            found = path.read_bytes() if path.is_file() else None
+            rest = sorted(p.name for p in Path(folder).iterdir() if p != path)
+        return calls, found, rest
+
+    calls, found, rest = watched(None)
+    yield Case("the new bytes are there", found == new,
+               f"the file holds {_told(found)}, wanted the {len(new)} new bytes")  # fmt: skip
+    yield Case("nothing else is left", not rest, f"beside it lies {rest}")
+    named = [k for k, name in enumerate(calls) if name in ("replace", "rename")]
+    yield Case("it gets its name by os.replace", bool(named),
+               "neither os.replace nor os.rename was called: the old bytes were written "
+               "over")  # fmt: skip
+    yield Case("the bytes are on the disk before it gets its name",
+               "fsync" in calls[: named[0]] if named else False,
+               "os.fsync was not called before os.replace: after a power cut there may be a name "
+               "without bytes")  # fmt: skip
+    for k in range(len(calls)):
+        _, found, _ = watched(k)
+        yield Case("killed anywhere, the old bytes or the new are there", found in (old, new),
+                   f"killed before {calls[k]}: the file holds {_told(found)}")  # fmt: skip
+
+
+def _told(found: bytes | None) -> str:
+    return "nothing, it is gone" if found is None else f"{len(found)} bytes, {found[:3]!r} first"
+
+
+@exercise("16.4")
+def batch_of_a_step(answer: Callable[..., Any]) -> Iterator[Case]:
+    """``(step, clips, batch, seed) -> list``: numbers of the clips of a step, from nothing else."""
+    clips, batch = 12, 4
+    per_epoch = clips // batch
+
+    def asked(step: int, seed: int = 0) -> list[int]:
+        return [int(k) for k in ask(answer, step, clips, batch, seed)]
+
+    first = [asked(step) for step in range(4 * per_epoch)]
+    for step, found in enumerate(first):
+        yield Case("as many clips as a batch has", len(found) == batch,
+                   f"step {step}: {len(found)} clips, wanted {batch}")  # fmt: skip
+    for epoch in range(4):
+        seen = sorted(k for b in first[epoch * per_epoch : (epoch + 1) * per_epoch] for k in b)
+        yield Case("every clip once in an epoch", seen == list(range(clips)),
+                   f"epoch {epoch}: the clips {seen}, wanted each of 0 to {clips - 1}")  # fmt: skip
+    flat = [[k for b in first[e * per_epoch : (e + 1) * per_epoch] for k in b] for e in range(4)]
+    yield Case("another order in every epoch", len({tuple(order) for order in flat}) == 4,
+               f"epochs 0 and 1 begin with {flat[0][:4]} and {flat[1][:4]}")  # fmt: skip
+    yield Case("another order with another seed", asked(0, 1) + asked(1, 1) != first[0] + first[1],
+               f"seeds 0 and 1 both begin with {first[0]}")  # fmt: skip
+    for step in (7, 2, 11):
+        np.random.seed(step)  # noqa: NPY002 (the dice that an answer might use)
+        torch.manual_seed(step)
+        random.seed(step)
+        again = asked(step)
+        yield Case("a step's clips, whatever was asked before", again == first[step],
+                   f"step {step} alone: {again}, in its turn it had {first[step]}")  # fmt: skip
+    before = torch.get_rng_state(), random.getstate()
+    asked(3)
+    same = torch.equal(before[0], torch.get_rng_state()) and before[1] == random.getstate()
+    yield Case("it leaves the dice of others alone", same,
+               "what torch or random would have drawn next is another number")  # fmt: skip
+
+
+FAULTS = ("moments", "order", "dice", "step")
+
+
+class Saved:
+    """The state of a :class:`Trainer`; what is in it is to be found by what it does."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self._values = values
+
+
+class Trainer:
+    """A training in small: one weight, 12 clips, momentum, a toss, a falling rate.
+
+    ``step()`` makes a step, and tells ``clip``, ``kept`` (whether the clip counted, by a toss),
+    ``rate``, ``gradient`` and ``update`` (what was added to the weight). ``save()`` gives its
+    state, ``load(state)`` goes on from there. What is in ``faults`` is not in the state.
+    """
+
+    def __init__(self, *faults: str) -> None:
+        unknown = set(faults) - set(FAULTS)
+        if unknown:
+            raise ValueError(f"faults: {sorted(unknown)}, wanted some of {', '.join(FAULTS)}")
+        self._faults, self._weight = faults, 5.0
+        self._fresh()
+
+    def _fresh(self) -> None:
+        self._moment, self._step = 0.0, 0
+        self._waiting: list[int] = []
+        self._order, self._dice = random.Random(1), random.Random(2)
+
+    def step(self) -> dict[str, float]:
+        """Make one step."""
+        if not self._waiting:
+            self._waiting = self._order.sample(range(12), 12)
+        clip, kept = self._waiting.pop(), self._dice.random() < 0.7
+        gradient = (self._weight - clip / 4) * kept + 0.1
+        rate = 0.1 / (1 + self._step / 10)
+        self._moment = 0.9 * self._moment + gradient
+        update = -rate * self._moment
+        self._weight += update
+        self._step += 1
+        return {"clip": clip, "kept": kept, "rate": rate, "gradient": gradient, "update": update}
+
+    def save(self) -> Saved:
+        """All of it, but for the faults."""
+        values = {
+            "moments": self._moment,
+            "order": (self._order.getstate(), tuple(self._waiting)),
+            "dice": self._dice.getstate(),
+            "step": self._step,
+        }
+        kept = {name: value for name, value in values.items() if name not in self._faults}
+        return Saved({"weight": self._weight, **kept})
+
+    def load(self, state: Saved) -> None:
+        """Be as it was then, so far as the state tells."""
+        self._fresh()
+        values = state._values
+        self._weight = values["weight"]
+        self._moment = values.get("moments", self._moment)
+        self._step = values.get("step", self._step)
+        if "dice" in values:
+            self._dice.setstate(values["dice"])
+        if "order" in values:
+            self._order.setstate(values["order"][0])
+            self._waiting = list(values["order"][1])
+
+
+@exercise("16.5")
+def what_a_checkpoint_lacks(answer: Callable[..., Any]) -> Iterator[Case]:
+    """``make -> set`` of what a trainer's checkpoint lacks; ``make()`` gives a fresh trainer."""
+    sets = [set[str](), *({f} for f in FAULTS)]
+    sets += [set(two) for two in combinations(FAULTS, 2)] + [set(FAULTS)]
+    for planted in sets:
+        said = ask(answer, lambda planted=planted: Trainer(*planted))
+        if not isinstance(said, (set, frozenset, list, tuple)):
+            yield Case("a set of names", False, f"you gave {said!r}, wanted a set of names")
+            return
+        told = f"left out: {sorted(planted) or 'nothing at all'}"
+        missed, blamed = sorted(planted - set(said)), sorted(set(said) - planted)
+        if missed:
+            told += f"; you missed {missed}"
+        if blamed:
+            told += f"; you blame {blamed}"
+        yield Case("exactly what is left out", not missed and not blamed, told)

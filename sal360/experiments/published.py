@@ -1,0 +1,51 @@
+"""What was measured elsewhere and is committed here: runs of training, and benchmarks.
+
+Chapters 16 and 17 read them, so that a page shows a run that really happened, on the device that
+its record names. Where the repository is not at hand (Colab), files come by their hash.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sal360.datasets.download import fetch, registry
+from sal360.training.records import load_record
+
+DATA = Path(__file__).resolve().parents[2] / "data"
+TRAININGS = "runs/train"
+
+
+def trainings() -> dict[str, list[dict[str, Any]]]:
+    """The real runs: arm to the records of its seeds, in their order.
+
+    Files are ``data/runs/train/ARM-SEED.json``.
+
+    Raises:
+        ValueError: a file that is no record of a run.
+    """
+    here = DATA / TRAININGS
+    if DATA.is_dir():
+        paths = [path for path in here.glob("*.json") if path.stem.rpartition("-")[2].isdigit()]
+    else:
+        names = [name for name in registry() if name.startswith(f"{TRAININGS}/")]
+        paths = [fetch(name) for name in names if name.endswith(".json")]
+    found: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted(
+        paths, key=lambda p: (p.stem.rpartition("-")[0], int(p.stem.split("-")[-1]))
+    ):
+        found.setdefault(path.stem.rpartition("-")[0], []).append(load_record(path))
+    return found
+
+
+def benchmark(name: str) -> dict[str, Any] | None:
+    """``data/benchmarks/NAME.json``, or None if that has not been measured yet."""
+    wanted = f"benchmarks/{name}.json"
+    path = DATA / wanted
+    if not path.is_file():
+        if DATA.is_dir() or wanted not in registry():
+            return None
+        path = fetch(wanted)
+    record: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return record

@@ -15,6 +15,7 @@ from sal360.training import report as reports
 from sal360.training import summary
 from sal360.training.data import USUAL, Remembered, open_data
 from sal360.training.distributed import ProcessLost, setup
+from sal360.training.fit import build_model
 from sal360.training.recipe import Recipe, default_scale, load_recipe, parse_recipe, recipe_names
 from sal360.training.records import save_record
 from sal360.training.run import train
@@ -115,6 +116,7 @@ def run_training(
     """
     recipe = _recipe(name, recipe_file, scale, parse_settings(settings), steps, seed,
                      validate_every, validation != "none")  # fmt: skip
+    network = build_model(recipe)  # before anything is opened or written: it may be refused
     usual = USUAL[recipe.scale]
     films = open_data(data or usual[0], size=recipe.size)
     checked = None
@@ -137,6 +139,7 @@ def run_training(
             films if workers else Remembered(films),
             checked,
             out,
+            model=network,
             device=world.device,
             workers=workers,
             checkpoint_every=checkpoint_every,

@@ -1,0 +1,267 @@
+"""`sal360 train`: what it leaves, how it ends, and that its own line makes the same bytes again."""
+
+import errno
+import io
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from sal360 import _files
+from sal360.cli import main
+from sal360.models import load_model
+from sal360.training import report, summary
+from sal360.training.command import _recipe, parse_settings, read_recipe
+from sal360.training.fit import Step
+from sal360.training.records import command_of, load_record
+from sal360.training.validation import mean_scores
+
+SMALL = ("--scale", "fast", "--set", "size=[16, 32]", "--set", "model.hidden=4", "--steps", "4",
+         "--data", "worlds:train:2:1.5", "--validation", "worlds:val:2:0.75",
+         "--validate-every", "2")  # fmt: skip
+
+
+def train(*words, out):
+    return main(["train", "sst-sal-noflow", *SMALL, "--out", str(out), *words])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("run") / "deep" / "run"
+    assert train("--tensorboard", out=out) == 0
+    return out
+
+
+def test_a_run_leaves_weights_record_curves_and_table(run):
+    assert sorted(p.name for p in run.iterdir()) == [
+        "best.safetensors", "checkpoint.safetensors", "curve.png", "last.safetensors",
+        "record.json", "table.md", "tensorboard",
+    ]  # fmt: skip
+    record = load_record(run / "record.json")
+    assert record["status"] == "done" and record["steps"] == 4
+    assert [v["step"] for v in record["validations"]] == [2, 4]
+    assert record["data"]["spec"] == "worlds:train:2:1.5"
+    assert list(record["scores"]) == ["val-0000", "val-0001"]
+    model = load_model("sst-sal-noflow", run / "best.safetensors")
+    assert model.settings["hidden"] == 4 and model.input_size == (16, 32)
+    assert (run / "curve.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_baselines_stand_in_the_same_table(run):
+    record = load_record(run / "record.json")
+    text = (run / "table.md").read_text()
+    own = mean_scores(record["scores"])
+    assert set(record["more"]["baselines"]) == set(summary.BASELINES)
+    for means in (own, *record["more"]["baselines"].values()):
+        assert all(f"{means[m]:.4f}" in text for m in ("cc", "sim", "kld", "nss"))
+    lead = max(record["more"]["baselines"].items(), key=lambda pair: pair[1]["cc"])
+    assert lead[1]["cc"] > own["cc"]  # four steps do not beat the equator
+    assert f"**{lead[1]['cc']:.4f}**" in text
+    assert f"Better than the network: {lead[0]} in cc" in text
+
+
+def test_tensorboard_has_every_step(run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    assert [e.step for e in events.Scalars("training/loss")] == [0, 1, 2, 3]
+    curve = load_record(run / "record.json")["curve"]["loss"]
+    assert [e.value for e in events.Scalars("training/loss")] == pytest.approx(curve, rel=1e-5)
+    assert [e.step for e in events.Scalars("validation/cc")] == [2, 4]
+
+
+def test_the_line_of_the_record_makes_the_same_bytes(run, tmp_path):
+    line = command_of(load_record(run / "record.json"))
+    words = shlex.split(line)
+    words = words[words.index("train") :]
+    assert main([*words, "--out", str(tmp_path / "again")]) == 0
+    for name in ("best.safetensors", "last.safetensors"):
+        assert (tmp_path / "again" / name).read_bytes() == (run / name).read_bytes()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_after_the_step_and_resume_ends_in_the_same_bytes(
+    number, status, run, tmp_path, monkeypatch, capsys
+):
+    def struck(self, step, rate, waiting):
+        if step.index == 1:
+            os.kill(os.getpid(), number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(report.Bar, "on_step", struck)
+        assert train(out=tmp_path) == status
+    assert "interrupted after step 2: --resume goes on from there" in capsys.readouterr().err
+    assert load_record(tmp_path / "record.json")["status"] == "interrupted"
+    assert not (tmp_path / "table.md").exists()
+    assert train("--resume", out=tmp_path) == 0
+    assert (tmp_path / "last.safetensors").read_bytes() == (run / "last.safetensors").read_bytes()
+    assert (
+        load_record(tmp_path / "record.json")["scores"]
+        == load_record(run / "record.json")["scores"]
+    )
+
+
+def test_a_run_is_not_written_over_unless_that_is_said(run, capsys):
+    before = (run / "record.json").read_bytes()
+    assert train(out=run) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "holds a run" in line and "resume" in line and "force" in line
+    assert train("--resume", "--set", "lr=0.5", out=run) == 2
+    assert train("--resume", "--force", out=run) == 2
+    assert (run / "record.json").read_bytes() == before
+    assert train("--resume", out=run) == 0  # it is done, and says so
+    assert "nothing to do" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch, capsys):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(_files.os, "fsync", full)
+    assert train(out=tmp_path / "run") == 2
+    assert "No space left" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_loss_that_is_not_finite_is_one_line_and_keeps_what_was_before(tmp_path, capsys):
+    words = ("cube-unet", "--scale", "fast", "--steps", "6", "--set", "size=[16, 32]",
+             "--set", "lr=1e37", "--set", "schedule=constant", "--validation", "none",
+             "--data", "worlds:train:2:1")  # fmt: skip
+    status = main(["train", *words, "--out", str(tmp_path / "run")])
+    told = capsys.readouterr().err.splitlines()
+    assert status in (1, 2) and "Traceback" not in "".join(told)
+    assert load_record(tmp_path / "run" / "record.json")["status"] == "interrupted"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((), "recipe: None and file None, wanted one of them (spherical-unet"),
+        (("vgg",), "name: 'vgg', wanted one of spherical-unet"),
+        (("cp360", "--set", "lr"), "--set lr: wanted NAME=VALUE"),
+        (("cp360", "--set", "lr=fast"), "overrides lr: 'fast', wanted a number above 0"),
+        (("cp360", "--set", "lr=1", "--set", "lr=2"), "--set lr=2: lr is set twice"),
+        (("cp360", "--set", "model.depth=3"), "depth: no setting of cp360"),
+        (("cp360", "--data", "wrlds"), "data: 'wrlds', wanted worlds"),
+        (("cp360", "--validation", "worlds:new"), "split 'new', wanted one of train, val, test"),
+        (("cp360", "--device", "cuda:77"), "--device cuda:77: not to be had here"),
+        (("cp360", "--recipe-file", "x.toml"), "wanted one of them"),
+        (("--recipe-file", "none.toml"), "none.toml: No such file"),
+        (("cp360", "--steps", "0"), "--steps"),
+    ],
+)
+def test_refusals_are_one_line(words, told, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert main(["train", "--scale", "fast", "--out", str(out), *words]) == 2
+    err = capsys.readouterr().err
+    assert told in err.splitlines()[-1] and "Traceback" not in err
+    assert not out.exists()
+
+
+def test_a_recipe_of_ones_own(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        'system = "cube-unet"\n[ours]\nloss = "cc"\nanchor = 0.0\ntarget = "relative"\n'
+        'target_scale = 1.0\noptimizer = "sgd"\nlr = 0.1\nmomentum = 0.9\nweight_decay = 0.0\n'
+        'schedule = "constant"\ngradient_clip = 0.0\nbatch = 1\nclip_length = 2\ntbptt = 1\n'
+        "size = [16, 32]\nsteps = 3\nteacher_forcing = [0.0, 0.0]\nseed = 0\n"
+    )
+    recipe = read_recipe(None, path, "fast", {"steps": 2})
+    assert (recipe.name, recipe.system, recipe.steps) == ("mine", "cube-unet", 2)
+    with pytest.raises(ValueError, match="wanted one of them"):
+        read_recipe("cp360", path, "fast", {})
+
+
+def test_settings_are_toml_and_what_is_not_is_a_word():
+    assert parse_settings(["a=true", "b=[1, 2]", "c=bf16", 'd="x=y"', "e.f=1e-2", "e.g=-1"]) == {
+        "a": True, "b": [1, 2], "c": "bf16", "d": "x=y", "e": {"f": 0.01, "g": -1},
+    }  # fmt: skip
+    for wrong in ("=1", ".a=1", "a.=1", "a.b.c=1", "a"):
+        with pytest.raises(ValueError, match="wanted NAME=VALUE"):
+            parse_settings([wrong])
+    for twice in (["a=1", "a.b=1"], ["a.b=1", "a=1"], ["a.b=1", "a.b=1"]):
+        with pytest.raises(ValueError, match="set twice"):
+            parse_settings(twice)
+
+
+def test_a_run_is_validated_eight_times_unless_told_otherwise():
+    def every(settings, **told):
+        asked = {"steps": 80, "seed": None, "validate_every": None, "validated": True} | told
+        return _recipe("cp360", None, "fast", settings, **asked).validate_every
+
+    assert every({}) == 10 and every({}, steps=3) == 1
+    assert every({}, validate_every=0) == 0 and every({"validate_every": 0}) == 0
+    assert every({}, validated=False) == 0 and every({"validate_every": 7}) == 7
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_bar_on_a_terminal_and_few_lines_elsewhere(monkeypatch):
+    record = {"status": "done", "steps": 3, "seconds": 61.0, "throughput": {"clips_per_s": 2.5}}
+    found = {}
+    for stream in (Terminal(), io.StringIO()):
+        bar = report.Bar(3, stream, "x")
+        for k in range(3):
+            bar.on_step(Step(k, 2.0, 0.1, 1.0), 2.5, 0.25)
+        bar.on_validation({"step": 3, "means": {"cc": 0.5}, "best": True})
+        bar.on_end(record)
+        found[stream.isatty()] = stream.getvalue()
+    assert "loss 2, 2.5 clips/s, 25% waiting for data" in found[True]
+    assert "3/3" in found[True]
+    assert found[False].splitlines() == [
+        "x: step 3: cc 0.5000 (best so far)",
+        "x: done: 3 steps in 1:01 min, 2.5 clips/s",
+    ]
+    monkeypatch.setattr(report, "PATIENCE_S", 0.0)
+    stream = io.StringIO()
+    report.Bar(3, stream, "x").on_step(Step(0, 2.0, 0.1, 1.0), 2.5, 0.25)
+    assert stream.getvalue().startswith("x: step 1 of 3: loss 2, 2.5 clips/s, 25% waiting")
+
+
+def test_tensorboard_that_is_not_installed_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    assert train("--tensorboard", out=tmp_path / "run") == 2
+    assert "tensorboard: not installed" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_processes_train_by_the_same_line(tmp_path):
+    """With the environment that torchrun gives each of its processes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    out = tmp_path / "run"
+    words = [*SMALL, "--set", "batch=2", "--validate-every", "0", "--steps", "2"]
+    line = [sys.executable, "-m", "sal360", "train", "sst-sal-noflow", *words, "--device", "cpu",
+            "--out", str(out)]  # fmt: skip
+    world = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
+             "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}  # fmt: skip
+    runs = [
+        subprocess.Popen(
+            line,
+            env={**os.environ, **world, "RANK": rank, "LOCAL_RANK": rank},
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+        for rank in "01"
+    ]
+    try:
+        told = [run.communicate(timeout=120)[1] for run in runs]
+    finally:
+        for run in runs:
+            run.kill()
+    assert [run.returncode for run in runs] == [0, 0], told
+    record = json.loads((out / "record.json").read_text())
+    assert record["device"]["processes"] == 2 and record["status"] == "done"
+    assert len(record["scores"]) == 2 and (out / "table.md").is_file()
+    assert "torchrun --nproc-per-node 2 -m sal360 train" in command_of(record)
+    assert "scored on" in told[0] and told[1] == ""  # one of them speaks

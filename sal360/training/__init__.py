@@ -7,6 +7,10 @@ whether it can learn one clip, ``python -m sal360.training.kills`` whether a kil
 to the same bits.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from sal360.training.fit import Step, build_model, fit
 from sal360.training.recipe import (
     INPUTS,
@@ -17,8 +21,10 @@ from sal360.training.recipe import (
     parse_recipe,
     recipe_names,
 )
-from sal360.training.run import train
 from sal360.training.state import TrainingState
+
+if TYPE_CHECKING:
+    from sal360.training.run import train
 
 __all__ = [
     "INPUTS",
@@ -34,3 +40,13 @@ __all__ = [
     "recipe_names",
     "train",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """``train`` brings data sets and metrics with it, so it is imported when it is asked for; and
+    what runs as ``python -m sal360.training.records`` must not be there before."""
+    if name == "train":
+        from sal360.training.run import train
+
+        return train
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,82 @@
+"""``torchrun``, and a process that dies under a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sal360.models import load_model
+from sal360.training.checkpoint import read_checkpoint
+from sal360.training.distributed import ALONE, ProcessLost, setup
+from sal360.training.run import train
+from tests.ranks import run_ranks
+from tests.test_distributed_training import Gazed, small_recipe
+
+
+def dying(folder: str) -> Any:
+    """Rank 1 is killed after its third step, before it can say a word."""
+    world = setup("cpu")
+    done = iter(range(1, 9))
+
+    def stop() -> bool:
+        if next(done) == 3 and world.rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return False
+
+    try:
+        train(small_recipe(), Gazed(), None, folder, checkpoint_every=2, world=world, stop=stop)
+    except ProcessLost as error:
+        return str(error)
+    return "nothing was noticed"
+
+
+def test_a_rank_is_killed_and_the_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    told, dead = run_ranks(dying, str(tmp_path / "run"))
+    assert dead is None
+    assert re.match(r"rank 0 of 2: another process ended or cannot be reached \(", told)
+    assert "\n" not in told
+    # What rank 0 had was whole after step 2 and after step 3; both are no half of anything.
+    record = json.loads((tmp_path / "run" / "record.json").read_text())
+    found = read_checkpoint(tmp_path / "run" / "checkpoint.safetensors")
+    assert found.numbers["step"] == record["steps"] == 3
+    assert record["status"] == "interrupted"
+    assert "another process ended" in record["notes"][0]
+    resumed = train(small_recipe(), Gazed(), None, tmp_path / "run", resume=True, world=ALONE)
+    whole = train(small_recipe(), Gazed(), None, tmp_path / "alone", world=ALONE)
+    assert resumed["status"] == whole["status"] == "done"
+    ours, theirs = (
+        load_model("sst-sal-noflow", tmp_path / name / "last.safetensors").state_dict()
+        for name in ("run", "alone")
+    )
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, rtol=1e-4, atol=1e-5)
+
+
+def torchrun(out: Path) -> subprocess.CompletedProcess[str]:
+    line = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+        "-m", "sal360", "train", "sst-sal-noflow", "--scale", "fast", "--steps", "2",
+        "--data", "worlds:train:2:1", "--validation", "none", "--workers", "0",
+        "--set", "batch=2", "--set", "size=[16, 32]", "--set", "model.hidden=3",
+        "--set", "clip_length=4", "--set", "tbptt=4", "--out", str(out),
+    ]  # fmt: skip
+    single = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(line, capture_output=True, text=True, timeout=300, env=single)
+
+
+def test_the_command_line_under_torchrun(tmp_path: Path) -> None:
+    done = torchrun(tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "run" / "record.json").read_text())
+    assert record["status"] == "done" and record["steps"] == 2
+    assert (tmp_path / "run" / "last.safetensors").is_file()
+    said = [line for line in done.stderr.splitlines() if "into" in line]
+    assert len(said) == 1  # rank 0 speaks

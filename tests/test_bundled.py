@@ -169,6 +169,9 @@ def test_runs_that_cannot_be_bundled_say_why(runs, tmp_path):
     record = record_of(run)
     (run / "record.json").write_text(json.dumps(record | {"best": None}))
     assert find_runs([run])[1] == ["run: done after 3 steps, without a validation"]
+    others = record["data"] | {"name": "somebody's films"}
+    (run / "record.json").write_text(json.dumps(record | {"data": others}))
+    assert "trained on somebody's films, wanted synthetic worlds" in find_runs([run])[1][0]
 
 
 # --- stored ---
@@ -196,7 +199,8 @@ def test_what_rounding_would_cost_is_stored_whole(runs, tmp_path, monkeypatch):
     """Where half precision moves a score, float32 is kept."""
     monkeypatch.setattr("sal360.models.bundle.COST", -1.0)
     entries = install(runs[:1], tmp_path, videos=1, report=lambda _: None)
-    assert entries[NAME]["storage"] == "float32" and entries[NAME]["rounding"]["difference"] == 0
+    assert entries[NAME]["storage"] == "float32"
+    assert "half precision would move" in shipped.card_lines(entries[NAME])["file"]
     kept = read_weights(tmp_path / f"{NAME}.safetensors")
     for key, value in read_weights(runs[0] / "best.safetensors").items():
         assert torch.equal(kept[key], value)
@@ -272,15 +276,15 @@ def test_a_baseline_that_wins_is_named():
         "scores": {"cc": 0.5, "kld": 1.0},
         "baselines": {"equator": {"cc": 0.4, "kld": 0.9}, "motion": {"cc": 0.45, "kld": 1.2}},
     }
-    line = shipped.scores_line(test)
-    assert "CC 0.500 (motion 0.450), KLD 1.000 (equator 0.900)" in line
+    line = shipped.scores_line(test, "films")
+    assert "on 4 films, in" in line and "CC 0.500 (motion 0.450), KLD 1.000 (equator 0.900)" in line
     assert line.endswith("Better are equator by KLD.")
     test["scores"] = {"cc": 0.3, "kld": 1.0}
-    assert shipped.scores_line(test).endswith(
+    assert shipped.scores_line(test, "films").endswith(
         "No metric is won: better are motion by CC and equator by KLD."
     )
     test["scores"] = {"cc": 0.6, "kld": 0.5}
-    assert shipped.scores_line(test).endswith("It beats every baseline.")
+    assert shipped.scores_line(test, "films").endswith("It beats every baseline.")
 
 
 # --- the leaderboard's folder ---
@@ -307,7 +311,7 @@ def board(tmp_path_factory):
 
     def arm(kind, cc):
         scores = {"cc": [cc, None, cc + 0.2], "sim": [0.5] * 3, "kld": [1.0] * 3, "nss": [1.0] * 3}
-        return {"kind": kind, "runs": [{"seed": 0, "scores": {"upright": scores}}]}
+        return {"kind": kind, "runs": [{"seed": 0, "sha256": "", "scores": {"upright": scores}}]}
 
     record = {
         "schema": "sal360/leaderboard/1",
@@ -338,6 +342,49 @@ def test_the_leaderboards_folder_is_taken_as_it_is(board, tmp_path, capsys):
     assert "CC 0.500 (equator 0.600)" in line and "equator by CC" in line
     assert bundle_main([str(tmp_path), "--to", str(tmp_path)]) == 2
     assert "wanted a run" in capsys.readouterr().err
+
+
+def test_scores_are_brought_to_a_later_leaderboard(board, tmp_path, capsys):
+    """Real films are scored after the weights were bundled; other weights are left alone."""
+    install([board], tmp_path, videos=1, report=lambda _: None)
+    record = json.loads((board / "leaderboard.json").read_text())
+    record["real"] = {
+        "data": "heads",
+        "videos": ["x", "y"],
+        "metrics": ["cc"],
+        "arms": {
+            NAME: [{"seed": 0, "cc": [0.1, 0.3]}],
+            "equator": [{"seed": 0, "cc": [0.3, 0.5]}],
+        },
+    }
+    later = tmp_path / "later.json"
+    later.write_text(json.dumps(record))
+    before = (tmp_path / "index.json").read_bytes()
+    assert bundle_main(["--scores", str(later), "--to", str(tmp_path)]) == 0
+    assert "scores of: none" in capsys.readouterr().out
+    assert (tmp_path / "index.json").read_bytes() == before
+    record["arms"][NAME]["runs"][0]["sha256"] = shipped.read_index(tmp_path)[NAME]["source"]
+    later.write_text(json.dumps(record))
+    assert bundle_main(["--scores", str(later), "--to", str(tmp_path)]) == 0
+    line = shipped.card_lines(shipped.read_index(tmp_path)[NAME])["real films"]
+    assert "on 2 films of heads" in line and "CC 0.200 (equator 0.400)" in line
+    assert line.endswith("No metric is won: better are equator by CC.")
+
+
+def test_cards_say_what_the_published_leaderboard_says():
+    """Their scores are those of the record in data/runs, of the same file of weights."""
+    from sal360.models.bundle import board_scores
+
+    published = Path(__file__).resolve().parents[1] / "data" / "runs" / "leaderboard.json"
+    index = {name: one for name, one in shipped.read_index().items() if one["test"]}
+    if not (index and published.is_file()):
+        pytest.skip("no weights with scores are bundled yet")
+    board = json.loads(published.read_text("utf-8"))
+    for name, entry in index.items():
+        runs = {one["seed"]: one for one in board["arms"][name]["runs"]}
+        assert runs[entry["run"]["seed"]]["sha256"] == entry["source"], name
+        wanted = board_scores(name, entry["run"]["seed"], board)
+        assert {key: entry[key] for key in wanted} == json.loads(json.dumps(wanted)), name
 
 
 def test_data_that_cannot_be_opened_again_is_asked_for(board, tmp_path):

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from sal360._files import write_whole
 from sal360.datasets.item import VideoDataset
+from sal360.datasets.synthetic import SyntheticWorlds
 from sal360.models import shipped
 from sal360.models.cards import MODELS
 from sal360.models.registry import load_model
@@ -119,6 +120,8 @@ def _candidate(run: Path, folder: Path, board: dict[str, Any] | None) -> Candida
             return "not on the leaderboard"
     elif record["recipe"]["name"] != MODELS[system].recipe:
         return f"recipe {record['recipe']['name']}, wanted {MODELS[system].recipe}"
+    if record["data"]["name"] != SyntheticWorlds.name:
+        return f"trained on {record['data']['name']}, wanted synthetic worlds, which are ours"
     if record["best"] is None:
         return f"{record['status']} after {record['steps']} steps, without a validation"
     places = [run / "best.safetensors", folder / "weights" / f"{name}.safetensors"]
@@ -173,7 +176,6 @@ def validation_data(
                          "opened, wanted --validation SPEC")  # fmt: skip
     # The leaderboard's worlds, rounded as it holds them.
     from sal360.datasets.held import hold
-    from sal360.datasets.synthetic import SyntheticWorlds
 
     settings = candidate.board["settings"]
     count, seconds = settings["val"]
@@ -248,8 +250,8 @@ def bundle(
             write_weights(trial, small, about)
             rounded = load_model(candidate.system, trial)
             moved = difference(scores_again(rounded, data, candidate, videos), again)
-    if moved > COST:
-        storage, small, moved = "float32", dict(tensors), 0.0
+    if not moved <= COST:
+        storage, small = "float32", dict(tensors)
     about["record"] = {**about["record"], "storage": storage, "source": sha256(candidate.weights)}
     write_weights(path, small, about)
     return {
@@ -261,8 +263,8 @@ def bundle(
         "source": sha256(candidate.weights),
         "run": _run(candidate, seeds),
         "validation": _validation(candidate, len(again), off),
-        "rounding": {"difference": moved},
-        "test": _test(candidate),
+        "rounding": {"difference": moved if math.isfinite(moved) else None},
+        **board_scores(candidate.system, candidate.seed, candidate.board),
     }
 
 
@@ -305,26 +307,53 @@ def _validation(candidate: Candidate, videos: int, off: float) -> dict[str, Any]
     }
 
 
-def _test(candidate: Candidate) -> dict[str, Any] | None:
-    """Means on the leaderboard's upright test worlds, of this run and of the baselines."""
-    board = candidate.board
+def board_scores(
+    system: str, seed: int, board: Mapping[str, Any] | None
+) -> dict[str, dict[str, Any] | None]:
+    """``test``: means on the leaderboard's upright test worlds, of a run and of the baselines;
+    ``real``: the same on real films, if any were scored, with what half of the people give."""
     if board is None:
-        return None
-    mine = next(one for one in _rows(board, candidate.system) if one["seed"] == candidate.seed)
+        return {"test": None, "real": None}
+    mine = next(one for one in _rows(board, system) if one["seed"] == seed)
 
-    def means(run: Mapping[str, Any]) -> dict[str, float]:
-        scores = run["scores"]["upright"]
-        return {metric: _mean(scores[metric]) for metric in METRICS}
+    def means(scores: Mapping[str, Any], metrics: Sequence[str] = METRICS) -> dict[str, float]:
+        return {metric: _mean(scores[metric]) for metric in metrics}
 
-    return {
+    flat = {n: a for n, a in board["arms"].items() if a["kind"] == "baseline" and a["runs"]}
+    test = {
         "videos": len(board["videos"]),
-        "scores": means(mine),
-        "baselines": {
-            name: means(arm["runs"][0])
-            for name, arm in board["arms"].items()
-            if arm["kind"] == "baseline" and arm["runs"]
-        },
+        "scores": means(mine["scores"]["upright"]),
+        "baselines": {n: means(a["runs"][0]["scores"]["upright"]) for n, a in flat.items()},
     }
+    found = board.get("real")
+    rows = [] if found is None else found["arms"].get(system, [])
+    own = next((row for row in rows if row["seed"] == seed), None)
+    if found is None or own is None:
+        return {"test": test, "real": None}
+    metrics = [metric for metric in found["metrics"] if metric in own]
+    real = {
+        "data": found["data"],
+        "videos": len(found["videos"]),
+        "scores": means(own, metrics),
+        "baselines": {n: means(found["arms"][n][0], metrics) for n in flat if n in found["arms"]},
+    }
+    return {"test": test, "real": real}
+
+
+def refresh(board: Mapping[str, Any], folder: str | Path | None = None) -> list[str]:
+    """Bring the scores of the index to those of a leaderboard, for weights that stand on it.
+
+    Returns:
+        names of the systems whose scores were written.
+    """
+    target = Path(folder or shipped.BUNDLED)
+    entries, done = shipped.read_index(target), []
+    for name, entry in entries.items():
+        if any(one["sha256"] == entry["source"] for one in _rows(board, name)):
+            entries[name] = entry | board_scores(name, entry["run"]["seed"], board)
+            done.append(name)
+    write_index(entries, target)
+    return done
 
 
 def _mean(values: Sequence[float | None]) -> float:
@@ -371,7 +400,7 @@ def install(
             try:
                 if key not in opened:
                     place = Path(scratch) / str(len(opened))
-                    place.mkdir()
+                    place.mkdir(exist_ok=True)
                     opened[key] = validation_data(candidate, place, videos, spec)
                 entries[name] = bundle(candidate, seeds, opened[key], target, videos)
             except ValueError as error:
@@ -397,13 +426,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m sal360.models.bundle",
         description="Bundle the best weights of runs with the package.",
     )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run, or of many")
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="folder of a run, or of many")
+    parser.add_argument(
+        "--scores", type=Path, metavar="LEADERBOARD.json", help="only bring the cards' scores to it"
+    )
     parser.add_argument("--to", type=Path, help="default: the package's own folder")
     parser.add_argument("--only", action="append", default=[], metavar="SYSTEM", help="repeatable")
     parser.add_argument("--videos", type=int, default=VIDEOS, help="on which scores are checked")
     parser.add_argument("--validation", metavar="SPEC", help="data of the check, see sal360 train")
     given = parser.parse_args(arguments)
+    if bool(given.runs) == bool(given.scores):
+        parser.error("wanted RUN, or --scores LEADERBOARD.json")
     try:
+        if given.scores:
+            from sal360.experiments.leaderboard import load
+
+            print(f"scores of: {', '.join(refresh(load(given.scores), given.to)) or 'none'}")
+            return 0
         install(given.runs, given.to, given.only, given.videos, given.validation)
     except (ValueError, OSError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)

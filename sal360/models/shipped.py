@@ -37,8 +37,8 @@ def read_index(folder: str | Path | None = None) -> dict[str, dict[str, Any]]:
 
     An entry holds ``file, sha256, bytes, storage, parameters``; ``run``, what made the weights;
     ``source``, the hash of the weights of that run; ``validation``, the score by which they were
-    chosen and how well it was reproduced; ``rounding``, what storing them in ``storage`` changed;
-    ``test``, scores on films that no run has seen, with those of the baselines, or None.
+    chosen and how well it was reproduced; ``rounding``, what half precision changes; ``test`` and
+    ``real``, scores on worlds and real films that no run has seen, with the baselines', or None.
 
     Raises:
         ValueError: a file of another schema.
@@ -73,33 +73,42 @@ def card_lines(entry: Mapping[str, Any]) -> dict[str, str]:
         f"{validation['videos']} other worlds (split {validation['split']}); reproduced on "
         f"{validation['checked']['videos']} of them to {validation['checked']['difference']:.1g}",
         "file": f"{entry['bytes'] / 1000:,.0f} kB, {entry['parameters']:,} parameters in "
-        f"{entry['storage']} (rounding moved no score by more than "
-        f"{entry['rounding']['difference']:.1g}), SHA-256 {entry['sha256'][:16]}",
+        f"{entry['storage']} ({_rounding(entry)}), SHA-256 {entry['sha256'][:16]}",
     }
     if run["pretrained"]:
         out["pretrained"] = run["pretrained"]
-    out["scores"] = scores_line(entry["test"])
+    where = "test worlds that share nothing with these"
+    out["scores"] = scores_line(entry["test"], where) or "not scored on test worlds yet"
+    if entry["real"]:
+        out["real films"] = scores_line(entry["real"], f"films of {entry['real']['data']}")
     return out | {"licence": LICENCE, "limits": LIMITS}
 
 
-def scores_line(test: Mapping[str, Any] | None) -> str:
-    """Scores on unseen films beside the best baseline of each metric, and who wins."""
-    if test is None:
-        return "not scored on test worlds yet"
+def _rounding(entry: Mapping[str, Any]) -> str:
+    moved = entry["rounding"]["difference"]
+    if moved is None:
+        return "half precision cannot hold them"
+    if entry["storage"] == "float16":
+        return f"rounding moved no score by more than {moved:.1g}"
+    return f"half precision would move a score by {moved:.1g}"
+
+
+def scores_line(scored: Mapping[str, Any] | None, where: str) -> str:
+    """Scores on unseen films beside the best baseline of each metric, and who wins; empty if
+    there are none."""
+    if scored is None:
+        return ""
     told = []
     beaten: list[str] = []
-    for metric, own in test["scores"].items():
-        name, other = best_baseline(test, metric)
+    for metric, own in scored["scores"].items():
+        name, other = best_baseline(scored, metric)
         told.append(f"{metric.upper()} {own:.3f} ({name} {other:.3f})")
         if not is_better(metric, own, other):
             beaten.append(f"{name} by {metric.upper()}")
-    line = (
-        f"on {test['videos']} test worlds that share nothing with these, in brackets the best "
-        f"baseline: {', '.join(told)}."
-    )
+    line = f"on {scored['videos']} {where}, in brackets the best baseline: {', '.join(told)}."
     if not beaten:
         return f"{line} It beats every baseline."
-    everything = len(beaten) == len(test["scores"])
+    everything = len(beaten) == len(scored["scores"])
     return f"{line} {'No metric is won: b' if everything else 'B'}etter are {_and(beaten)}."
 
 

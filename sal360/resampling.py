@@ -264,12 +264,12 @@ def downsample_erp(
     B, C = image.shape[:2]
 
     lines = image.to(exact).reshape(B * C, H0, W0)
-    inside, beyond = _row_weights(H0, H, filter)
+    inside, beyond, across = _filters((H0, W0), (H, W), filter, image.device)
     out = _mix(lines, inside)
     if beyond is not None:  # over a pole: the same rows, half a turn away
         far = _mix(lines, beyond)
         out = out + 0.5 * (far.roll(W0 // 2, -1) + far.roll(W0 - W0 // 2, -1))
-    columns = _mix(out.transpose(1, 2), _column_weights(W0, W, filter))
+    columns = _mix(out.transpose(1, 2), across)
     return columns.transpose(1, 2).reshape(B, C, H, W).to(image.dtype).contiguous()
 
 
@@ -297,6 +297,21 @@ def _spans(old: int, new: int, filter: Filter) -> tuple[Tensor, Tensor]:
         return index, torch.where(weight > 1e-9, weight, torch.zeros_like(weight))
     x = (index + 0.5 - middle) / ratio
     return index, torch.where(x.abs() < 3, torch.sinc(x) * torch.sinc(x / 3), torch.zeros_like(x))
+
+
+@untraced
+@lru_cache(maxsize=16)
+def _filters(
+    old: tuple[int, int], new: tuple[int, int], filter: Filter, device: torch.device
+) -> tuple[SamplingTable, SamplingTable | None, SamplingTable]:
+    """Tables of rows, of rows over a pole, and of columns, where the image is."""
+
+    def there(table: SamplingTable) -> SamplingTable:
+        return SamplingTable(table.pixels.to(device), table.weights.to(device))
+
+    inside, beyond = _row_weights(old[0], new[0], filter)
+    across = _column_weights(old[1], new[1], filter)
+    return there(inside), None if beyond is None else there(beyond), there(across)
 
 
 @untraced

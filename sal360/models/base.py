@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sal360._check import positive_int
+from sal360._tables import untraced
 from sal360.nn.state import detach_state
 from sal360.sphere import pixel_area
 
@@ -38,8 +40,14 @@ def as_convention(convention: str) -> Convention:
 
 def sphere_mean(maps: Tensor) -> Tensor:
     """Means over the sphere, each pixel by its area: ``(..., H, W)`` to ``(..., 1, 1)``."""
-    share = pixel_area(*maps.shape[-2:]).to(maps)[:, None] / (4 * math.pi)
+    share = _share(maps.shape[-2], maps.shape[-1], maps.dtype, maps.device)
     return (maps * share).sum((-2, -1), keepdim=True)
+
+
+@untraced
+@lru_cache(maxsize=16)
+def _share(H: int, W: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return pixel_area(H, W).to(device, dtype)[:, None] / (4 * math.pi)
 
 
 class FrameModel(nn.Module):

@@ -13,6 +13,7 @@ Without a backbone that knows things there is nothing to activate.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 
 from sal360 import upstream
 from sal360._check import as_image, positive_int
+from sal360._tables import untraced
 from sal360.models.base import Convention, Reading, as_convention, sphere_mean
 from sal360.models.cp360_memory import CubeConvLSTM, CubeState
 from sal360.models.resnet import ResNet, fetch_imagenet, load_by_name, read_imagenet
@@ -34,6 +36,17 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 FLOOR = 0.02
 """Share of a corrected map that is spread over the whole sphere: no place is impossible."""
+
+
+@untraced
+@lru_cache(maxsize=8)
+def _colours(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of ImageNet's colours, ``(3, 1, 1)`` each."""
+    mean, std = (
+        torch.tensor(v, dtype=dtype)[:, None, None].to(device)
+        for v in (IMAGENET_MEAN, IMAGENET_STD)
+    )
+    return mean, std
 
 
 class CP360(nn.Module):
@@ -172,7 +185,7 @@ class CP360(nn.Module):
         image = as_image(image)
         if image.shape[1] != 3:
             raise ValueError(f"image: shape {tuple(image.shape)}, wanted (B, 3, H, W)")
-        mean, std = (image.new_tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
+        mean, std = _colours(image.dtype, image.device)
         features = self.backbone.trunk((self.faces(image) - mean) / std)
         if self.convention == "upstream":
             return upstream.class_scores(features, self.backbone.fc.weight)

@@ -18,6 +18,7 @@ from sal360._check import as_image, as_size, positive_int
 from sal360.models.base import Convention, FrameModel, Reading, as_convention
 from sal360.models.weights import remembers_settings
 from sal360.nn.cube import CubeMode, CubePad2d, face_size
+from sal360.nn.doubling import doubled_inside
 from sal360.projections import cube_to_erp, erp_to_cube
 from sal360.resampling import computing_dtype
 
@@ -42,7 +43,7 @@ class CubeUpsample2d(nn.Module):
         self.pad = CubePad2d(1, mode)
 
     def forward(self, x: Tensor) -> Tensor:
-        return _doubled(self.pad(x))[..., 2:-2, 2:-2]
+        return doubled_inside(self.pad(x))
 
 
 @remembers_settings

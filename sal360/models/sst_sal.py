@@ -26,7 +26,6 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -34,6 +33,7 @@ from sal360 import upstream
 from sal360.flow import dis_flow, flow_to_color, sphere_flow, tangent_flow
 from sal360.models.base import Reading, as_convention, run, sphere_mean
 from sal360.nn import CellState, ConvLSTMCell, SphereConv2d, SphereMaxPool2d, SpherePad2d
+from sal360.nn.doubling import doubled_inside
 
 State = tuple[CellState, CellState]
 
@@ -138,8 +138,7 @@ class SSTSal(nn.Module):
 
     def _doubled(self, maps: Tensor) -> Tensor:
         """``(B, 1, h, w)`` to ``(B, 1, 2 h, 2 w)``, linear, across the seam and over the poles."""
-        wide = F.interpolate(self.rim(maps), scale_factor=2, mode="bilinear", align_corners=False)
-        return wide[..., 2:-2, 2:-2]
+        return doubled_inside(self.rim(maps))
 
     def inputs(self, images: Tensor, flow: Tensor | None = None) -> Tensor:
         """Pictures that are tensors already, as in training.

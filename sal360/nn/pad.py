@@ -7,11 +7,14 @@ covers the less of the sphere the nearer it stands to a pole.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sal360._check import as_image
+from sal360._tables import untraced
 
 
 class SpherePad2d(nn.Module):
@@ -38,7 +41,7 @@ class SpherePad2d(nn.Module):
         x = as_image(x, "x")
         left, right, top, bottom = self.padding
         H, W = x.shape[-2:]
-        rows = [_rows(x, torch.arange(-top, 0)), x, _rows(x, torch.arange(H, H + bottom))]
+        rows = [_rows(x, -top, 0), x, _rows(x, H, H + bottom)]
         tall = torch.cat(rows, dim=2) if top or bottom else x
         if max(left, right) <= W:
             return F.pad(tall, (left, right, 0, 0), mode="circular")
@@ -49,12 +52,19 @@ class SpherePad2d(nn.Module):
         return f"{self.padding}"
 
 
-def _rows(x: Tensor, lines: Tensor) -> Tensor:
-    """Rows beyond the image, ``(B, C, len(lines), W)``."""
+@untraced
+@lru_cache(maxsize=32)
+def _lines(first: int, end: int, H: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Which row stands for each of ``first`` to ``end``, and whether half a turn away."""
+    around = torch.remainder(torch.arange(first, end), 2 * H)
+    beyond = around >= H
+    return torch.where(beyond, 2 * H - 1 - around, around).to(device), beyond.to(device)
+
+
+def _rows(x: Tensor, first: int, end: int) -> Tensor:
+    """Rows beyond the image, ``(B, C, end - first, W)``."""
     H, W = x.shape[-2:]
-    around = torch.remainder(lines, 2 * H)
-    beyond = (around >= H).to(x.device)
-    inside = torch.where(around >= H, 2 * H - 1 - around, around).to(x.device)
+    inside, beyond = _lines(first, end, H, x.device)
     near = x.index_select(2, inside)
     far = near.roll(W // 2, 3)
     if W % 2:

@@ -79,6 +79,27 @@ def _crown(H: int, W: int, kernel_size: tuple[int, int], radius: float, stride: 
     return Pattern(full.name, H, W, (len(keep),), lat, lon, stride)
 
 
+def _cap_shares(Kt: int, Kp: int, radius: float) -> Tensor:
+    """``(Kt, Kp)`` shares of a cap's area, float64."""
+    if Kt == 1:
+        return torch.full((1, Kp), 1 / Kp, dtype=torch.float64)
+    step = radius / (Kt - 1)
+    edges = (torch.arange(Kt + 1, dtype=torch.float64) - 0.5) * step
+    edges = edges.clamp(0, radius)
+    # cos a - cos b without cancellation, for caps of a thousandth of a degree
+    half, middle = edges.diff() / 2, (edges[1:] + edges[:-1]) / 2
+    area = torch.sin(half) * torch.sin(middle)
+    return (area / area.sum() / Kp)[:, None].expand(Kt, Kp).contiguous()
+
+
+@untraced
+@lru_cache(maxsize=64)
+def _cap_shares_at(
+    Kt: int, Kp: int, radius: float, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    return _cap_shares(Kt, Kp, radius).flatten().to(device, dtype)
+
+
 class PatternConv2d(nn.Module):
     """A convolution whose kernel looks where a pattern says; the base of those below.
 
@@ -149,10 +170,14 @@ class PatternConv2d(nn.Module):
 
     def kernel(self) -> Tensor:
         """The weights as they are applied, ``(O, I / groups, K)`` for the pattern's K taps."""
+        weight = self.weight.flatten(2)
+        shares = self._shares()
+        return weight if shares is None else weight * shares
+
+    def _shares(self) -> Tensor | None:
+        """:meth:`tap_weights` in a row, where the weights are."""
         shares = self.tap_weights()
-        if shares is None:
-            return self.weight.flatten(2)
-        return self.weight.flatten(2) * shares.flatten().to(self.weight)
+        return None if shares is None else shares.flatten().to(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, I, H, W)`` to ``(B, O, ceil(H / stride), ceil(W / stride))``."""
@@ -268,16 +293,12 @@ class CrownConv2d(PatternConv2d):
         Circle ``v`` stands for the distances nearer to it than to another circle: the ring
         between two angles ``a`` and ``b``, whose area is ``2 pi (cos a - cos b)``.
         """
-        Kt, Kp = self.kernel_size
-        if Kt == 1:
-            return torch.full((1, Kp), 1 / Kp, dtype=torch.float64)
-        step = self.radius / (Kt - 1)
-        edges = (torch.arange(Kt + 1, dtype=torch.float64) - 0.5) * step
-        edges = edges.clamp(0, self.radius)
-        # cos a - cos b without cancellation, for caps of a thousandth of a degree
-        half, middle = edges.diff() / 2, (edges[1:] + edges[:-1]) / 2
-        area = torch.sin(half) * torch.sin(middle)
-        return (area / area.sum() / Kp)[:, None].expand(Kt, Kp).contiguous()
+        return _cap_shares(*self.kernel_size, self.radius)
+
+    def _shares(self) -> Tensor:
+        """On the weights' device, kept there: it would be copied at every call."""
+        weight = self.weight
+        return _cap_shares_at(*self.kernel_size, self.radius, weight.dtype, weight.device)
 
     def kernel(self) -> Tensor:
         """Weights by place: the centre and, if ``radius`` is pi, the far pole stand once."""

@@ -9,12 +9,14 @@ so a few steps of doubling serve all rows at once.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
+from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sal360._check import as_image
+from sal360._tables import untraced
 
 
 def max_in_windows(x: Tensor, width: list[int], left: list[int]) -> Tensor:
@@ -29,27 +31,51 @@ def max_in_windows(x: Tensor, width: list[int], left: list[int]) -> Tensor:
     """
     H, W = x.shape[-2:]
     if H % 2:
-        x = F.pad(x, (0, 0, 0, 1), mode="replicate")
+        x = torch.cat((x, x[..., -1:, :]), -2)
     run = torch.maximum(x[..., 0::2, :], x[..., 1::2, :])
-    wide = torch.tensor(width, device=x.device)
-    start = torch.arange(0, W, 2, device=x.device) - torch.tensor(left, device=x.device)[:, None]
-    rows, parts, span = torch.arange(len(width), device=x.device), [], 1
-    order = []
-    while len(rows):  # run holds the maxima of the next `span` columns, of the rows still open
+    steps, order = _plan(tuple(width), tuple(left), W, x.device)
+    parts = []
+    for ready, first, second, open_, span in steps:
+        row = run.index_select(-2, ready)
+        shape = (*x.shape[:2], *first.shape)
+        parts.append(
+            torch.maximum(row.gather(-1, first.expand(shape)), row.gather(-1, second.expand(shape)))
+        )
+        if len(open_):
+            run = run.index_select(-2, open_)
+            run = torch.maximum(run, run.roll(-span, -1))
+    return torch.cat(parts, -2).index_select(-2, order)
+
+
+class _Step(NamedTuple):
+    """One doubling: ``ready`` rows of the run take the greater of two windows of ``span``
+    columns, which begin at ``first`` and ``second``; the ``open_`` ones go on."""
+
+    ready: Tensor
+    first: Tensor
+    second: Tensor
+    open_: Tensor
+    span: int
+
+
+@untraced
+@lru_cache(maxsize=32)
+def _plan(
+    width: tuple[int, ...], left: tuple[int, ...], W: int, device: torch.device
+) -> tuple[list[_Step], Tensor]:
+    """The steps for rows of these widths, and the order that puts their rows back in place."""
+    wide, steps, order, span = torch.tensor(width), [], [], 1
+    start = torch.arange(0, W, 2) - torch.tensor(left)[:, None]
+    rows = torch.arange(len(width))
+    while len(rows):  # the run holds the maxima of the next `span` columns, of rows still open
         last = wide[rows] < 2 * span
         first = torch.remainder(start[rows[last]], W)
         second = torch.remainder(start[rows[last]] + wide[rows[last], None] - span, W)
-        ready = run[..., last, :]
-        shape = (*x.shape[:2], *first.shape)
-        parts.append(
-            torch.maximum(
-                ready.gather(-1, first.expand(shape)), ready.gather(-1, second.expand(shape))
-            )
-        )
+        ready, open_ = last.nonzero()[:, 0].to(device), (~last).nonzero()[:, 0].to(device)
+        steps.append(_Step(ready, first.to(device), second.to(device), open_, span))
         order.append(rows[last])
-        rows, run = rows[~last], run[..., ~last, :]
-        run, span = torch.maximum(run, run.roll(-span, -1)), 2 * span
-    return torch.cat(parts, -2)[..., torch.cat(order).argsort(), :]
+        rows, span = rows[~last], 2 * span
+    return steps, torch.cat(order).argsort().to(device)
 
 
 class SphereBlockMaxPool2d(nn.Module):

@@ -426,6 +426,7 @@ def train(recipe: str | None, out: Path | None, **settings: Any) -> None:
     SPEC is one of
       worlds                  synthetic worlds, drawn when they are read: nothing is downloaded
       worlds:train:48:10      a split (train, val, test), how many, of how many seconds
+      packed=worlds:...       the same, drawn once into the cache; a GPU would wait for the others
       avtrack360              real heads, fetched when needed (of each film there is one picture)
       FOLDER, FOLDER:test     a data set that `sal360 data verify` knows; and a split of it
       SPEC@8                  any of them at 8 frames a second

@@ -147,7 +147,7 @@ def test_a_loss_that_is_not_finite_is_one_line_and_keeps_what_was_before(tmp_pat
         (("cp360", "--set", "lr=fast"), "overrides lr: 'fast', wanted a number above 0"),
         (("cp360", "--set", "lr=1", "--set", "lr=2"), "--set lr=2: lr is set twice"),
         (("cp360", "--set", "model.depth=3"), "depth: no setting of cp360"),
-        (("cp360", "--data", "wrlds"), "data: 'wrlds', wanted worlds"),
+        (("cp360", "--data", "wrlds"), "data: 'wrlds', wanted [packed=]worlds"),
         (("cp360", "--validation", "worlds:new"), "split 'new', wanted one of train, val, test"),
         (("cp360", "--device", "cuda:77"), "--device cuda:77: not to be had here"),
         (("cp360", "--recipe-file", "x.toml"), "wanted one of them"),

@@ -7,7 +7,8 @@ import torch
 
 from sal360.datasets.item import VideoDataset
 from sal360.datasets.layouts.make import make
-from sal360.training.data import FPS, USUAL, Paced, Remembered, open_data
+from sal360.datasets.synthetic import SyntheticWorlds
+from sal360.training.data import FPS, USUAL, Paced, Remembered, is_packed, open_data
 from sal360.training.recipe import SCALES
 
 
@@ -77,9 +78,9 @@ def test_another_rate_takes_one_frame_in_so_many(stored):
 @pytest.mark.parametrize(
     ("spec", "told"),
     [
-        ("wrlds", "data: 'wrlds', wanted worlds"),
-        ("", "data: '', wanted worlds"),
-        ("worlds:train:2:2:2", "data: .* wanted worlds"),
+        ("wrlds", "data: 'wrlds', wanted .packed=.worlds"),
+        ("", "data: '', wanted .packed=.worlds"),
+        ("worlds:train:2:2:2", "data: .* wanted .packed=.worlds"),
         ("worlds:valid", "split 'valid', wanted one of train, val, test"),
         ("worlds:train:0", "'0' videos, wanted a whole number of at least 1"),
         ("worlds:train:x", "'x' videos"),
@@ -116,9 +117,26 @@ def test_what_is_remembered_is_what_was_read_and_no_more_than_the_limit():
     assert kept.read("train-0000", 0, 4, 1, (16, 32)) is not first  # it made room
 
 
+def test_packed_worlds_are_drawn_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("SAL360_CACHE", str(tmp_path))
+    spec = "packed=worlds:val:2:1"
+    assert not is_packed(spec, (16, 32)) and is_packed("worlds:val:2:1", (16, 32))
+    data = open_data(spec, size=(16, 32))
+    assert data.spec == spec and data.split == "val" and is_packed(spec, (16, 32))
+    drawn = open_data("worlds:val:2:1", size=(16, 32)).read("val-0001", 2, 3)
+    item = data.read("val-0001", 2, 3)
+    assert float((item.frames - drawn.frames).abs().max()) <= 0.5 / 255 + 1e-6
+    assert item.flow_picture is not None
+    monkeypatch.setattr(SyntheticWorlds, "read", None)  # nothing is drawn again
+    assert torch.equal(open_data(spec, size=(16, 32)).read("val-0001", 2, 3).frames, item.frames)
+    with pytest.raises(ValueError, match="only worlds can be packed"):
+        open_data("packed=avtrack360")
+
+
 def test_every_scale_has_its_data():
     assert set(USUAL) == set(SCALES)
     for train, validation in USUAL.values():
+        train, validation = train.removeprefix("packed="), validation.removeprefix("packed=")
         data, other = open_data(train), open_data(validation)
         assert data.spec == train and other.spec == validation
         assert data.split == "train" and other.split == "val" and data.fps == FPS

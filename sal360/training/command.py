@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 
+from sal360.datasets.download import cache_folder
 from sal360.datasets.item import VideoDataset
 from sal360.training import report as reports
 from sal360.training import summary
-from sal360.training.data import USUAL, Remembered, open_data
-from sal360.training.distributed import ProcessLost, setup
+from sal360.training.data import USUAL, Remembered, is_packed, open_data
+from sal360.training.distributed import ProcessLost, World, setup
 from sal360.training.fit import build_model
 from sal360.training.recipe import Recipe, default_scale, load_recipe, parse_recipe, recipe_names
 from sal360.training.records import save_record
@@ -117,14 +118,14 @@ def run_training(
     recipe = _recipe(name, recipe_file, scale, parse_settings(settings), steps, seed,
                      validate_every, validation != "none")  # fmt: skip
     network = build_model(recipe)  # before anything is opened or written: it may be refused
-    usual = USUAL[recipe.scale]
-    films = open_data(data or usual[0], size=recipe.size)
-    checked = None
-    if validation != "none":
-        checked = Remembered(open_data(validation or usual[1], size=recipe.size))
-    workers = _workers(films, recipe) if workers is None else workers
     out = Path("runs", f"{recipe.name}-{recipe.scale}-s{recipe.seed}") if out is None else out
     world = setup(device)
+    usual = USUAL[recipe.scale]
+    films = _opened(data or usual[0], recipe, world, say)
+    checked = None
+    if validation != "none":
+        checked = Remembered(_opened(validation or usual[1], recipe, world, say))
+    workers = _workers(films, recipe) if workers is None else workers
     told: list[Any] = [reports.Bar(recipe.steps, name=recipe.name)]
     if tensorboard:
         told.append(reports.TensorBoard(out / "tensorboard"))
@@ -210,6 +211,16 @@ def _recipe(
         settings["validate_every"] = max(1, recipe.steps // VALIDATIONS)
         recipe = read_recipe(name, file, scale, settings)
     return recipe
+
+
+def _opened(spec: str, recipe: Recipe, world: World, say: Say) -> VideoDataset:
+    """A data set; the main process opens it first, in case it is drawn into the cache."""
+    if world.main:
+        if not is_packed(spec, recipe.size):
+            say(f"{spec}: drawn once into {cache_folder() / 'packs'}; that may take minutes")
+        data = open_data(spec, size=recipe.size)
+    world.barrier()
+    return data if world.main else open_data(spec, size=recipe.size)
 
 
 def _workers(data: VideoDataset, recipe: Recipe) -> int:

@@ -4,6 +4,9 @@
 ``worlds``                              synthetic worlds of the training split, 64 of 10 seconds
 ``worlds:SPLIT:VIDEOS:SECONDS``         others, such as ``worlds:test:8:5``; the ends may be left
                                         off. Splits: train, val, test
+``packed=worlds:...``                   the same, drawn once into the cache folder and read from
+                                        there: 0.4 MB a frame of 128 x 256, rounded as
+                                        :mod:`sal360.datasets.held` says
 ``avtrack360``                          real heads, fetched when needed
 ``FOLDER``, ``FOLDER:SPLIT``            a data set on disk in any layout of
                                         :mod:`sal360.datasets.layouts`, or a pack
@@ -18,8 +21,10 @@ Chapter 16.
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import math
+import os
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -27,15 +32,16 @@ from typing import Any
 from sal360.datasets.item import Item, VideoDataset
 from sal360.datasets.synthetic import SyntheticWorlds
 from sal360.datasets.synthetic.content import SPLITS
+from sal360.training.machine import code_hash
 
 WANTED = (
-    "wanted worlds[:SPLIT[:VIDEOS[:SECONDS]]], avtrack360, a FOLDER in a known layout, "
+    "wanted [packed=]worlds[:SPLIT[:VIDEOS[:SECONDS]]], avtrack360, a FOLDER in a known layout, "
     "or LAYOUT=FOLDER"
 )
 USUAL: dict[str, tuple[str, str]] = {
     "fast": ("worlds:train:24:3", "worlds:val:4:3"),
     "cpu": ("worlds:train:48:10", "worlds:val:4:10"),
-    "gpu": ("worlds:train:256:10", "worlds:val:16:10"),
+    "gpu": ("packed=worlds:train:256:10", "packed=worlds:val:16:10"),
 }
 """By scale: what is trained on and what is validated on unless something else is asked for."""
 VIDEOS, SECONDS, FPS = 64, 10.0, 8.0
@@ -68,15 +74,19 @@ def open_data(
     fps = told_fps if fps is None else fps
     if fps is not None and not (math.isfinite(fps) and fps > 0):
         raise ValueError(f"data: {spec!r}: {fps:g} frames per second, wanted a positive number")
-    kind, _, rest = plain.partition(":")
+    inner = plain.removeprefix("packed=")
+    kind, _, rest = inner.partition(":")
     if kind == "worlds":
-        return _worlds(spec, rest, size, fps, split)
+        worlds = _worlds(spec, rest, size, fps, split)
+        return worlds if inner == plain else _packed(worlds)
+    if inner != plain:
+        raise ValueError(f"data: {spec!r}: only worlds can be packed, {WANTED}")
     return _stored(spec, plain, fps, split)
 
 
 def _worlds(
     spec: str, rest: str, size: tuple[int, int] | None, fps: float | None, split: str | None
-) -> VideoDataset:
+) -> SyntheticWorlds:
     parts = rest.split(":") if rest else []
     if len(parts) > 3:
         raise ValueError(f"data: {spec!r}, {WANTED}")
@@ -91,6 +101,32 @@ def _worlds(
     rate = "" if fps == FPS else f"@{fps:g}"
     worlds.spec = f"worlds:{found}:{videos}:{seconds:g}{rate}"  # type: ignore[attr-defined]
     return worlds
+
+
+def _packed(worlds: Any) -> VideoDataset:
+    """Worlds that are drawn once, for as long as the code that draws them stays as it is."""
+    from sal360.datasets.held import hold
+
+    folder = _folder_of(worlds)
+    processes = min(len(worlds.videos), os.cpu_count() or 1) if len(worlds.videos) >= 8 else 1
+    pack: Any = hold(worlds, folder, pictures=True, processes=processes)
+    pack.spec, pack.split, pack.fps = f"packed={worlds.spec}", worlds.split, worlds.fps
+    return pack
+
+
+def _folder_of(worlds: Any) -> Path:
+    from sal360.datasets.download import cache_folder
+
+    key = f"{worlds.spec} {worlds.size} {code_hash(('datasets', 'gaze'))}"
+    return cache_folder() / "packs" / hashlib.sha256(key.encode()).hexdigest()[:24]
+
+
+def is_packed(spec: str, size: tuple[int, int]) -> bool:
+    """Whether opening it takes no time: it is no pack, or one that was drawn before."""
+    if not spec.startswith("packed="):
+        return True
+    worlds: Any = open_data(spec.removeprefix("packed="), size=size)
+    return _folder_of(worlds).exists()
 
 
 def _stored(spec: str, plain: str, fps: float | None, split: str | None) -> VideoDataset:

@@ -22,12 +22,12 @@ FILES = ("cubemap.py", "patterns.py", "projections.py", "resampling.py", "sphere
 
 
 @cache
-def code_hash() -> str:
-    """SHA-256 of :data:`ROOMS` and :data:`FILES`, names and contents."""
+def code_hash(rooms: tuple[str, ...] = ROOMS, files: tuple[str, ...] = FILES) -> str:
+    """SHA-256 of the files of this package that decide something, names and contents."""
     root = Path(__file__).resolve().parents[1]
-    paths = [path for room in ROOMS for path in (root / room).rglob("*.py")]
+    paths = [path for room in rooms for path in (root / room).rglob("*.py")]
     digest = hashlib.sha256()
-    for path in sorted([*paths, *(root / name for name in FILES)]):
+    for path in sorted([*paths, *(root / name for name in files)]):
         digest.update(f"{path.relative_to(root).as_posix()}\n".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -380,7 +380,8 @@ def _as_it_is(result: Any) -> Any:
 
 
 def _quiet_worker(number: int) -> None:
-    """One thread each, and Ctrl-C is for the parent, who ends its workers.
+    """One thread each. Ctrl-C and SIGTERM, which a whole group of processes may be sent, are for
+    the parent, who ends its workers when it has finished what it is doing.
 
     A pool of threads does not survive a fork: OpenCV would wait for threads that are not there.
     Torch sets itself to one thread.
@@ -389,3 +390,4 @@ def _quiet_worker(number: int) -> None:
 
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -19,6 +19,10 @@ MAPS = (-2, -1)
 """The axes of one map; all axes before them count maps."""
 
 
+class NotFinite(ValueError):
+    """Maps of NaN or infinite values."""
+
+
 def as_maps(value: ArrayLike, name: str, squares: bool = False) -> Tensor:
     """``(..., H, W)`` finite maps in float32, or in float64 if they come so.
 
@@ -27,7 +31,8 @@ def as_maps(value: ArrayLike, name: str, squares: bool = False) -> Tensor:
     Args:
         value: maps. name: the argument's name. squares: whether their squares must be finite too.
     Raises:
-        TypeError: not floating. ValueError: no map, an empty axis, NaN, infinite or too large.
+        TypeError: not floating. ValueError: no map, an empty axis. NotFinite: NaN, infinite or too
+            large.
     """
     maps = as_tensor(value, name)
     if maps.ndim < 2 or 0 in maps.shape:
@@ -39,7 +44,7 @@ def as_maps(value: ArrayLike, name: str, squares: bool = False) -> Tensor:
     low, high = torch.stack(maps.detach().aminmax()).tolist()
     most = torch.finfo(maps.dtype).max
     if not (-most <= low and high <= most):
-        raise ValueError(f"{name}: holds NaN or infinite values, wanted finite numbers")
+        raise NotFinite(f"{name}: holds NaN or infinite values, wanted finite numbers")
     largest = max(-low, high)
     if squares and largest > (limit := most**0.5 / 100):
         raise ValueError(f"{name}: values up to {largest:.1e}, wanted at most {limit:.0e}")

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from sal360.datasets.batch import Batch
+from sal360.losses._maps import NotFinite
 from sal360.models.base import FrameModel, truncated
 from sal360.models.cp360 import CP360
 from sal360.models.cp360_weak import WeakLosses, weak_losses
@@ -37,7 +38,7 @@ __all__ = ["Step", "build_model", "fit", "make_optimizer"]
 @dataclass(frozen=True)
 class Step:
     """What one step did: its number from 0, its loss, the rate it went with, and the norm of its
-    gradient before it was clipped."""
+    gradient before it was clipped (0: a scaled loss overflowed, and the step was left out)."""
 
     index: int
     loss: float
@@ -195,11 +196,11 @@ def fit(
     Yields:
         a :class:`Step` after each.
     Raises:
-        ValueError: too few batches, batches without what the loss needs, maps of NaN; a model of
-            another system than the recipe's, a state of another model.
+        ValueError: too few batches, batches without what the loss needs; a model of another
+            system than the recipe's, a state of another model.
         TypeError: batches that are something else.
-        FloatingPointError: a loss or a gradient that is not finite, with the clips it came from;
-            the weights are those before.
+        FloatingPointError: maps, a loss or a gradient that are not finite, with the clips they
+            came from. After any error the state is that before the step.
     """
     state = TrainingState(model, recipe) if state is None else state
     check_model(model, recipe, state)
@@ -237,19 +238,22 @@ def gradients(
         given = {"truth": batch.truth, "flow": batch.flow}
         known = {name: value for name, value in given.items() if value is not None}
         inputs = clip_inputs(model, batch)
-        loss += share * backward(model, inputs, known, recipe, forced, share * scale)
+        try:
+            loss += share * backward(model, inputs, known, recipe, forced, share * scale)
+        except NotFinite as error:
+            told = f"step {state.step}: {error}, from {', '.join(clips)}"
+            raise FloatingPointError(told) from None
     loss = float(world.sum(torch.tensor(loss, dtype=torch.float64)))
     world.sum_gradients(model)
     state.scaler.unscale_(state.optimizer)
     limit = recipe.gradient_clip or math.inf
     norm = float(nn.utils.clip_grad_norm_(model.parameters(), limit))
-    # A scaled loss may overflow: the scaler leaves that step out and halves its scale.
-    if not (math.isfinite(loss) and (math.isfinite(norm) or scale > 1)):
-        raise FloatingPointError(
-            f"step {state.step}: a loss of {loss:g}, a gradient of {norm:g}, from "
-            f"{', '.join(clips)}"
-        )
-    return loss, norm
+    if math.isfinite(loss) and math.isfinite(norm):
+        return loss, norm
+    if math.isfinite(loss) and scale > 1:
+        return loss, 0.0  # the scaled loss overflowed: the scaler leaves the step out
+    told = f"step {state.step}: a loss of {loss:g}, a gradient of {norm:g}, from {', '.join(clips)}"
+    raise FloatingPointError(told)
 
 
 def take(source: Iterator[Batch], index: int, recipe: Recipe) -> Batch:

@@ -17,6 +17,7 @@ import contextlib
 import os
 import random
 import signal
+import stat
 import sys
 import tempfile
 import time
@@ -177,8 +178,9 @@ def die_while_writing(count: int, where: str) -> None:
     synced, replace, left = os.fsync, os.replace, [count]
 
     def fsync(handle: int) -> None:
-        if where == "half" and left[0] == 0 and os.fstat(handle).st_size:
-            os.ftruncate(handle, os.fstat(handle).st_size // 2)
+        about = os.fstat(handle)
+        if where == "half" and left[0] == 0 and stat.S_ISREG(about.st_mode):
+            os.ftruncate(handle, about.st_size // 2)
             synced(handle)
             os.kill(os.getpid(), signal.SIGKILL)
         synced(handle)

@@ -2,7 +2,8 @@
 
 Only the network runs in lower precision (**autocast**: weights stay float32 and are rounded for
 each product). What it answers is made float32 before the loss, and so are gradients: a map's mean
-over 131072 pixels is not a number that 8 bits of mantissa can hold.
+over 131072 pixels is not a number that 8 bits of mantissa can hold. On CPUs the convolutions on
+the sphere (:mod:`sal360.nn.sampled`) have no lower precision, and stay as they are.
 """
 
 from __future__ import annotations

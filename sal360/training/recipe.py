@@ -74,8 +74,9 @@ class Recipe:
         precision: ``"fp32"``, or what the network's products are made in: ``"bf16"``, or
             ``"fp16"`` with a scaled loss. Weights, losses and the optimiser stay in float32.
         accumulate: batches whose gradients make one step, which so sees ``batch * accumulate``
-            clips. ema: decay of the running mean of the weights, which is then what is validated
-            and kept; 0: none. compile: let ``torch.compile`` write the network's kernels.
+            clips (batch normalisation sees those of one batch). ema: decay of the running mean of
+            the weights, which is then what is validated and kept; 0: none. compile: let
+            ``torch.compile`` write the network's kernels.
         augment: ``yaw``, ``mirror``, ``tilt_deg``, ``colour`` of
             :class:`~sal360.datasets.augment.Augment`; empty: clips as they are.
         validate_every: steps from one validation to the next; 0: none. monitor: the metric by

@@ -179,6 +179,7 @@ class _Run:
         self.data = record["data"] | {"clips": len(loader.windows)}
         self.energy, self.begun = Energy(self.device), time.perf_counter()
         self.before = 0.0, 0.0  # seconds and joules until then
+        self.read = 0, 0  # clips and frames of this step
 
     def go_on(self, found: Checkpoint) -> None:
         """Be where a checkpoint was.
@@ -246,10 +247,11 @@ class _Run:
 
     def step(self, steps: Iterator[Step]) -> None:
         """One step, and what is counted of it."""
-        begun = time.perf_counter()
+        begun, self.read = time.perf_counter(), (0, 0)
         step = next(steps)
-        p = self.progress
+        p, many = self.progress, self.world.size
         p.training += time.perf_counter() - begun
+        p.clips, p.frames = p.clips + many * self.read[0], p.frames + many * self.read[1]
         self.curve.add(step.index, step.loss, step.lr, step.gradient)
         self.place = self.loader.state_dict()
         if self.report is not None:
@@ -267,8 +269,7 @@ class _Run:
                 if batch is None:
                     break
                 any_read = True
-                self.progress.clips += len(batch) * self.world.size
-                self.progress.frames += batch.indices.numel() * self.world.size
+                self.read = self.read[0] + len(batch), self.read[1] + batch.indices.numel()
                 yield batch
             empty = 0 if any_read else empty + 1
         reason = next(iter(self.loader.skipped.values()), "none is there")

@@ -89,7 +89,7 @@ def _costs(row: dict[str, Any]) -> list[str]:
         f"{1000 * row['median_s']:.1f}",
         f"{row['clips_per_s']:.3g}",
         f"{row['frames_per_s']:.3g}",
-        f"{row['of_roofline']:.1%} ({row['bound_by']})",
+        f"{row['of_roofline']:.1%} ({row['bound_by']})" if "of_roofline" in row else "not run",
         f"{row['peak_mb']:.0f}",
     ]
 
@@ -97,7 +97,8 @@ def _costs(row: dict[str, Any]) -> list[str]:
 def _where(results: dict[str, Any]) -> list[str]:
     """Phases and operators of the first column that was taken apart."""
     for column, found in results["columns"].items():
-        taken = {n: r for n, r in found["systems"].items() if "operators" in r}
+        systems = found["systems"].items()
+        taken = {n: r for n, r in systems if "top" in r.get("operators", {}) and _whole(r)}
         if not taken:
             continue
         rows = [
@@ -121,6 +122,10 @@ def _where(results: dict[str, Any]) -> list[str]:
             table(head, rows),
         ]
     return []
+
+
+def _whole(row: dict[str, Any]) -> bool:
+    return "not run" not in row["phases"]
 
 
 def _tries(tries: dict[str, Any]) -> list[str]:

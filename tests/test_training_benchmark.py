@@ -173,6 +173,25 @@ def test_what_fails_is_told_and_the_rest_goes_on():
     assert notes == ["this: ZeroDivisionError: division by zero"]
 
 
+def test_a_step_is_timed_where_no_profiler_is(monkeypatch, row):
+    """And the page shows what there is."""
+
+    def forbidden(*_):
+        raise RuntimeError("CUPTI is not allowed here")
+
+    monkeypatch.setattr(training, "operators", forbidden)
+    monkeypatch.setattr(training, "work_of", forbidden)
+    recipe = step_time.bench_recipe("sst-sal-noflow", "fast")
+    found = training.figures(recipe, CPU, RATES, 0.01)
+    assert found["clips_per_s"] > 0 and "of_roofline" not in found
+    assert found["operators"] == {"not run": "RuntimeError: CUPTI is not allowed here"}
+    guess = training.before_of(found, RATES)
+    assert TRIES["CUDA graphs"].predicted(guess) == 1.0 == TRIES["twice the batch"].predicted(guess)
+    column = {"rates": dataclasses.asdict(RATES), "systems": {"sst-sal-noflow": found}}
+    text = page_training.training_gpu({"columns": {"gpu, fp32": column}, "tries": {}})
+    assert f"{found['clips_per_s']:.3g}" in text and "Where the time goes" not in text
+
+
 def test_time_that_is_up_ends_what_is_running():
     clock = training.Clock(0.05)
     start = time.monotonic()

@@ -18,6 +18,7 @@ from benchmarks import (
     page,
     prediction,
     projections,
+    scaling,
     sphere_conv,
     sst_sal,
     systems,
@@ -41,6 +42,7 @@ ALL: dict[str, Callable[[], dict[str, Any]]] = {
     "prediction": prediction.run,
     "systems": systems.run,
     "training": training.run,
+    "scaling": scaling.run,
     "allocator": allocator.run,
 }
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import page_data, page_gpu, page_systems, page_training
+from benchmarks import page_data, page_gpu, page_scaling, page_systems, page_training
 from benchmarks.markdown import small, table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -286,6 +286,7 @@ WAITING = {
     "gpu_layers": page_gpu.NOT_RUN,
     "training": page_training.NOT_RUN[0],
     "training_gpu": page_training.NOT_RUN[1],
+    "scaling": page_scaling.NOT_RUN,
 }
 """What stands in for records that need a machine that has not been at hand."""
 
@@ -344,6 +345,7 @@ SECTIONS = {
     "systems": page_systems.systems,
     "training": page_training.training,
     "training_gpu": page_training.training_gpu,
+    "scaling": page_scaling.scaling,
     "prediction": _prediction,
     "allocator": _allocator,
 }

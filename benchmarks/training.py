@@ -26,7 +26,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import repeat
@@ -137,7 +137,13 @@ def before_of(row: dict[str, Any], rates: Rates) -> Before:
 
 
 def tries(
-    name: str, scale: str, row: dict[str, Any], rates: Rates, device: torch.device, clock: Clock
+    name: str,
+    scale: str,
+    row: dict[str, Any],
+    rates: Rates,
+    device: torch.device,
+    clock: Clock,
+    report: Callable[[str, str, dict[str, Any]], None] = lambda *_: None,
 ) -> dict[str, Any]:
     """Every change that this kind of device can have, each alone."""
     out: dict[str, Any] = {}
@@ -157,6 +163,7 @@ def tries(
         if "not run" in found:  # the prediction was made, and stays
             found |= {"predicted": one.predicted(before), "because": one.because}
         out[what] = found
+        report(name, what, found)
     return out
 
 
@@ -178,7 +185,8 @@ class Clock:
             raise TimeoutError
 
         before = signal.signal(signal.SIGALRM, ring)
-        signal.setitimer(signal.ITIMER_REAL, max(0.1, self.left()))
+        # Again and again: a compiler may swallow the first.
+        signal.setitimer(signal.ITIMER_REAL, max(0.1, self.left()), 1.0)
         try:
             yield
         except Exception as error:  # whoever caught ours, a compiler, gives it another name
@@ -242,9 +250,17 @@ def one(ask: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_gpu(
-    seconds: float, scale: str, systems: Sequence[str], device: torch.device
+    seconds: float,
+    scale: str,
+    systems: Sequence[str],
+    device: torch.device,
+    keep: Callable[[dict[str, Any]], Any] = lambda results: None,
 ) -> dict[str, Any]:
-    """Both precisions of every system, then the tries, then compiled ones, until time is up."""
+    """Both precisions of every system, then the tries, then compiled ones, until time is up.
+
+    Args:
+        keep: is given what there is after every measurement, for whoever is ended from outside.
+    """
     clock, notes = Clock(seconds), []  # type: ignore[var-annotated]
     rates = measure_rates(device)
     columns: dict[str, Any] = {
@@ -267,8 +283,12 @@ def run_gpu(
 
         row = columns[column]["systems"][name] = told(now, notes, f"{name}, {column}")
         print(f"{clock.left():5.0f} s left  {name:16} {column:22} {_line(row)}", flush=True)
+        keep(results)
         if device.type == "cuda":
             torch.cuda.empty_cache()
+
+    def report(name: str, what: str, found: dict[str, Any]) -> None:
+        print(f"{clock.left():5.0f} s left  {name:16} {what:22} {_line(found)}", flush=True)
 
     for name in systems:
         measure(name, "fp32", False, True)
@@ -276,9 +296,8 @@ def run_gpu(
     for name in [n for n in TRIED if n in systems]:
         row = columns[f"{scale}, fp32"]["systems"][name]
         if "not run" not in row:
-            results["tries"][name] = tries(name, scale, row, rates, device, clock)
-            for what, found in results["tries"][name].items():
-                print(f"{clock.left():5.0f} s left  {name:16} {what:22} {_line(found)}", flush=True)
+            results["tries"][name] = tries(name, scale, row, rates, device, clock, report)
+            keep(results)
     for precision in ("bf16", "fp32"):
         for name in reversed(systems):  # the smallest first
             measure(name, precision, True, False)
@@ -315,8 +334,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.simplefilter("ignore")
     device = torch.device("cpu" if args.attempt else "cuda")
     scale = "fast" if args.attempt else "gpu"
-    results = run_gpu(args.seconds, scale, args.systems.split(","), device)
-    print(save("training_gpu", results, args.out))
+
+    def keep(results: dict[str, Any]) -> Path:
+        return save("training_gpu", results, args.out)
+
+    print(keep(run_gpu(args.seconds, scale, args.systems.split(","), device, keep)))
     return 0
 
 

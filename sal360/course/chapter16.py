@@ -24,6 +24,11 @@ from sal360.course.checking import (
 )
 
 
+def cosine(step: int, steps: int) -> float:
+    """Half a cosine from 1 to 0."""
+    return 0.5 + 0.5 * math.cos(math.pi * step / steps)
+
+
 @exercise("16.1")
 def rate_of_a_step(answer: Callable[..., Any]) -> Iterator[Case]:
     """``(step, steps, lr, warmup) -> rate``: up in a line, down along a cosine."""
@@ -39,15 +44,15 @@ def rate_of_a_step(answer: Callable[..., Any]) -> Iterator[Case]:
     ):
         for lr in (1.0, 3e-3):
             line = (step + 1) / (warmup * steps) if warmup else math.inf
-            cosine = 0.5 + 0.5 * math.cos(math.pi * step / steps)
-            wanted = lr * min(line, cosine)
+            down = cosine(step, steps)
+            wanted = lr * min(line, down)
             got = float(ask(answer, step, steps, lr, warmup))
             hint = ""
             if not math.isclose(got, wanted, rel_tol=1e-6):
-                if math.isclose(got, lr * cosine * min(1, line), rel_tol=1e-6):
+                if math.isclose(got, lr * down * min(1, line), rel_tol=1e-6):
                     hint = " (that is the product of line and cosine, not the smaller)"
                 elif warmup and math.isclose(
-                    got, lr * min(step / (warmup * steps), cosine), rel_tol=1e-6, abs_tol=1e-12
+                    got, lr * min(step / (warmup * steps), down), rel_tol=1e-6, abs_tol=1e-12
                 ):
                     hint = " (steps count from 0: a first step with rate 0 is lost)"
             yield Case(

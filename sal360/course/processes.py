@@ -10,6 +10,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any
@@ -139,3 +141,16 @@ def _train(
               checkpoint_every=checkpoint_every, world=shared)  # fmt: skip
     finally:
         shared.close()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Within it, what compiled code says of itself on the error output is not shown."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

@@ -42,6 +42,7 @@ from sal360.figures.resampling import (
 from sal360.figures.sheet import Sheet
 from sal360.figures.show import Picture, Plot
 from sal360.figures.time import flow_arrows, memory_globe
+from sal360.figures.training import roofline, run_curves
 from sal360.figures.unet import receptive_fields
 from sal360.figures.weak import before_after, in_step
 
@@ -95,7 +96,9 @@ __all__ = [
     "response_curves",
     "rim_origin",
     "roc_levels",
+    "roofline",
     "row_curves",
+    "run_curves",
     "score_by_latitude",
     "scorecard",
     "signed_maps",

@@ -87,7 +87,7 @@ def run_curves(
                "rangemode": "normal"},
         xaxis2={**axis, "anchor": "y2", "title": {"text": "step"}},
         yaxis2={**axis, "domain": [0, 0.48], "title": {"text": f"{metric.upper()}, validation"}},
-        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.17, "yanchor": "top"},
+        legend={"orientation": "h", "x": 0, "xanchor": "left", "y": -0.16, "yanchor": "top"},
         hovermode="closest",
     )  # fmt: skip
     alt = f"Loss and validation {metric.upper()} against steps; a menu chooses of {'; '.join(told)}"
@@ -117,6 +117,7 @@ def roofline(columns: Mapping[str, Mapping[str, Any]], precision: str = "fp32") 
         precision: of the level.
     """
     from matplotlib import pyplot
+    from matplotlib.ticker import LogLocator
 
     panels, names = [], []
     for title, column in columns.items():
@@ -144,7 +145,13 @@ def roofline(columns: Mapping[str, Mapping[str, Any]], precision: str = "fp32") 
         axis.set_title(title, color=INK, fontsize=12)
         axis.set_xlabel("operations per byte", color=INK, fontsize=12)
         axis.set_ylabel("billion operations / s", color=INK, fontsize=12)
-        axis.tick_params(colors=INK, labelsize=11)
+        for ticks in (axis.xaxis, axis.yaxis):
+            ticks.set_major_locator(LogLocator(subs=(1.0,)))
+            ticks.set_major_formatter("{x:g}")
+            ticks.set_minor_formatter("")
+        bottom = min([low * slope / 1e9, *(y / 2e9 for _, y in places.values())])
+        axis.set_ylim(10 ** math.floor(math.log10(bottom)), None)
+        axis.tick_params(which="both", colors=INK, labelsize=11)
         axis.grid(color=INK, alpha=0.15, lw=0.5)
         axis.spines[["top", "right"]].set_visible(False)
         axis.spines[["left", "bottom"]].set_color(INK)

@@ -1,0 +1,200 @@
+"""Chapter 16: curves and roofs are drawn as recorded, processes can be killed, slips are told."""
+
+import json
+import os
+import random
+import re
+import signal
+
+import pytest
+import torch
+
+from sal360 import figures
+from sal360.course import chapter16, check, processes
+from sal360.course.chapter16 import FAULTS, Trainer
+from sal360.datasets.held import hold
+from sal360.experiments import published
+from sal360.models import load_model
+from sal360.training.kills import Embedded
+from sal360.training.recipe import load_recipe
+
+
+def run(seed, scores, steps=300):
+    return {
+        "seed": seed,
+        "curve": {"step": list(range(steps)), "loss": [3 - k / steps for k in range(steps)]},
+        "validations": [{"step": s, "means": {"cc": v, "kld": 1.0}} for s, v in scores.items()],
+    }
+
+
+@pytest.fixture(scope="module")
+def curves():
+    runs = {"one": [run(0, {100: 0.1, 300: 0.3}), run(1, {300: 0.2})], "two": [run(0, {})]}
+    return figures.run_curves(runs, {"one": 0.25})
+
+
+def test_a_menu_shows_the_curves_of_one_system(curves):
+    html = curves.html()
+    assert not re.search(r'(src|href)="https?:', html) and len(html) < 60_000
+    traces = curves.figure.data
+    assert [t.visible for t in traces] == [True] * 5 + [False] * 2
+    menu = curves.figure.layout.updatemenus[0]
+    assert [b.label for b in menu.buttons] == ["one", "two"]
+    assert menu.buttons[1].args[0]["visible"] == [False] * 5 + [True] * 2
+    assert "one: 2 runs, best CC 0.30, 0.20, the equator 0.25" in curves.alt
+
+
+def test_a_curve_is_thinned_to_means(curves):
+    loss = curves.figure.data[0]
+    assert len(loss.x) == 100 and loss.x[0] == 1 and loss.x[-1] == 298
+    assert float(loss.y[0]) == pytest.approx(3 - 1 / 300, rel=1e-3)
+    assert list(curves.figure.data[1].y) == [0.1, 0.3]
+    with pytest.raises(ValueError, match=r"^runs: none"):
+        figures.run_curves({})
+
+
+def test_a_roof_tells_what_share_of_it_a_step_reaches():
+    rates = {"bytes_per_s": 1e10, "operations_per_s": {"fp32": 1e11, "bf16": 1e9}}
+    systems = {
+        "moves": {"work": {"operations": 1e9, "bytes": 1e9}, "median_s": 0.2},
+        "computes": {"work": {"operations": 1e11, "bytes": 1e8}, "median_s": 4.0},
+        "is late": {"not run": "no time was left"},
+    }
+    drawn = figures.roofline({"a machine": {"rates": rates, "systems": systems}}, "bf16")
+    assert "moves 50.0%, computes 25.0%" in drawn.alt and "is late" not in drawn.alt
+    assert "meet at 10 operations per byte" in drawn.alt
+    assert len(drawn.panels) == 2
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("films") / "films"
+    hold(Embedded(2), folder)
+    return str(folder)
+
+
+def recipe_of(steps, **changes):
+    settings = {"size": [16, 32], "model": {"hidden": 2}, "clip_length": 4, "tbptt": 4, "batch": 2}
+    return load_recipe("sst-sal-noflow", "fast", settings | {"steps": steps} | changes)
+
+
+def weights(path):
+    return torch.cat([p.flatten() for p in load_model("sst-sal-noflow", path).parameters()])
+
+
+def test_a_training_is_killed_and_goes_on_to_the_same_bits(films, tmp_path):
+    recipe = recipe_of(12)
+    victim = processes.Training(recipe, films, tmp_path / "killed", checkpoint_every=2)
+    assert victim.wait_for(5) >= 5
+    os.kill(victim.pid, signal.SIGKILL)
+    assert victim.end() == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "last.safetensors").exists()
+    for folder in ("killed", "whole"):
+        other = processes.Training(recipe, films, tmp_path / folder)
+        assert other.wait_for(99) == 12 and other.end() == 0
+    ends = [weights(tmp_path / folder / "last.safetensors") for folder in ("killed", "whole")]
+    assert torch.equal(*ends)
+
+
+def test_two_processes_make_the_steps_of_one(films, tmp_path):
+    recipe = recipe_of(3, optimizer="sgd", lr=0.1)
+    assert processes.together(2, recipe, films, tmp_path / "two") == [0, 0]
+    alone = processes.Training(recipe, films, tmp_path / "one")
+    assert alone.end() == 0
+    ends = [weights(tmp_path / folder / "last.safetensors") for folder in ("one", "two")]
+    assert (ends[0] - ends[1]).abs().max() < 1e-6
+
+
+def test_an_error_output_is_quiet_for_a_while(capfd):
+    with processes.quiet():
+        os.write(2, b"hidden")
+    os.write(2, b"shown")
+    assert capfd.readouterr().err == "shown"
+
+
+def test_real_runs_come_by_arm_and_seed(tmp_path, monkeypatch):
+    monkeypatch.setattr(published, "DATA", tmp_path)
+    monkeypatch.setattr(published, "load_record", lambda path: path.stem)
+    folder = tmp_path / published.TRAININGS
+    folder.mkdir(parents=True)
+    for name in ("b-unet-0", "a-10", "a-2", "notes"):
+        (folder / f"{name}.json").write_text("{}")
+    assert published.trainings() == {"a": ["a-2", "a-10"], "b-unet": ["b-unet-0"]}
+    assert published.benchmark("none") is None
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "one.json").write_text(json.dumps({"a": 1}))
+    assert published.benchmark("one") == {"a": 1}
+
+
+@pytest.mark.parametrize("faults", [(), *((f,) for f in FAULTS), FAULTS])
+def test_a_trainer_forgets_what_is_said(faults):
+    trainer, other = Trainer(*faults), Trainer()
+    for _ in range(17):
+        trainer.step()
+    other.load(trainer.save())
+    steps = [(trainer.step(), other.step()) for _ in range(30)]
+    differs = {key: any(a[key] != b[key] for a, b in steps) for key in ("clip", "kept", "rate")}
+    assert differs == {
+        "clip": "order" in faults,
+        "kept": "dice" in faults,
+        "rate": "step" in faults,
+    }
+    a, b = steps[0]
+    assert (a["update"] != b["update"]) == bool(faults)
+    with pytest.raises(ValueError, match=r"^faults: "):
+        Trainer("late")
+
+
+def straight(path, data):
+    path.write_bytes(data)
+
+
+def unsynced(path, data):
+    part = path.with_name("part")
+    part.write_bytes(data)
+    os.replace(part, path)
+
+
+def gone_for_a_while(path, data):
+    part = path.with_name("part")
+    with part.open("wb") as file:
+        file.write(data)
+        os.fsync(file.fileno())
+    path.unlink()
+    os.replace(part, path)
+
+
+def from_the_dice(step, clips, batch, seed):
+    return random.sample(range(clips), batch)
+
+
+@pytest.mark.parametrize(
+    ("number", "answer", "words"),
+    [
+        (
+            "16.1",
+            lambda k, n, lr, w: lr * min(k / (w * n) if w else 1, chapter16.cosine(k, n)),
+            "(steps count from 0: a first step with rate 0 is lost)",
+        ),
+        (
+            "16.1",
+            lambda k, n, lr, w: (
+                lr * (min(1, (k + 1) / (w * n)) if w else 1) * chapter16.cosine(k, n)
+            ),
+            "(that is the product of line and cosine, not the smaller)",
+        ),
+        ("16.2", lambda g, n: g.mean(0), "(the mean of the means)"),
+        ("16.2", lambda g, n: g, "a gradient like each"),
+        ("16.3", straight, "the old bytes were written over"),
+        ("16.3", unsynced, "a name without bytes"),
+        ("16.3", gone_for_a_while, "the file holds nothing, it is gone"),
+        ("16.3", lambda path, data: path.nothing, "AttributeError"),
+        ("16.4", from_the_dice, "epoch 0: the clips"),
+        ("16.4", lambda step, clips, batch, seed: [0], "1 clips, wanted 4"),
+        ("16.5", lambda make: set(), "left out: ['moments']; you missed ['moments']"),
+        ("16.5", lambda make: "dice", "a set of names"),
+    ],
+)
+def test_wrong_answers_are_told_what_is_wrong(number, answer, words):
+    reply = check(number, answer)
+    assert not reply.passed and not reply.waiting and words in repr(reply)

@@ -37,7 +37,7 @@ def training(results: dict[str, Any]) -> str:
     ]
     parts += [
         f"**Waiting for clips.** {waits['system']}, {waits['shape']}, worlds rendered while one "
-        "waits, every process on one thread:",
+        "waits, or kept in memory from the first epoch on, every process on one thread:",
         "",
         table(["", "ms a step", "waiting", "clips per second"], rows),
     ]

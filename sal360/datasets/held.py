@@ -16,6 +16,7 @@ import multiprocessing
 import os
 import shutil
 from collections.abc import Sequence
+from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,7 @@ def hold(
     size: tuple[int, int] | None = None,
     pictures: bool = False,
     processes: int = 1,
+    pool: Pool | None = None,
 ) -> HeldVideos:
     """Make a pack of a data set; the one that is there is opened if it holds the same videos.
 
@@ -167,7 +169,7 @@ def hold(
         pictures: keep the colour picture of the flow as SST-Sal sees it, too
             (:func:`sal360.flow.tangent_flow`), which takes longer to draw than to look at.
         processes: that read at once; of more than 1 each starts afresh, so that a script needs
-            its ``if __name__ == "__main__"``.
+            its ``if __name__ == "__main__"``. pool: that are there already, for several packs.
     Raises:
         ValueError: no video, videos that differ in size or fields, another pack in the folder.
     """
@@ -197,9 +199,11 @@ def hold(
             np.lib.format.open_memmap(part / f"{field}.npy", "w+", dtype, shape).flush()
         jobs = [(dataset, name, start, size, fields, str(part))
                 for name, start in zip(names, starts[:-1], strict=True)]  # fmt: skip
-        if processes > 1:
-            with multiprocessing.get_context("spawn").Pool(min(processes, len(jobs))) as pool:
-                looked = pool.map(_written, jobs, chunksize=1)
+        if pool is not None:
+            looked = pool.map(_written, jobs, chunksize=1)
+        elif processes > 1:
+            with multiprocessing.get_context("spawn").Pool(min(processes, len(jobs))) as own:
+                looked = own.map(_written, jobs, chunksize=1)
         else:
             looked = [_written(job, alone=False) for job in jobs]
         known = [one for one in looked if one is not None]

@@ -43,6 +43,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import multiprocessing
 import os
 import platform
 import shlex
@@ -51,6 +52,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -121,10 +123,12 @@ def packs(out: Path, scale: Scale, processes: int, report: Report = print) -> di
     wanted["val"] = worlds("val", scale.val)
     wanted["upright"] = test = worlds("test", scale.test)
     wanted |= {condition(tilt): Tilted(test, tilt) for tilt in scale.tilts}
-    for name, data in wanted.items():
-        folder = out / "packs" / name.replace(" ", "-")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        made[name] = hold(data, folder, pictures=True, processes=processes)
+    (out / "packs").mkdir(parents=True, exist_ok=True)
+    workers = multiprocessing.get_context("spawn").Pool(processes) if processes > 2 else None
+    with workers or nullcontext():
+        for name, data in wanted.items():
+            folder = out / "packs" / name.replace(" ", "-")
+            made[name] = hold(data, folder, pictures=True, pool=workers)
     report(f"worlds ready after {time.monotonic() - start:.0f} s")
     return made
 
@@ -288,6 +292,8 @@ def run(
             continue
         done = one(name, seed, scale_name, out, device, until, held)
         report(_told(done))
+        if done["status"] == "interrupted" and (until is None or time.time() < until):
+            raise KeyboardInterrupt  # by a signal, which the training took
     record = collect(scale_name, out, jobs, failed, held, device)
     record |= {
         "command": command,

@@ -54,6 +54,15 @@ class Arm:
 
 _WIDE = {"widths": [16, 32, 64, 64, 32, 16, 1]}
 _CP360 = {"face": 32, "strides": [1, 1, 1, 1]}
+_FEW: dict[str, dict[str, Any]] = {
+    "spherical-unet": {"widths": [2, 2, 4, 4, 2, 2, 1]},
+    "lookup-unet": {"widths": [4, 4, 8, 8, 4, 4, 1]},
+    "cube-unet": {"base": 4},
+    "cp360": {"width": 4},
+    "sst-sal": {"hidden": 4},
+    "sst-sal-noflow": {"hidden": 4},
+}
+"""Settings at the scale ``"fast"``, over an arm's own, by system."""
 _TRAINED = (
     Arm("spherical-unet", "spherical-unet", recipe="spherical-unet", model=_WIDE, lr=5e-3),
     Arm("lookup-unet", "lookup-unet", recipe="lookup-unet", model=_WIDE, lr=5e-3),
@@ -119,8 +128,8 @@ class Scale:
 
 
 SCALES = {
-    "fast": Scale((32, 64), (6, 3.0), (2, 2.0), (6, 2.0), (30.0, 60.0, 90.0), (0, 1), 2, 24,
-                  (8, 10), 2),
+    "fast": Scale((16, 32), (2, 1.0), (1, 0.5), (3, 0.5), (30.0, 60.0, 90.0), (0,), 1, 4, (2, 2),
+                  1),
     "cpu": Scale((48, 96), (64, 6.0), (4, 4.0), (12, 5.0), (30.0, 60.0, 90.0), (0,), 4, 400,
                  (100, 300)),
     "gpu": Scale((64, 128), (256, 10.0), (8, 5.0), (24, 10.0), (30.0, 60.0, 90.0), (0, 1, 2), 16,
@@ -159,7 +168,7 @@ def overrides(arm: Arm, scale: Scale, seed: int) -> dict[str, Any]:
     steps, batch = steps_of(arm, scale)
     clip = arm.system in ("cp360", "sst-sal", "sst-sal-noflow")
     out: dict[str, Any] = {
-        "model": dict(arm.model),
+        "model": {**arm.model, **(_FEW[arm.system] if scale is SCALES["fast"] else {})},
         "lr": arm.lr,
         "batch": batch,
         "steps": steps,

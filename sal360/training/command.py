@@ -120,21 +120,22 @@ def run_training(
     network = build_model(recipe)  # before anything is opened or written: it may be refused
     out = Path("runs", f"{recipe.name}-{recipe.scale}-s{recipe.seed}") if out is None else out
     world = setup(device)
-    usual = USUAL[recipe.scale]
-    films = _opened(data or usual[0], recipe, world, say)
-    checked = None
-    if validation != "none":
-        checked = Remembered(_opened(validation or usual[1], recipe, world, say))
-    workers = _workers(films, recipe) if workers is None else workers
     told: list[Any] = [reports.Bar(recipe.steps, name=recipe.name)]
     if tensorboard:
         told.append(reports.TensorBoard(out / "tensorboard"))
     report = reports.All(*told)
-    if world.main:
-        validated = "nothing" if checked is None else checked.spec  # type: ignore[attr-defined]
-        say(f"{recipe.name} at scale {recipe.scale}: {recipe.steps} steps on "
-            f"{films.spec}, scored on {validated}, into {out}")  # type: ignore[attr-defined]  # fmt: skip
     try:
+        usual = USUAL[recipe.scale]
+        films = _opened(data or usual[0], recipe, world, say)
+        checked = None
+        if validation != "none":
+            checked = Remembered(_opened(validation or usual[1], recipe, world, say))
+        workers = _workers(films, recipe) if workers is None else workers
+        if world.main:
+            scored = "nothing" if checked is None else getattr(checked, "spec", checked.name)
+            spec = getattr(films, "spec", films.name)
+            say(f"{recipe.name} at scale {recipe.scale}: {recipe.steps} steps on {spec}, "
+                f"scored on {scored}, into {out}")  # fmt: skip
         record = train(
             recipe,
             films if workers else Remembered(films),
@@ -151,8 +152,8 @@ def run_training(
             world=world,
             exact=exact,
         )
-    except (FloatingPointError, ProcessLost, torch.OutOfMemoryError, RuntimeError) as error:
-        known = isinstance(error, (FloatingPointError, ProcessLost, torch.OutOfMemoryError))
+    except (FloatingPointError, RuntimeError) as error:
+        known = isinstance(error, (FloatingPointError, ProcessLost, torch.cuda.OutOfMemoryError))
         if os.environ.get("SAL360_DEBUG") or not (known or "a worker died" in str(error)):
             raise
         report.close()

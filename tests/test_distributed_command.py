@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from sal360.models import load_model
@@ -49,6 +50,8 @@ def test_a_rank_is_killed_and_the_run_goes_on_from_its_checkpoint(tmp_path: Path
     assert found.numbers["step"] == record["steps"] == 3
     assert record["status"] == "interrupted"
     assert "another process ended" in record["notes"][0]
+    with pytest.raises(ValueError, match="data has mix"):
+        train(small_recipe(), Gazed(), None, tmp_path / "run", resume=True, mix=2)
     resumed = train(small_recipe(), Gazed(), None, tmp_path / "run", resume=True, world=ALONE)
     whole = train(small_recipe(), Gazed(), None, tmp_path / "alone", world=ALONE)
     assert resumed["status"] == whole["status"] == "done"

@@ -87,6 +87,7 @@ def train(
     resume: bool = False,
     force: bool = False,
     on_error: OnError = "raise",
+    mix: int | None = None,
     report: Report | None = None,
     stop: Callable[[], bool] | None = None,
     world: World = ALONE,
@@ -111,6 +112,8 @@ def train(
         workers: processes that read clips. checkpoint_every: steps.
         resume: go on with the run in ``out``, if there is one. force: begin anew over it.
         on_error: ``"skip"`` leaves out clips that cannot be read.
+        mix: videos whose clips are drawn at a time, for films that the store of frames cannot all
+            hold (:mod:`sal360.datasets.loader`); None: all of them.
         report: is told. stop: is asked after each step whether to stop.
         world: the processes that share the run, see :func:`sal360.training.distributed.setup`.
         command: the shell line, for the record.
@@ -141,10 +144,11 @@ def train(
     if recipe.patience and validation is None:
         raise ValueError("validation: None, wanted a data set: the recipe stops by its scores")
     model = world.prepare((build_model(recipe) if model is None else model).to(place))
-    loader = _loader(recipe, data, workers, on_error, place, world)
+    loader = _loader(recipe, data, workers, on_error, mix, place, world)
     state = TrainingState(model, recipe)
     check_model(model, recipe, state)
     record = new_run_record(recipe, data, validation, place, command=command, processes=world.size)
+    record["data"] |= {} if mix is None else {"mix": mix}
     run = _Run(recipe, loader, validation, state, folder, report, world, record)
     with _own_dice(recipe, place), _deterministic(place, exact):
         if folder is not None and resume and (found := folder.checkpoint()) is not None:
@@ -394,6 +398,7 @@ def _loader(
     data: VideoDataset,
     workers: int,
     on_error: OnError,
+    mix: int | None,
     device: torch.device,
     world: World,
 ) -> ClipLoader:
@@ -408,6 +413,7 @@ def _loader(
         recipe.size,
         drop_last=True,
         on_error=on_error,
+        mix=mix,
         pin_memory=device.type == "cuda",
     )
     if not len(loader):

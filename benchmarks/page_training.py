@@ -25,8 +25,10 @@ def training(results: dict[str, Any]) -> str:
         "batch that is in memory; networks that are fed with their own maps make them in the step. "
         "*Of the roofline* is the time that the slower of operations / rate and bytes / bandwidth "
         "would take, both measured beside it, over the time it took; operations are counted, "
-        "bytes estimated (`benchmarks/roofline.py`). *Peak* is of the whole process. The load of "
-        f"the machine over 1, 5 and 15 minutes was {load}, at the end; 2 cores.",
+        "bytes estimated (`benchmarks/roofline.py`). Times of one thread are the processor's own, "
+        "which a busy machine does not stretch; those of two are by the clock. *Peak* is of the "
+        f"whole process. The load of the machine, of 2 cores, was {load} over the last 1, 5 and "
+        "15 minutes.",
         "",
         *_body(results),
     ]

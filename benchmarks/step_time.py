@@ -1,15 +1,15 @@
 """One step of the optimiser, taken apart: how long, how much memory, where the time goes.
 
 Everything runs through :func:`sal360.training.fit`, the loop that trains; nothing here is a
-second loop that might be faster or slower than it. Times are by the clock, with the device waited
-for at the end of a step; the parts of a step (:func:`phases`) wait at each border, so that their
-sum can be a little longer than a step that is left alone.
+second loop that might be faster or slower than it. Times are by the clock that
+:func:`benchmarks.roofline.clock_for` names, with the device waited for at the end of a step; the
+parts of a step (:func:`phases`) wait at each border, so that their sum can be a little longer than
+a step that is left alone.
 """
 
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import repeat
@@ -23,7 +23,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from benchmarks.roofline import wait
+from benchmarks.roofline import clock_for, wait
 from sal360.datasets.batch import Batch
 from sal360.training.fit import build_model, fit
 from sal360.training.overfit import one_clip
@@ -57,15 +57,16 @@ def step_times(
     """Seconds of steps after the first :data:`WARM`, at least 3, as many as ``seconds`` hold."""
     device = next(model.parameters()).device
     times: list[float] = []
+    clock = clock_for(device)
     steps = fit(model, repeat(batch), recipe)
     for _ in range(WARM):
         next(steps)
     while len(times) < at_most and (len(times) < 3 or sum(times) < seconds):
         wait(device)
-        start = time.perf_counter()
+        start = clock()
         next(steps)
         wait(device)
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
     steps.close()
     return times
 
@@ -88,11 +89,11 @@ def phases(model: nn.Module, batch: Batch, recipe: Recipe, count: int = 3) -> di
     """
     device = next(model.parameters()).device
     spent = dict.fromkeys(("forward", "backward", "clipping", "optimiser"), 0.0)
-    mark = [0.0]
+    mark, clock = [0.0], clock_for(device)
 
     def now(part: str | None) -> None:
         wait(device)
-        moment = time.perf_counter()
+        moment = clock()
         if part is not None:
             spent[part] += moment - mark[0]
         mark[0] = moment

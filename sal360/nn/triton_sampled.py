@@ -55,9 +55,11 @@ def _sample(
 
 @triton.jit
 def _sums_kernel(
-    values, rows, weights, starts, out, S, M, C,
-    BS: tl.constexpr, BC: tl.constexpr, UNROLL: tl.constexpr, ACC: tl.constexpr,
+    values, rows, weights, starts, out, S, M, C_units,
+    BS: tl.constexpr, BC: tl.constexpr, UNROLL: tl.constexpr, UNIT_C: tl.constexpr,
+    ACC: tl.constexpr,
 ):  # fmt: skip
+    C = C_units * UNIT_C
     line = tl.program_id(0) * BS + tl.arange(0, BS)
     channel = tl.program_id(1) * BC + tl.arange(0, BC)
     image = tl.program_id(2).to(tl.int64)
@@ -77,10 +79,11 @@ def _sums_kernel(
 
 @triton.jit
 def _product_kernel(
-    values, kernel, bias, rows, weights, starts, out, N, M, C, O, K,
+    values, kernel, bias, rows, weights, starts, out, N, M, C_units, O_units, K,
     BN: tl.constexpr, BC: tl.constexpr, BO: tl.constexpr, UNROLL: tl.constexpr,
-    BIAS: tl.constexpr, PRECISION: tl.constexpr,
+    UNIT_C: tl.constexpr, UNIT_O: tl.constexpr, BIAS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
+    C, O = C_units * UNIT_C, O_units * UNIT_O
     parts = tl.cdiv(O, BO)
     line = (tl.program_id(0) // parts) * BN + tl.arange(0, BN)
     made = (tl.program_id(0) % parts) * BO + tl.arange(0, BO)
@@ -114,10 +117,11 @@ def _product_kernel(
 
 @triton.jit
 def _weight_kernel(
-    values, grad, rows, weights, starts, out, B, N, M, C, O, K, steps,
+    values, grad, rows, weights, starts, out, B, N, M, C_units, O_units, K, steps,
     BN: tl.constexpr, BC: tl.constexpr, BO: tl.constexpr, UNROLL: tl.constexpr,
-    PRECISION: tl.constexpr,
+    UNIT_C: tl.constexpr, UNIT_O: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
+    C, O = C_units * UNIT_C, O_units * UNIT_O
     across, parts = tl.cdiv(C, BC), tl.cdiv(O, BO)
     k = tl.program_id(0) // (across * parts)
     rest = tl.program_id(0) % (across * parts)
@@ -162,10 +166,11 @@ def sums(values: Tensor, rows: Tensor, weights: Tensor, starts: Tensor, unroll: 
     BS = 1024 // BC
     grid = (triton.cdiv(S, BS), triton.cdiv(C, BC), B)
     exact = tl.float64 if values.dtype == torch.float64 else tl.float32
+    unit = _unit(C)
     with _on(values):
         _sums_kernel[grid](
-            values, rows, weights, starts, out, S, M, C,
-            BS=BS, BC=BC, UNROLL=unroll, ACC=exact, num_warps=4,
+            values, rows, weights, starts, out, S, M, C // unit,
+            BS=BS, BC=BC, UNROLL=unroll, UNIT_C=unit, ACC=exact, num_warps=4,
         )  # fmt: skip
     return out
 
@@ -194,12 +199,14 @@ def product(
     out = values.new_empty(B, N, O)
     size = blocks or product_blocks(values.dtype, C, O)
     grid = (triton.cdiv(N, size.rows) * triton.cdiv(O, size.made), B)
+    units = _unit(C), _unit(O)
     with _on(values):
         _product_kernel[grid](
             values, kernel, kernel if bias is None else bias, rows, weights, starts, out,
-            N, M, C, O, K,
-            BN=size.rows, BC=size.taken, BO=size.made, UNROLL=unroll, BIAS=bias is not None,
-            PRECISION=precision, num_warps=size.warps, num_stages=size.stages,
+            N, M, C // units[0], O // units[1], K,
+            BN=size.rows, BC=size.taken, BO=size.made, UNROLL=unroll, UNIT_C=units[0],
+            UNIT_O=units[1], BIAS=bias is not None, PRECISION=precision,
+            num_warps=size.warps, num_stages=size.stages,
         )  # fmt: skip
     return out
 
@@ -230,11 +237,13 @@ def weight_gradient(
     steps = triton.cdiv(work, max(1, min(work, triton.cdiv(programs, alike))))
     parts = triton.cdiv(work, steps)
     out = values.new_empty(parts, taps, C, O, dtype=torch.float32)
+    units = _unit(C), _unit(O)
     with _on(values):
         _weight_kernel[(alike, parts)](
-            values, grad, rows, weights, starts, out, B, N, M, C, O, taps, steps,
-            BN=size.rows, BC=size.taken, BO=size.made, UNROLL=unroll,
-            PRECISION=precision, num_warps=size.warps, num_stages=size.stages,
+            values, grad, rows, weights, starts, out, B, N, M,
+            C // units[0], O // units[1], taps, steps,
+            BN=size.rows, BC=size.taken, BO=size.made, UNROLL=unroll, UNIT_C=units[0],
+            UNIT_O=units[1], PRECISION=precision, num_warps=size.warps, num_stages=size.stages,
         )  # fmt: skip
     return out.sum(0)
 
@@ -249,6 +258,15 @@ def weight_blocks(dtype: torch.dtype, C: int, O: int) -> Blocks:
     """Blocks of :func:`weight_gradient`."""
     rows = 32 if dtype == torch.float32 else 64
     return Blocks(rows, _between(C, 16, 64), _between(O, 16, 64), 4)
+
+
+def _unit(channels: int) -> int:
+    """The power of two that divides a row of channels, at most 16.
+
+    A kernel that is told the number of units knows that rows begin at multiples of it, and reads
+    so many numbers by one instruction.
+    """
+    return min(16, channels & -channels)
 
 
 def _between(n: int, low: int, high: int) -> int:

@@ -24,6 +24,10 @@ import triton.language as tl
 from torch import Tensor
 
 
+SIZES = ["B", "S", "N", "M", "K", "C_units", "O_units", "steps"]
+"""Arguments for whose values no kernel is compiled anew: it would take longer than it gives."""
+
+
 class Blocks(NamedTuple):
     """Sizes of a program's block: rows of the output, channels read, channels written; warps."""
 
@@ -53,7 +57,7 @@ def _sample(
     return acc
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def _sums_kernel(
     values, rows, weights, starts, out, S, M, C_units,
     BS: tl.constexpr, BC: tl.constexpr, UNROLL: tl.constexpr, UNIT_C: tl.constexpr,
@@ -77,7 +81,7 @@ def _sums_kernel(
     )  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def _product_kernel(
     values, kernel, bias, rows, weights, starts, out, N, M, C_units, O_units, K,
     BN: tl.constexpr, BC: tl.constexpr, BO: tl.constexpr, UNROLL: tl.constexpr,
@@ -115,7 +119,7 @@ def _product_kernel(
     )  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def _weight_kernel(
     values, grad, rows, weights, starts, out, B, N, M, C_units, O_units, K, steps,
     BN: tl.constexpr, BC: tl.constexpr, BO: tl.constexpr, UNROLL: tl.constexpr,

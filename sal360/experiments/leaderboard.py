@@ -46,7 +46,6 @@ import json
 import multiprocessing
 import os
 import platform
-import shlex
 import subprocess
 import sys
 import tarfile
@@ -619,7 +618,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         add_real(given.real, given.out / "weights", given.root, report)
         return 0
     words = sys.argv[1:] if arguments is None else list(arguments)
-    command = shlex.join(["python", "-m", "sal360.experiments.leaderboard", *words])
+    places = {str(given.out): "FOLDER", str(given.archive): "ARCHIVE"}  # nobody else's are these
+    words = [places.get(str(word), str(word)) for word in words]
+    command = " ".join(["python -m sal360.experiments.leaderboard", *words])
     run(given.scale, given.out, given.only, given.processes, given.minutes, device, report,
         command)  # fmt: skip
     if given.archive:

@@ -23,7 +23,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-
 SIZES = ["B", "S", "N", "M", "K", "C_units", "O_units", "steps"]
 """Arguments for whose values no kernel is compiled anew: it would take longer than it gives."""
 

@@ -1,0 +1,36 @@
+"""What networks do on a GPU, done on the CPU: every tensor says that it lies on one.
+
+All branches for a GPU are taken then, on torch's own operations, because Triton finds no card.
+What this cannot see, tensors that stay behind on the CPU, ``benchmarks/gpu_smoke.py`` does.
+"""
+
+import pytest
+import torch
+
+from benchmarks.gpu_smoke import Case, built, gradients, inputs, step
+from sal360.training import INPUTS
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_the_same_gradients(name, monkeypatch):
+    case = Case(name, "small", 64 if name == "spherical-unet" else 32, "fp32")
+    found = []
+    for there in (False, True):
+        if there:
+            monkeypatch.setattr(torch.Tensor, "is_cuda", property(lambda self: True))
+        model = built(case)
+        loss = step(model, *inputs(model, case, 1, 2), "fp32")
+        found.append((loss, gradients(model)))
+    (exact, theirs), (loss, ours) = found
+    assert loss == pytest.approx(exact, rel=1e-5)
+    assert (ours - theirs).norm() < 2e-5 * theirs.norm()
+
+
+def test_autocast_reaches_the_answer(monkeypatch):
+    """Gates are made in half precision, memories stay in float32, gradients are finite."""
+    monkeypatch.setattr(torch.Tensor, "is_cuda", property(lambda self: True))
+    case = Case("sst-sal-noflow", "small", 16, "bf16")
+    model = built(case)
+    step(model, *inputs(model, case, 1, 2), "bf16")
+    assert gradients(model).isfinite().all()
+    assert all(p.grad.dtype == torch.float32 for p in model.parameters() if p.grad is not None)

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -63,23 +64,35 @@ def test_a_rank_is_killed_and_the_run_goes_on_from_its_checkpoint(tmp_path: Path
         torch.testing.assert_close(ours[name], value, rtol=1e-4, atol=1e-5)
 
 
-def torchrun(out: Path) -> subprocess.CompletedProcess[str]:
+def test_torchrun_on_two_machines(tmp_path: Path) -> None:
+    # Both are this one, each with one process; --standalone --nproc-per-node 2 goes the same way.
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    out = tmp_path / "run"
     line = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+        sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1",
+        "--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{port}",
         "-m", "sal360", "train", "sst-sal-noflow", "--scale", "fast", "--steps", "2",
         "--data", "worlds:train:2:1", "--validation", "none", "--workers", "0",
-        "--set", "batch=2", "--set", "size=[16, 32]", "--set", "model.hidden=3",
-        "--set", "clip_length=4", "--set", "tbptt=4", "--out", str(out),
+        "--device", "cpu", "--set", "batch=2", "--set", "size=[16, 32]",
+        "--set", "model.hidden=3", "--set", "clip_length=4", "--set", "tbptt=4", "--out", str(out),
     ]  # fmt: skip
     single = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(line, capture_output=True, text=True, timeout=300, env=single)
-
-
-def test_the_command_line_under_torchrun(tmp_path: Path) -> None:
-    done = torchrun(tmp_path / "run")
-    assert done.returncode == 0, done.stderr
-    record = json.loads((tmp_path / "run" / "record.json").read_text())
+    nodes = [
+        subprocess.Popen(line, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+                         env=single)
+        for _ in range(2)
+    ]  # fmt: skip
+    try:
+        told = [node.communicate(timeout=300)[1] for node in nodes]
+    finally:
+        for node in nodes:
+            node.kill()
+    assert [node.returncode for node in nodes] == [0, 0], told
+    record = json.loads((out / "record.json").read_text())
     assert record["status"] == "done" and record["steps"] == 2
-    assert (tmp_path / "run" / "last.safetensors").is_file()
-    said = [line for line in done.stderr.splitlines() if "into" in line]
+    assert record["device"]["processes"] == 2
+    assert (out / "last.safetensors").is_file()
+    said = [line for text in told for line in text.splitlines() if "into" in line]
     assert len(said) == 1  # rank 0 speaks

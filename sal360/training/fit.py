@@ -229,10 +229,10 @@ def gradients(
     model, recipe, scale = state.model, state.recipe, state.scaler.get_scale()
     device = next(model.parameters()).device
     state.optimizer.zero_grad(set_to_none=True)
-    loss, clips = 0.0, []
+    loss, seen = 0.0, []
     for _ in range(recipe.accumulate):
         batch = take(source, state.step, recipe)
-        clips += clip_names(batch)
+        seen.append((batch.video, batch.indices))
         batch = batch.to(device, non_blocking=True)
         share = share_of(batch, recipe, world) / recipe.accumulate
         given = {"truth": batch.truth, "flow": batch.flow}
@@ -241,8 +241,7 @@ def gradients(
         try:
             loss += share * backward(model, inputs, known, recipe, forced, share * scale)
         except NotFinite as error:
-            told = f"step {state.step}: {error}, from {', '.join(clips)}"
-            raise FloatingPointError(told) from None
+            raise FloatingPointError(f"step {state.step}: {error}, {clip_names(seen)}") from None
     loss = float(world.sum(torch.tensor(loss, dtype=torch.float64)))
     world.sum_gradients(model)
     state.scaler.unscale_(state.optimizer)
@@ -252,7 +251,7 @@ def gradients(
         return loss, norm
     if math.isfinite(loss) and scale > 1:
         return loss, 0.0  # the scaled loss overflowed: the scaler leaves the step out
-    told = f"step {state.step}: a loss of {loss:g}, a gradient of {norm:g}, from {', '.join(clips)}"
+    told = f"step {state.step}: a loss of {loss:g}, a gradient of {norm:g}, {clip_names(seen)}"
     raise FloatingPointError(told)
 
 
@@ -268,10 +267,14 @@ def take(source: Iterator[Batch], index: int, recipe: Recipe) -> Batch:
     return batch
 
 
-def clip_names(batch: Batch) -> list[str]:
-    """Video and first frame of each clip."""
-    starts = batch.indices[:, 0].tolist()
-    return [f"{video} from frame {start}" for video, start in zip(batch.video, starts, strict=True)]
+def clip_names(seen: list[tuple[tuple[str, ...], Tensor]]) -> str:
+    """Video and first frame of each clip, of names and frame numbers ``(B, T)`` of batches."""
+    names = [
+        f"{video} from frame {int(frames[0])}"
+        for videos, indices in seen
+        for video, frames in zip(videos, indices, strict=True)
+    ]
+    return f"from {', '.join(names)}"
 
 
 def share_of(batch: Batch, recipe: Recipe, world: World) -> float:

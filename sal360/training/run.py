@@ -442,11 +442,20 @@ def _deterministic(device: torch.device, exact: bool) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
-    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    from torch.utils import deterministic
+
+    filling: Any = deterministic  # of fresh memory, which no result depends on
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.backends.cudnn.benchmark,
+        filling.fill_uninitialized_memory,
+    )
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
+    filling.fill_uninitialized_memory = False
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before[0])
         torch.backends.cudnn.benchmark = before[1]
+        filling.fill_uninitialized_memory = before[2]

@@ -50,6 +50,9 @@ class TrainingState:
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
         self.scaler.scale(torch.zeros((), device=device))  # it is only then made, and can be asked
         self.ema = deepcopy(model).eval().requires_grad_(False) if recipe.ema else None
+        norms = (m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
+        self._running = [buffer for norm in norms for buffer in norm.buffers()]
+        self._before = [buffer.clone() for buffer in self._running]
 
     @property
     def evaluated(self) -> nn.Module:
@@ -60,13 +63,12 @@ class TrainingState:
     def untouched(self) -> Iterator[None]:
         """An error in here leaves everything as it was before: forward and backward passes move
         nothing but batch normalisation's running values, and those are put back."""
-        before = [buffer.clone() for buffer in self._running()]
+        _copy(self._before, self._running)
         self.whole = False
         try:
             yield
         except Exception:
-            for buffer, value in zip(self._running(), before, strict=True):
-                buffer.copy_(value)
+            _copy(self._running, self._before)
             self.whole = True
             raise
 
@@ -92,12 +94,7 @@ class TrainingState:
         mean: list[Tensor] = list(self.ema.parameters())
         now: list[Tensor] = list(self.model.parameters())
         torch._foreach_lerp_(mean, now, 1 - decay)
-        for kept, buffer in zip(self.ema.buffers(), self.model.buffers(), strict=True):
-            kept.copy_(buffer)
-
-    def _running(self) -> list[Tensor]:
-        norms = (m for m in self.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
-        return [buffer for norm in norms for buffer in norm.buffers()]
+        _copy(list(self.ema.buffers()), list(self.model.buffers()))
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors by name, and plain numbers; see :meth:`load_state_dict`.
@@ -134,6 +131,13 @@ class TrainingState:
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(numbers["scaler"])
         self.step = int(numbers["step"])
+
+
+def _copy(to: list[Tensor], source: list[Tensor]) -> None:
+    """Values of many small tensors, those of one kind in one launch."""
+    for dtype in {tensor.dtype for tensor in source}:
+        pairs = [(a, b) for a, b in zip(to, source, strict=True) if b.dtype == dtype]
+        torch._foreach_copy_([a for a, _ in pairs], [b for _, b in pairs])
 
 
 def _fill(model: nn.Module, tensors: dict[str, Tensor], prefix: str) -> None:

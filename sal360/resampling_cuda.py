@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from sal360._tables import untraced
+from sal360._tables import eager, untraced
 
 if TYPE_CHECKING:
     from sal360.resampling import Reader
@@ -28,6 +28,7 @@ class Spread(NamedTuple):
     weights: Tensor
 
 
+@eager
 def read(image: Tensor, reader: Reader) -> Tensor:
     """``(B, C, H, W)`` to ``(B, C, h, w)`` in the reader's dtype, differentiable."""
     out: Tensor = _Read.apply(image, reader)

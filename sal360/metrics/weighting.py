@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from sal360._check import ArrayLike, as_float64
+from sal360._tables import untraced
 from sal360.sphere import pixel_area
 
 Weighting = Literal["sphere", "pixels"]
@@ -21,11 +23,17 @@ def weights(like: Tensor, weighting: Weighting) -> Tensor:
     """
     H, W = like.shape[-2:]
     if weighting == "sphere":
-        area = pixel_area(H, W).to(like.device)[:, None]
-        return area / (area.sum() * W)
+        return _areas(H, W, like.device)
     if weighting == "pixels":
         return torch.full((H, 1), 1 / (H * W), dtype=torch.float64, device=like.device)
     raise ValueError(f"weighting: {weighting!r}, wanted 'sphere' or 'pixels'")
+
+
+@untraced
+@lru_cache(maxsize=16)
+def _areas(H: int, W: int, device: torch.device) -> Tensor:
+    area = pixel_area(H, W)[:, None]
+    return (area / (area.sum() * W)).to(device)
 
 
 def as_map(value: ArrayLike, name: str) -> Tensor:

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from sal360._tables import untraced
+from sal360._tables import eager, untraced
 from sal360.nn.cube import Rim
 from sal360.nn.sampled import Reads, owners, reads_between
 from sal360.nn.sampled_cuda import Route, adjoint, read
@@ -65,6 +65,7 @@ def _face_and_place(texels: Tensor, plane: int, device: torch.device) -> tuple[T
     return face.to(device), (texels - face * plane).to(device)
 
 
+@eager
 def pad(x: Tensor, rim: Rim, how: Route | None = None) -> Tensor:
     """Faces ``(B, 6, C, S, S)`` or ``(6 B, C, S, S)`` with their rim, differentiable."""
     out: Tensor = _Pad.apply(x, rim, how)

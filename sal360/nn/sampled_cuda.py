@@ -30,7 +30,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from sal360._tables import untraced
+from sal360._tables import eager, untraced
 from sal360.nn.sampled import Reads, Sums, owners
 from sal360.resampling import computing_dtype
 
@@ -179,6 +179,7 @@ class _Read(torch.autograd.Function):
         return _Read.apply(grads[0], adjoint(ctx.reads), ctx.how), None, None
 
 
+@eager
 def read(values: Tensor, reads: Reads, how: Route | None = None) -> Tensor:
     """Apply a sparse map to a batch of rows: ``(B, M, C)`` to ``(B, N, C)``, differentiable.
 
@@ -274,6 +275,7 @@ def _times(samples: Tensor, kernel: Tensor, groups: int) -> Tensor:
     return torch.einsum("nkgi,goik->ngo", grouped, weight).reshape(-1, O)
 
 
+@eager
 def convolve(
     x: Tensor,
     kernel: Tensor,

@@ -133,9 +133,9 @@ SCALES = {
     "cpu": Scale((48, 96), (64, 6.0), (4, 4.0), (12, 5.0), (30.0, 60.0, 90.0), (0,), 4, 400,
                  (100, 300)),
     "gpu": Scale((64, 128), (256, 10.0), (8, 5.0), (24, 10.0), (30.0, 60.0, 90.0), (0, 1, 2), 16,
-                 1500, (256, 600),
-                 fewer={"spherical-unet-published": (300, 8), "lookup-unet-published": (600, 8),
-                        "cube-unet-published": (600, 8)}),
+                 400, (256, 400), 4,
+                 fewer={"spherical-unet-published": (200, 8), "lookup-unet-published": (400, 8),
+                        "cube-unet-published": (400, 8)}),
 }  # fmt: skip
 
 

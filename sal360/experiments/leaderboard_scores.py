@@ -33,8 +33,8 @@ BANDS = {"below 30": (0.0, 30.0), "30 to 60": (30.0, 60.0), "above 60": (60.0, 9
 """Degrees of latitude, north and south alike, of the direction that was looked in."""
 BINS = 10
 """Parts of equal predicted mass, from the darkest of a map to its peak."""
-TOGETHER = 8
-"""Videos that go through a network side by side."""
+TOGETHER = {"cpu": 8, "cuda": 32}
+"""Videos that go through a network side by side, by device."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,10 +111,10 @@ def predicted(model: nn.Module, test: Scene, processes: int = 1) -> Tensor:
             maps = [_looked_at(job) for job in jobs]
         return normalised(torch.from_numpy(np.stack(maps)).to(test.batch.frames.device))
     reading = getattr(model, "reading", "minmax")
-    done = []
-    for first in range(0, V, TOGETHER):
+    done, many = [], TOGETHER.get(test.batch.frames.device.type, 8)
+    for first in range(0, V, many):
         state, maps_of = None, []
-        clip = clip_inputs(model, _part(test.batch, slice(first, first + TOGETHER)))
+        clip = clip_inputs(model, _part(test.batch, slice(first, first + many)))
         for frame in clip.unbind(1):
             raw, state = model.step(frame, state)  # type: ignore[operator]
             maps_of.append(as_read(raw.float(), reading)[:, 0])

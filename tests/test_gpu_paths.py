@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from benchmarks.gpu_smoke import Case, built, gradients, inputs, step
+from sal360.models import SSTSal
 from sal360.training import INPUTS
 
 
@@ -34,3 +35,15 @@ def test_autocast_reaches_the_answer(monkeypatch):
     step(model, *inputs(model, case, 1, 2), "bf16")
     assert gradients(model).isfinite().all()
     assert all(p.grad.dtype == torch.float32 for p in model.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("convention", ["corrected", "upstream"])
+def test_flow_is_drawn_where_it_is(convention, monkeypatch):
+    torch.manual_seed(0)
+    model = SSTSal(6, 2, convention)
+    images, flow = torch.rand(2, 3, 3, 16, 32), 3 * torch.randn(2, 3, 2, 16, 32)
+    there = model.inputs(images, flow)
+    monkeypatch.setattr(torch.Tensor, "is_cuda", property(lambda self: True))
+    ours = model.inputs(images, flow)
+    steps = 255 * (ours - there).abs()
+    assert steps.max() < 1.01 and (steps > 0.5).float().mean() < 1e-3

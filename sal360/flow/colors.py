@@ -6,13 +6,16 @@ is that of Baker et al.; :mod:`sal360.datasets.flow_picture` reads it back.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from sal360._check import ArrayLike
+from sal360._tables import untraced
 
 # Colours per arc of the wheel of Baker et al., "A database and evaluation methodology for
 # optical flow" (IJCV 2011): red, yellow, green, cyan, blue, magenta.
@@ -56,3 +59,31 @@ def flow_to_color(flow: ArrayLike) -> NDArray[np.uint8]:
     hue = (1 - part) * wheel[low] + part * wheel[(low + 1) % len(wheel)]
     colour = 1 - (speed / scale)[..., None] * (1 - hue)
     return np.floor(255 * colour).astype(np.uint8)
+
+
+def flows_to_color(flow: Tensor) -> Tensor:
+    """:func:`flow_to_color` of a stack of frames, where they are: on a GPU none leaves it.
+
+    Args:
+        flow: ``(..., 2, H, W)`` floating pixels, right and down; not looked at for NaN.
+    Returns:
+        ``(..., 3, H, W)`` RGB in the dtype of ``flow``, whole numbers from 0 to 255; a pixel in
+        ten thousand may differ by 1 from the other way, by rounding.
+    """
+    u, v = flow.unbind(-3)
+    speed = torch.hypot(u, v)
+    scale = speed.amax((-2, -1), keepdim=True) + 1e-5
+    wheel = _wheel_at(flow.dtype, flow.device)
+    place = (torch.atan2(-v / scale, -u / scale) / math.pi + 1) / 2 * (len(wheel) - 1)
+    low = place.floor()
+    part = (place - low)[..., None]
+    first = low.long()
+    hue = (1 - part) * wheel[first] + part * wheel[(first + 1) % len(wheel)]
+    colour = 1 - (speed / scale)[..., None] * (1 - hue)
+    return (255 * colour).floor().movedim(-1, -3)
+
+
+@untraced
+@lru_cache(maxsize=4)
+def _wheel_at(dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.from_numpy(color_wheel()).to(device, dtype)

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from sal360 import upstream
 from sal360.flow import dis_flow, flow_to_color, sphere_flow, tangent_flow
+from sal360.flow.colors import flows_to_color
 from sal360.models.base import Reading, as_convention, run, sphere_mean
 from sal360.nn import CellState, ConvLSTMCell, SphereConv2d, SphereMaxPool2d, SpherePad2d
 from sal360.nn.doubling import doubled_inside
@@ -161,6 +162,10 @@ class SSTSal(nn.Module):
         if flow is None or flow.shape != wanted:
             found = None if flow is None else tuple(flow.shape)
             raise ValueError(f"flow: {found}, wanted {wanted}")
+        if flow.is_cuda:
+            seen = flow.double() if self.convention == "upstream" else tangent_flow(flow)
+            colour = flows_to_color(seen.detach()).flip(-3).to(images) / 255
+            return torch.cat((blue_first, colour), -3)
         drawn = [self._drawn(one) for one in flow.flatten(0, -4).cpu().numpy()]
         colour = torch.from_numpy(np.stack(drawn)).to(images).movedim(-1, -3).flip(-3) / 255
         return torch.cat((blue_first, colour.reshape(images.shape)), -3)

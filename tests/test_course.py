@@ -144,6 +144,17 @@ WRONG = {
     ),
     "15.4": (lambda maps, flow: maps.square().mean(), "an empty map costs"),
     "15.5": (lambda smooth: {"backwards"}, "no fault at all; you blame ['backwards']"),
+    "17.1": (
+        lambda a, b: ((a - b).mean(), (a.mean(0) - b.mean(0)).std()),
+        "1 seed, 2 videos: you gave 1.4142, wanted 1.0000 (that is one video's spread)",
+    ),
+    "17.2": (
+        lambda mass, looks, bins: torch.full((bins,), 1 / bins),
+        "four pixels in two parts: you gave [0.500, 0.500], wanted [0.375, 0.625]",
+    ),
+    "17.3": (lambda p: p <= 0.05 / len(p), "(that is Bonferroni's, which asks more)"),
+    "17.4": (lambda density, looks, powers: powers[0], "to the power 1: you gave 0.25"),
+    "17.5": (lambda board: set(), "planted: ['best seed']; you missed ['best seed']"),
     "14.1": (
         lambda before, after, H, W: torch.stack(
             (

@@ -30,6 +30,7 @@ PAGES = (
     "book/13-unet",
     "book/14-time",
     "book/15-weak-supervision",
+    "book/17-does-it-work",
     "book/benchmarks",
     "book/datasets",
     "book/synthetic-worlds",
@@ -191,6 +192,7 @@ SLIDERS = [
     "book/13-unet",
     "book/14-time",
     "book/15-weak-supervision",
+    "book/17-does-it-work",
 ]
 
 

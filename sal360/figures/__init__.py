@@ -21,6 +21,7 @@ from sal360.figures.footprint import crown_figure, footprint, row_curves
 from sal360.figures.gaze import blob_views, blobs_by_latitude, gaze_curves, observers
 from sal360.figures.globe import globe
 from sal360.figures.kernels import by_latitude, detections, kernel_explorer, read_by
+from sal360.figures.leaderboard import gained, standings
 from sal360.figures.losses import fit_errors, peaked_maps, training_path
 from sal360.figures.metrics import looked_at, rank_of, rank_slopes, roc_levels, scorecard
 from sal360.figures.pictures import maps, panorama, views
@@ -72,6 +73,7 @@ __all__ = [
     "fit_errors",
     "flow_arrows",
     "footprint",
+    "gained",
     "gaze_curves",
     "globe",
     "in_step",
@@ -102,6 +104,7 @@ __all__ = [
     "score_by_latitude",
     "scorecard",
     "signed_maps",
+    "standings",
     "taps_figure",
     "tissot",
     "training_path",

@@ -200,12 +200,14 @@ def rank_slopes(
     frames: Mapping[str, Mapping[str, tuple[float, float]]],
     sides: tuple[str, str],
     lower: Sequence[str] = (),
+    room: float = 1.4,
 ) -> Plot:
     """Who is ahead, counted in two ways: a line from rank to rank; a slider changes the metric.
 
     Args:
         frames: metric to predictor to its two scores. sides: how each of them counts.
         lower: metrics of which less is better.
+        room: for scores and names at the right, in lengths of a line.
     """
     import plotly.graph_objects as go
 
@@ -232,7 +234,7 @@ def rank_slopes(
     figure.frames = [go.Frame(data=traces(m), name=m) for m in frames]
     bare = {"visible": False, "fixedrange": True}
     figure.update_layout(
-        xaxis={"range": [-0.45, 2.4], **bare},
+        xaxis={"range": [-0.1875 * (1 + room), 1 + room], **bare},
         yaxis={"range": [-len(names) - 0.5, -0.3], **bare},
     )
     for x, side in enumerate(sides):

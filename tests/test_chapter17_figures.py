@@ -1,0 +1,190 @@
+"""Chapter 17: figures draw what they are given, excerpts are what they say, slips are told."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from sal360 import figures
+from sal360.course import chapter17, check
+from sal360.course.chapter17 import FAULTS, Excerpts, diagnosis, planted_board, symptoms
+from sal360.datasets.synthetic import SyntheticWorlds
+from sal360.datasets.tilted import Tilted
+from sal360.evaluation.statistics import paired
+from sal360.figures.leaderboard import sure
+from sal360.models import shipped
+from sal360.models.registry import load_model, save_weights
+from sal360.sphere import erp_directions, lonlat_to_xyz, von_mises_fisher
+
+KINDS = {"a-net": "network", "flat": "planar twin", "band": "baseline"}
+FRAMES = {
+    "CC": {"a-net": (0.5, 0.4, 0.6), "flat": (0.4, 0.3, 0.5), "band": (0.2, 0.1, 0.3)},
+    "KLD": {"a-net": (1.5, 1.4, 1.6), "flat": (1.2, 1.1, 1.3), "band": (2.0, math.nan, math.nan)},
+}
+
+
+def blob(lon, lat, sigma, H=32):
+    at = lonlat_to_xyz(*torch.deg2rad(torch.tensor([lon, lat]).double()))
+    return von_mises_fisher(erp_directions(H, 2 * H), at, math.radians(sigma) ** -2)[None]
+
+
+def test_standings_put_the_best_on_top_and_need_no_network():
+    plot = figures.standings(FRAMES, KINDS, "band")
+    assert plot.figure.layout.yaxis.ticktext == ("band", "flat", "a-net")
+    line, *marks = plot.figure.data
+    assert line.x == (0.2, 0.2) and [m.name for m in marks] == [
+        "network",
+        "planar twin",
+        "baseline",
+    ]
+    assert marks[0].x == (0.5,) and marks[0].y == (2,)
+    assert marks[0].error_x.array == pytest.approx([0.1])
+    for frame, (name, rows) in zip(plot.figure.frames, FRAMES.items(), strict=True):
+        assert frame.name == name and frame.data[1].x == (rows["a-net"][0],)
+        low, high = frame.layout.xaxis.range
+        ends = [v for s in rows.values() for v in s if math.isfinite(v)]
+        assert low < min(ends) and high > max(ends)
+        ticks = frame.layout.xaxis.tickvals
+        assert 3 <= len(ticks) <= 6 and min(ends) - 1e-9 <= ticks[0] < ticks[-1] <= max(ends) + 1e-9
+    assert "a-net 0.500 [0.400, 0.600]" in plot.alt and "Slider: KLD" in plot.alt
+    assert not re.search(r'(src|href)="https?:', plot.html()) and len(plot.html()) < 60_000
+    assert plot.figure.frames[1].data[3].text == ("band: 2.000, no interval",)
+
+
+def test_differences_that_hold_nothing_are_hollow():
+    nan = math.nan
+    frames = {"upright": {"one": [(0.2, 0.1, 0.3), (0.1, -0.1, 0.3), (nan, nan, nan)],
+                          "two": [(-0.2, -0.3, -0.1), (0.0, -0.1, 0.1), (0.3, nan, nan)]},
+              "tilt": {"one": [(0.1, 0.05, 0.2)] * 3, "two": [(0.1, -0.05, 0.2)] * 3}}  # fmt: skip
+    plot = figures.gained(frames, ["a", "b", "c"], "NSS")
+    symbols = [trace.marker.symbol for trace in plot.figure.data]
+    assert symbols[0] == ("circle", "circle-open", "circle-open")
+    assert symbols[1] == ("square", "square-open", "square-open")
+    assert plot.figure.data[0].y == (0.2, 0.1, None)
+    assert [f.name for f in plot.figure.frames] == ["upright", "tilt"]
+    assert "c nobody looked there" in plot.alt and "c 0.300, no interval" in plot.alt
+    low, high = plot.figure.layout.yaxis.range
+    assert low < -0.2 and high > 0.3
+    many = [(0.1, 0.05, 0.15)] * 5 + [(0.2, -9.0, 9.0)]  # two videos: a bar as long as the page
+    high = figures.gained({"x": {"p": many}}, list("abcdef"), "NSS").figure.layout.yaxis.range[1]
+    assert high < 1
+    assert [sure(s) for s in frames["upright"]["one"]] == [True, False, False]
+
+
+def test_an_excerpt_is_the_middle_of_its_video():
+    worlds = SyntheticWorlds("test", 3, 1.0, 8.0, (16, 32))
+    clips = Excerpts(worlds, worlds.videos[::2], 4)
+    assert clips.videos == ("test-0000", "test-0002") and clips.length("test-0000") == 4
+    whole = worlds.read("test-0002", 2, 4)
+    item = clips.read("test-0002")
+    assert torch.equal(item.frames, whole.frames) and torch.equal(item.truth, whole.truth)
+    assert item.flow is None and item.masks is None
+    inner = Excerpts(clips, clips.videos[1:], 4)
+    assert torch.equal(inner.read("test-0002").frames, item.frames)
+    turned = Tilted(clips, 90.0).read("test-0002")
+    assert turned.frames.shape == item.frames.shape
+    assert not torch.allclose(turned.frames, item.frames)
+    with pytest.raises(ValueError, match="wanted the whole excerpt"):
+        clips.read("test-0000", 1)
+
+
+def runs(value, sha):
+    return {"runs": [{"seed": 3, "sha256": sha, "scores": {"upright": {"cc": [value, value]}}}]}
+
+
+def test_what_is_at_hand_is_the_best_run_whose_weights_are_bundled(monkeypatch, tmp_path):
+    record = {"arms": {"lookup-unet": runs(0.3, "aa"), "sst-sal-noflow": runs(0.2, "bb"),
+                       "cube-unet": runs(0.9, "cc")}}  # fmt: skip
+    index = {"lookup-unet": {"source": "aa"}, "sst-sal-noflow": {"source": "bb"},
+             "cube-unet": {"source": "cc"}}  # fmt: skip
+    monkeypatch.setattr(shipped, "read_index", lambda: {})
+    assert chapter17.at_hand(record)[:2] == ("equator-front", 0)
+    widths = (2, 2, 2, 2, 2, 2, 1)
+    save_weights(load_model("lookup-unet", widths=widths), tmp_path / "lookup-unet.safetensors")
+    monkeypatch.setattr(shipped, "read_index", lambda: index)
+    monkeypatch.setattr(shipped, "BUNDLED", tmp_path)
+    name, k, model = chapter17.at_hand(record)
+    assert (name, k) == ("lookup-unet", 0) and not model.training
+    index["lookup-unet"]["source"] = "other weights"
+    with pytest.raises(ValueError, match="sst-sal-noflow"):  # whose file is not there
+        chapter17.at_hand(record)
+
+
+@pytest.mark.parametrize(
+    ("pred", "agreement", "words"),
+    [
+        (blob(0, 0, 12), 0.2, "people disagree: CC 0.20"),
+        (blob(90, 0, 12), 0.8, "its peak is 90 degrees away"),
+        (blob(0, 0, 30), 0.8, "x too wide"),
+        (blob(0, 0, 6), 0.8, "x too narrow"),
+        (blob(0, 0, 12), 0.8, "no rule fits"),
+    ],
+)
+def test_a_diagnosis_names_what_was_planted(pred, agreement, words):
+    found = symptoms(pred, blob(0, 0, 12), agreement)
+    assert words in diagnosis(found, usual=0.8)
+
+
+def test_width_is_the_area_that_a_map_covers():
+    found = symptoms(blob(0, 60, 10, 64), blob(120, 60, 5, 64), 1.0)
+    assert found["wider"] == pytest.approx(4, rel=0.06)
+    there = lonlat_to_xyz(torch.tensor([0.0, 2 * math.pi / 3]).double(),
+                          torch.tensor([math.pi / 3] * 2).double())  # fmt: skip
+    away = math.degrees(math.acos(float(there[0] @ there[1])))
+    assert found["apart"] == pytest.approx(away, abs=4)
+
+
+def test_holm_agrees_with_its_definition_by_adjusted_values():
+    draw = np.random.default_rng(0)
+    for _ in range(50):
+        p = (draw.random(6) ** 3).tolist()
+        order = np.argsort(p)
+        adjusted = np.maximum.accumulate([(6 - j) * p[k] for j, k in enumerate(order)])
+        wanted = {int(k) for k, a in zip(order, adjusted, strict=True) if a <= 0.05}
+        assert {k for k, s in enumerate(chapter17.survives(p)) if s} == wanted
+
+
+def test_a_sound_board_is_the_packages_difference():
+    draw = torch.Generator().manual_seed(0)
+    scores = {"arm": torch.rand(3, 5, generator=draw), "ref": torch.rand(1, 5, generator=draw)}
+    mean, low, high = planted_board()(scores, "ref")["arm"]
+    wanted = paired(scores["arm"].double().mean(0), scores["ref"].double()[0]).difference
+    assert wanted.method == "student"
+    assert (mean, low, high) == pytest.approx((wanted.mean, wanted.low, wanted.high))
+    with pytest.raises(ValueError, match="^faults: "):
+        planted_board("late")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_planted_fault_changes_the_board(fault):
+    draw = torch.Generator().manual_seed(1)
+    scores = {name: torch.rand(3, 6, generator=draw) for name in ("arm", "ref")}
+    sound, faulty = (
+        board(scores, "ref")["arm"] for board in (planted_board(), planted_board(fault))
+    )
+    assert max(abs(a - b) for a, b in zip(sound, faulty, strict=True)) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("number", "answer", "words"),
+    [
+        ("17.1", lambda a, b: ((a - b).mean(), (a.mean(0) - b.mean(0)).std()), "one video's"),
+        ("17.1", lambda a, b: ((a - b).mean(), (a - b).std() / (a - b).numel() ** 0.5),
+         "(seeds are not videos)"),
+        ("17.1", lambda a, b: a.mean(), "wanted two numbers"),
+        ("17.2", lambda m, n, bins: n, "shape (2,), wanted (1,)"),
+        ("17.2", lambda m, n, bins: n.sum()[None], "(shares sum to 1)"),
+        ("17.3", lambda p: p <= 0.05, "(that is without a correction)"),
+        ("17.3", lambda p: p <= 0.05 / len(p), "(that is Bonferroni's, which asks more)"),
+        ("17.4", lambda q, looks, powers: powers[-1], "you gave 3"),
+        ("17.4", lambda q, looks, powers: max(powers, key=lambda g: g * float(
+            q[looks[:, 0], looks[:, 1]].log().mean())), "divide by it"),
+        ("17.5", lambda board: "unpaired", "wanted a set of names"),
+        ("17.5", lambda board: {"unpaired"}, "you blame ['unpaired']"),
+    ],
+)  # fmt: skip
+def test_wrong_answers_are_told_what_is_wrong(number, answer, words):
+    reply = check(number, answer)
+    assert not reply.passed and not reply.waiting and words in repr(reply)

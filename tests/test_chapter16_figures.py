@@ -1,5 +1,6 @@
 """Chapter 16: curves and roofs are drawn as recorded, processes can be killed, slips are told."""
 
+import hashlib
 import json
 import os
 import random
@@ -12,8 +13,9 @@ import torch
 from sal360 import figures
 from sal360.course import chapter16, check, processes
 from sal360.course.chapter16 import FAULTS, Trainer
+from sal360.datasets import download
 from sal360.datasets.held import hold
-from sal360.experiments import published
+from sal360.experiments import floor, published
 from sal360.models import load_model
 from sal360.training.kills import Embedded
 from sal360.training.recipe import load_recipe
@@ -103,6 +105,23 @@ def test_two_processes_make_the_steps_of_one(films, tmp_path):
     assert alone.end() == 0
     ends = [weights(tmp_path / folder / "last.safetensors") for folder in ("one", "two")]
     assert (ends[0] - ends[1]).abs().max() < 1e-6
+
+
+def test_the_floor_is_scored_on_worlds_that_are_made_again():
+    found = floor.load()
+    remote = download.registry()["runs/floor.json"]
+    assert hashlib.sha256(published.DATA.joinpath("runs/floor.json").read_bytes()).hexdigest() == (
+        remote.sha256
+    )
+    wanted = floor.SCALES["gpu"]
+    assert found["validation"]["videos"] == wanted.val[0] and found["seconds"] == wanted.val[1]
+    assert found["validation"]["size"] == list(wanted.size)
+    made = floor.run("fast")
+    assert made["validation"]["videos"] == 1 and 0 < made["means"]["cc"] < 1
+    assert made["baseline"] == found["baseline"] == "equator"
+    for records in published.trainings().values():
+        for record in records:
+            assert record["validation"]["names"] == found["validation"]["names"]
 
 
 def test_an_error_output_is_quiet_for_a_while(capfd):

@@ -372,6 +372,33 @@ def test_a_second_ctrl_c_is_at_once(tmp_path, films):
     assert differences_of(tmp_path / "run", tmp_path / "whole") == []
 
 
+def test_a_whole_group_of_processes_may_be_told_to_end(tmp_path):
+    """As schedulers of clusters do: those that read clips are told, too."""
+    code = f"""
+        from sal360.training import load_recipe, train
+        from sal360.training.kills import Embedded
+
+        class Told:
+            def on_step(self, step, rate, waiting):
+                print("step", flush=True)
+            def on_end(self, record):
+                print(record["status"], record["more"], flush=True)
+
+        recipe = load_recipe("cube-unet", "fast", {{"size": {SIZE}, "clip_length": 2,
+                             "steps": 100000, "model": {{"base": 2}}}})
+        train(recipe, Embedded(4), None, {str(tmp_path / "run")!r}, device="cpu", workers=2,
+              report=Told())
+        """
+    started = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], text=True,
+                               stdout=subprocess.PIPE, start_new_session=True)  # fmt: skip
+    assert started.stdout.readline() == "step\n"
+    os.killpg(started.pid, signal.SIGTERM)
+    told, _ = started.communicate(timeout=120)
+    assert started.returncode == 0
+    assert told.split("\n")[-2] == "interrupted {'signal': 15}"
+    assert read_checkpoint(tmp_path / "run" / "checkpoint.safetensors").step >= 1
+
+
 def test_signals_outside_the_main_thread_are_not_ours():
     found = []
 
@@ -465,6 +492,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, films, monkeypatch):
     assert "\n" not in str(caught.value) and caught.value.filename.startswith(str(tmp_path))
     monkeypatch.undo()
     assert 0 < read_checkpoint(tmp_path / "run" / "checkpoint.safetensors").step < 6
+    assert json.loads((tmp_path / "run" / "record.json").read_text("utf-8"))["status"] == "running"
     assert not list((tmp_path / "run").glob(".*.part"))
     resumed = run(tmp_path, films, resume=True)
     assert resumed["weights"] == run(tmp_path, films, "whole")["weights"]
@@ -512,6 +540,11 @@ def test_a_run_is_not_written_over_unless_asked(tmp_path, films):
         run(tmp_path, films)
     with pytest.warns(UserWarning, match="this run is done .6 steps., nothing to do"):
         assert run(tmp_path, films, resume=True) == first
+    with pytest.raises(ValueError, match="the checkpoint's recipe has seed = 0, wanted 1 as now"):
+        run(tmp_path, films, changes={"seed": 1}, resume=True)
+    (tmp_path / "run" / "checkpoint.safetensors").unlink()
+    with pytest.raises(ValueError, match="holds a run of another recipe or data set"):
+        run(tmp_path, Embedded(3), resume=True)
     other = run(tmp_path, films, changes={"seed": 1}, force=True)
     assert other["weights"] != first["weights"]
 

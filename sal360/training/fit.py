@@ -1,13 +1,14 @@
 """The training loop: batches in, one step of the optimiser for each, and a report of it out.
 
-Read it from the bottom: :func:`fit` is the loop, :func:`backward` is what a batch does to the
-gradients, and the two kinds of network differ in nothing but that. A **frame model** answers all
-frames of a batch at once; the map of the frame before is the truth's (teacher forcing) or the
-network's own, from a rollout of the film as prediction will do it, and it is a picture like any
-other: no gradient goes back through it. A **clip model** answers frame after frame and
-remembers; its gradient goes back through ``tbptt`` frames, then the memory is detached
-(truncated backpropagation through time). Derived in chapter 16; chapter 13 shows what teacher
-forcing hides. What a step changes is :class:`~sal360.training.state.TrainingState`.
+Read it from the bottom: :func:`fit` is the loop, :func:`gradients` what a step asks of its batches,
+:func:`backward` what one batch does to the gradients, and the two kinds of network differ in
+nothing but that. A **frame model** answers all frames of a batch at once; the map of the frame
+before is the truth's (teacher forcing) or the network's own, from a rollout of the film as
+prediction will do it, and it is a picture like any other: no gradient goes back through it. A
+**clip model** answers frame after frame and remembers; its gradient goes back through ``tbptt``
+frames, then the memory is detached (truncated backpropagation through time). Derived in chapter
+16; chapter 13 shows what teacher forcing hides. What a step changes is
+:class:`~sal360.training.state.TrainingState`.
 """
 
 from __future__ import annotations
@@ -173,88 +174,6 @@ def _needed(known: dict[str, Tensor], what: str, recipe: Recipe) -> Tensor:
     return known[what]
 
 
-def fit(
-    model: nn.Module,
-    batches: Iterable[Batch],
-    recipe: Recipe,
-    state: TrainingState | None = None,
-    world: World = ALONE,
-) -> Generator[Step]:
-    """Train; a step for every ``accumulate`` batches, as many as the recipe says.
-
-    Nothing happens until its reports are asked for: ``for step in fit(...): ...``. The same
-    recipe, batches and weights give the same numbers, on one machine and number of threads.
-    Between two steps the model may be evaluated: each begins by putting it in training mode.
-
-    Args:
-        model: see :func:`build_model`; it is trained in place, where its weights are.
-        batches: :class:`~sal360.datasets.batch.Batch`, as many as the steps need, or more. One
-            pass over :func:`~sal360.datasets.loader.clip_loader` is one epoch; for more,
-            ``itertools.chain.from_iterable(itertools.repeat(loader))``.
-        state: to go on with, at ``state.step``; None: a new one. It is changed in place.
-        world: the processes that share each batch; each is given its own part of it.
-    Yields:
-        a :class:`Step` after each.
-    Raises:
-        ValueError: too few batches, batches without what the loss needs; a model of another
-            system than the recipe's, a state of another model.
-        TypeError: batches that are something else.
-        FloatingPointError: maps, a loss or a gradient that are not finite, with the clips they
-            came from. After any error the state is that before the step.
-    """
-    state = TrainingState(model, recipe) if state is None else state
-    check_model(model, recipe, state)
-    source, toss = iter(batches), tosses(recipe)
-    with compiled(model, recipe):
-        for index in range(state.step, recipe.steps):
-            model.train()
-            lr = rate_at(index, recipe)
-            for group in state.optimizer.param_groups:
-                group["lr"] = lr
-            forced = float(toss[index]) < forcing_at(index, recipe)
-            with state.untouched():
-                loss, norm = gradients(state, source, forced, world)
-            state.update()
-            yield Step(index, loss, lr, norm)
-
-
-def gradients(
-    state: TrainingState, source: Iterator[Batch], forced: bool, world: World
-) -> tuple[float, float]:
-    """Give the weights their gradients, those of ``accumulate`` batches on all processes.
-
-    Returns:
-        the loss, and the norm of its gradient, which is cut to the recipe's length after that.
-    """
-    model, recipe, scale = state.model, state.recipe, state.scaler.get_scale()
-    device = next(model.parameters()).device
-    state.optimizer.zero_grad(set_to_none=True)
-    loss, seen = 0.0, []
-    for _ in range(recipe.accumulate):
-        batch = take(source, state.step, recipe)
-        seen.append((batch.video, batch.indices))
-        batch = batch.to(device, non_blocking=True)
-        share = share_of(batch, recipe, world) / recipe.accumulate
-        given = {"truth": batch.truth, "flow": batch.flow}
-        known = {name: value for name, value in given.items() if value is not None}
-        inputs = clip_inputs(model, batch)
-        try:
-            loss += share * backward(model, inputs, known, recipe, forced, share * scale)
-        except NotFinite as error:
-            raise FloatingPointError(f"step {state.step}: {error}, {clip_names(seen)}") from None
-    loss = float(world.sum(torch.tensor(loss, dtype=torch.float64)))
-    world.sum_gradients(model)
-    state.scaler.unscale_(state.optimizer)
-    limit = recipe.gradient_clip or math.inf
-    norm = float(nn.utils.clip_grad_norm_(model.parameters(), limit))
-    if math.isfinite(loss) and math.isfinite(norm):
-        return loss, norm
-    if math.isfinite(loss) and scale > 1:
-        return loss, 0.0  # the scaled loss overflowed: the scaler leaves the step out
-    told = f"step {state.step}: a loss of {loss:g}, a gradient of {norm:g}, {clip_names(seen)}"
-    raise FloatingPointError(told)
-
-
 def take(source: Iterator[Batch], index: int, recipe: Recipe) -> Batch:
     """The next batch, or what is wrong with it."""
     batch = next(source, None)
@@ -307,3 +226,85 @@ def check_model(model: nn.Module, recipe: Recipe, state: TrainingState) -> None:
         return
     if found != recipe.system:
         raise ValueError(f"model: {found}, wanted {recipe.system}, the recipe's system")
+
+
+def gradients(
+    state: TrainingState, source: Iterator[Batch], forced: bool, world: World
+) -> tuple[float, float]:
+    """Give the weights their gradients, those of ``accumulate`` batches on all processes.
+
+    Returns:
+        the loss, and the norm of its gradient, which is cut to the recipe's length after that.
+    """
+    model, recipe, scale = state.model, state.recipe, state.scaler.get_scale()
+    device = next(model.parameters()).device
+    state.optimizer.zero_grad(set_to_none=True)
+    loss, seen = 0.0, []
+    for _ in range(recipe.accumulate):
+        batch = take(source, state.step, recipe)
+        seen.append((batch.video, batch.indices))
+        batch = batch.to(device, non_blocking=True)
+        share = share_of(batch, recipe, world) / recipe.accumulate
+        given = {"truth": batch.truth, "flow": batch.flow}
+        known = {name: value for name, value in given.items() if value is not None}
+        inputs = clip_inputs(model, batch)
+        try:
+            loss += share * backward(model, inputs, known, recipe, forced, share * scale)
+        except NotFinite as error:
+            raise FloatingPointError(f"step {state.step}: {error}, {clip_names(seen)}") from None
+    loss = float(world.sum(torch.tensor(loss, dtype=torch.float64)))
+    world.sum_gradients(model)
+    state.scaler.unscale_(state.optimizer)
+    limit = recipe.gradient_clip or math.inf
+    norm = float(nn.utils.clip_grad_norm_(model.parameters(), limit))
+    if math.isfinite(loss) and math.isfinite(norm):
+        return loss, norm
+    if math.isfinite(loss) and scale > 1:
+        return loss, 0.0  # the scaled loss overflowed: the scaler leaves the step out
+    told = f"step {state.step}: a loss of {loss:g}, a gradient of {norm:g}, {clip_names(seen)}"
+    raise FloatingPointError(told)
+
+
+def fit(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    recipe: Recipe,
+    state: TrainingState | None = None,
+    world: World = ALONE,
+) -> Generator[Step]:
+    """Train; a step for every ``accumulate`` batches, as many as the recipe says.
+
+    Nothing happens until its reports are asked for: ``for step in fit(...): ...``. The same
+    recipe, batches and weights give the same numbers, on one machine and number of threads.
+    Between two steps the model may be evaluated: each begins by putting it in training mode.
+
+    Args:
+        model: see :func:`build_model`; it is trained in place, where its weights are.
+        batches: :class:`~sal360.datasets.batch.Batch`, as many as the steps need, or more. One
+            pass over :func:`~sal360.datasets.loader.clip_loader` is one epoch; for more,
+            ``itertools.chain.from_iterable(itertools.repeat(loader))``.
+        state: to go on with, at ``state.step``; None: a new one. It is changed in place.
+        world: the processes that share each batch; each is given its own part of it.
+    Yields:
+        a :class:`Step` after each.
+    Raises:
+        ValueError: too few batches, batches without what the loss needs; a model of another
+            system than the recipe's, a state of another model.
+        TypeError: batches that are something else.
+        FloatingPointError: maps, a loss or a gradient that are not finite, with the clips they
+            came from. After any error the state is that before the step.
+    """
+    state = TrainingState(model, recipe) if state is None else state
+    check_model(model, recipe, state)
+    source, toss = iter(batches), tosses(recipe)
+    with compiled(model, recipe):
+        for index in range(state.step, recipe.steps):
+            model.train()
+            lr = rate_at(index, recipe)
+            for group in state.optimizer.param_groups:
+                group["lr"] = lr
+            forced = float(toss[index]) < forcing_at(index, recipe)
+            with state.untouched():
+                loss, norm = gradients(state, source, forced, world)
+            state.update()
+            yield Step(index, loss, lr, norm)

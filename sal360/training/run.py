@@ -30,7 +30,7 @@ from sal360.training.fit import Step, build_model, check_model, fit
 from sal360.training.folder import RunFolder
 from sal360.training.machine import Energy, peak_memory
 from sal360.training.recipe import Recipe
-from sal360.training.records import Curve, new_run_record
+from sal360.training.records import Curve, data_facts, new_run_record
 from sal360.training.sharded import scored_together
 from sal360.training.state import TrainingState
 from sal360.training.stopping import stopping
@@ -137,10 +137,15 @@ def train(
     if folder is not None:
         world.on_main(lambda: folder.claim(resume, force, sets))
     ended = folder.finished() if folder is not None and resume else None
-    if ended is not None and ended["recipe"]["digest"] == recipe.digest:
-        told = f"{out}: this run is {ended['status']} ({ended['steps']} steps), nothing to do"
-        warnings.warn(told, UserWarning, stacklevel=2)
-        return ended
+    if ended is not None and folder is not None:
+        mine = {"digest": recipe.digest, **data_facts(data)}
+        theirs = {**ended["data"], "digest": ended["recipe"]["digest"]}
+        if all(theirs.get(key) == value for key, value in mine.items()):
+            told = f"{out}: this run is {ended['status']} ({ended['steps']} steps), nothing to do"
+            warnings.warn(told, UserWarning, stacklevel=2)
+            return ended
+        if not folder.checkpoint_path.is_file():  # which would say what differs
+            raise ValueError(f"resume: {out} holds a run of another recipe or data set")
     if recipe.patience and validation is None:
         raise ValueError("validation: None, wanted a data set: the recipe stops by its scores")
     model = world.prepare((build_model(recipe) if model is None else model).to(place))
@@ -236,7 +241,11 @@ class _Run:
                     self.end("interrupted", asked.signal)
                 else:
                     self.end("stopped early" if self.stopped_early() else "done")
-        except DiskFull:
+        except DiskFull as error:
+            self.note(f"step {self.state.step}: {error}")
+            if self.folder is not None:
+                with suppress(OSError):  # it is small, and may find room
+                    self.folder.write_record(self.told("interrupted"))
             raise
         except Exception as error:
             if self.state.whole:

@@ -44,6 +44,13 @@ def scaling(results: dict[str, Any]) -> str:
         "",
         table(head, rows),
     ]
+    if not gpus and results["load"] > 0.5:
+        parts += [
+            f"**Measured on a busy machine**: other programs kept {results['load']:.1f} processes "
+            f"waiting for its {results['cores']} cores, so these numbers are noisy, and say "
+            "little about a quiet one.",
+            "",
+        ]
     if results["sums"]:
         keys = list(next(iter(results["sums"].values())))
         ways = [[n, *(f"{found[key]:.1f}" for key in keys)] for n, found in results["sums"].items()]
@@ -58,3 +65,22 @@ def scaling(results: dict[str, Any]) -> str:
     if not gpus:
         parts.append("Several GPUs: not run yet.\n")
     return "\n".join(parts)
+
+
+def streaming(results: dict[str, Any]) -> str:
+    """What an epoch over films costs that the store cannot all hold."""
+    base = results["seconds"]["no store"]
+    rows = [
+        [name, f"{seconds:.1f}", f"{seconds / base:.2f}"]
+        for name, seconds in results["seconds"].items()
+    ]
+    return "\n".join(
+        [
+            "## More films than the store of frames holds",
+            "",
+            f"{results['films']}; every clip once, {results['frames']} frames, from an empty "
+            "store. `mix` is how many films the order of clips draws from at a time.",
+            "",
+            table(["", "seconds of the processor", "ratio to no store"], rows),
+        ]
+    )

@@ -49,6 +49,7 @@ def run() -> dict[str, Any]:
     counts = [n for n in (1, 2, 4, 8) if n <= (cards or os.cpu_count() or 1)]
     kinds = [(n, False) for n in counts] + ([(2, True)] if 2 in counts else [])
     found: dict[str, list[dict[str, Any]]] = {}
+    load = os.getloadavg()[0]  # of others: we have not begun
     for _ in range(ROUNDS):
         for count, apart in kinds:
             found.setdefault(APART if apart else str(count), []).append(_launch(count, apart))
@@ -57,6 +58,8 @@ def run() -> dict[str, Any]:
         "backend": "nccl" if cards else "gloo",
         "threads": 1,
         "rounds": ROUNDS,
+        "load": round(load, 1),
+        "cores": os.cpu_count(),
         "systems": {name: _row(name, found) for name in SYSTEMS},
         "sums": _sums(found),
     }

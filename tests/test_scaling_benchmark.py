@@ -26,6 +26,7 @@ def test_efficiency_and_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scaling, "_launch", launched)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(scaling.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(scaling.os, "getloadavg", lambda: (7.0, 0, 0))
     results = scaling.run()
     for row in results["systems"].values():
         assert row["efficiency"] == {"2": pytest.approx(0.75)}
@@ -34,4 +35,6 @@ def test_efficiency_and_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(results["sums"]) == ["2"]
     text = page_scaling.scaling(results)
     assert "75%" in text and "88%" in text and "Several GPUs: not run yet." in text
+    assert "busy machine" in text and "7.0 processes" in text
+    assert "busy" not in page_scaling.scaling(results | {"load": 0.2})
     assert "not run yet" not in page_scaling.scaling(results | {"backend": "nccl"})

@@ -21,6 +21,7 @@ from benchmarks import (
     scaling,
     sphere_conv,
     sst_sal,
+    streaming,
     systems,
     training,
     worlds,
@@ -43,6 +44,7 @@ ALL: dict[str, Callable[[], dict[str, Any]]] = {
     "systems": systems.run,
     "training": training.run,
     "scaling": scaling.run,
+    "streaming": streaming.run,
     "allocator": allocator.run,
 }
 

@@ -346,6 +346,7 @@ SECTIONS = {
     "training": page_training.training,
     "training_gpu": page_training.training_gpu,
     "scaling": page_scaling.scaling,
+    "streaming": page_scaling.streaming,
     "prediction": _prediction,
     "allocator": _allocator,
 }

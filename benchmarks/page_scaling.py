@@ -47,8 +47,8 @@ def scaling(results: dict[str, Any]) -> str:
     if not gpus and results["load"] > 0.5:
         parts += [
             f"**Measured on a busy machine**: other programs kept {results['load']:.1f} processes "
-            f"waiting for its {results['cores']} cores, so these numbers are noisy, and say "
-            "little about a quiet one.",
+            f"running or waiting on its {results['cores']} cores, so these numbers are noisy, and "
+            "say little about a quiet one.",
             "",
         ]
     if results["sums"]:

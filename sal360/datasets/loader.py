@@ -11,7 +11,8 @@ batch is read when it is due, and at most ``workers * prefetch`` wait. What may 
 decoded frames (:class:`~sal360.datasets.store.FrameStore`), up to its limit. If it cannot hold all
 films, an order that jumps between them decodes each film again and again; ``mix`` says how many
 videos are open to the draw at a time, so that with a store of that many films each is decoded
-once an epoch. The price is that a batch holds no more than ``mix`` different videos.
+once an epoch. The price is that a batch holds few different videos. In a free order, a store that
+is too small is worse than none (``python -m benchmarks streaming``).
 """
 
 from __future__ import annotations

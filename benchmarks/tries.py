@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -26,7 +27,6 @@ from benchmarks.step_time import begin, bench_recipe, spread, step_times
 from sal360.datasets.batch import Batch
 from sal360.models.base import FrameModel, run
 from sal360.nn.state import filled_state, state_tensors
-from sal360.training import fit as loop
 from sal360.training.inputs import clip_inputs
 
 
@@ -161,8 +161,9 @@ def _cuda_graphs(model: nn.Module, batch: Batch, recipe: Any) -> Iterator[None]:
             memory = [one.detach().clone() for one in memory]
             yield part, maps
 
+    loop: Any = import_module("sal360.training.fit")  # the package's own fit is the function in it
     plain = loop.truncated
-    loop.truncated = truncated  # type: ignore[assignment]
+    loop.truncated = truncated
     try:
         yield
     finally:

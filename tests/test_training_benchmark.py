@@ -134,6 +134,30 @@ def test_a_change_of_the_optimiser_is_undone():
     assert seen == [True] and torch.optim.Adam is plain
 
 
+@pytest.mark.parametrize("name", ["sst-sal-noflow", "cube-unet"])
+def test_what_is_recorded_as_a_graph_is_the_same_step(name, monkeypatch):
+    """Stretches as functions of tensors, memory and all; the recording itself needs a GPU."""
+    recorded = []
+
+    def as_it_is(call, samples):
+        recorded.append([tuple(one.shape) for one in samples])
+        return call
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", as_it_is)
+    short = {} if name == "cube-unet" else {"tbptt": 3}
+    recipe = step_time.bench_recipe(name, "fast", **short)
+    model, batch = step_time.begin(recipe, CPU)
+    again, _ = step_time.begin(recipe, CPU)
+    plain = next(fit(model, iter([batch]), recipe))
+    with TRIES["CUDA graphs"].around(again, batch, recipe):
+        other = next(fit(again, iter([batch]), recipe))
+    assert other.loss == pytest.approx(plain.loss, rel=1e-5)
+    assert other.gradient == pytest.approx(plain.gradient, rel=1e-4)
+    assert len(recorded) == 1
+    for one, two in zip(model.parameters(), again.parameters(), strict=True):
+        assert torch.allclose(one, two, atol=1e-6)
+
+
 # --- timed ---
 
 

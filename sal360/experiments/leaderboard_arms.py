@@ -22,8 +22,8 @@ UNEQUAL = (
     "cp360's backbone is trained beforehand, to name what is where in pictures of the training "
     "worlds; what its three arms are given there, no other arm is",
     "arms of published width see fewer clips than the small ones",
-    "cp360 is trained without gaze; all others by sphere_kld, the U-Nets of previous maps, too, whose "
-    "recipe files say sphere_mse and teacher forcing for their longer runs",
+    "cp360 is trained without gaze; all others by sphere_kld, also the U-Nets of previous maps, "
+    "whose recipe files say sphere_mse and teacher forcing for longer runs",
     "sst-sal and its twin are given the true flow of the worlds, no other arm is",
 )
 

@@ -106,6 +106,7 @@ def test_arrows_point_down():
         "_version",
         "sphere",
         "resampling",
+        "resampling_cuda",
         "cubemap",
         "projections",
         "patterns",

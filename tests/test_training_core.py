@@ -74,6 +74,45 @@ class Told:
         self.records.append(record)
 
 
+# --- what a recipe may say ---
+
+
+def test_what_a_recipe_need_not_say_is_part_of_it_all_the_same():
+    usual = recipe().settings()
+    assert {"warmup": 0.05, "precision": "fp32", "accumulate": 1, "ema": 0.0, "compile": False,
+            "augment": {}, "validate_every": 0, "patience": 0, "monitor": "cc"
+            }.items() <= usual.items()  # fmt: skip
+    assert recipe(accumulate=1).digest == recipe().digest != recipe(accumulate=2).digest
+    turned = recipe(augment={"tilt_deg": 10})
+    assert turned.augment == {"yaw": True, "mirror": True, "tilt_deg": 10.0, "colour": 0.0}
+    assert turned.digest == recipe(augment={"tilt_deg": 10.0, "yaw": True}).digest
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"compile": 1}, TypeError, "overrides compile: 1, wanted true or false"),
+        ({"accumulate": True}, TypeError, "overrides accumulate: True, wanted a whole number"),
+        ({"ema": 1}, ValueError, "overrides ema: 1, wanted a number from 0 to below 1"),
+        ({"precision": "tf32"}, ValueError, "precision: 'tf32', wanted 'fp32' or 'bf16' or"),
+        ({"augment": {"tilt": 1}}, ValueError, "augment tilt: unknown, wanted one of yaw"),
+        ({"augment": {"yaw": 1}}, TypeError, "overrides augment.yaw: 1, wanted true or false"),
+        ({"augment": {"tilt_deg": 200}}, ValueError, "augment.tilt_deg: 200, wanted degrees"),
+        ({"patience": 2}, ValueError, "patience: 2, wanted 0: without validations"),
+        ({"monitor": "auc"}, ValueError, "monitor: 'auc', wanted 'cc' or 'kld' or 'nss' or 'sim'"),
+    ],
+)  # fmt: skip
+def test_what_a_recipe_may_not_say(changes, error, message):
+    with pytest.raises(error) as caught:
+        recipe(**changes)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_loss_between_frames_is_taken_whole():
+    with pytest.raises(ValueError, match="cp360: precision: 'bf16', wanted 'fp32'"):
+        load_recipe("cp360", "fast", {"precision": "bf16"})
+
+
 # --- a step ---
 
 

@@ -67,6 +67,21 @@ def odd_gradients(world: World) -> list[Any]:
     return [None if p.grad is None else p.grad.tolist() for p in model]
 
 
+def beside_torch(world: World) -> float:
+    """The largest difference of our gradients from DistributedDataParallel's."""
+    from torch.nn.parallel import DistributedDataParallel
+
+    ours, theirs = world.prepare(small_net()), world.prepare(small_net())
+    pictures, _ = clips()
+    mine = pictures[world.rank * 4 : world.rank * 4 + 4]
+    (ours(mine).square().mean() / world.size).backward()
+    world.sum_gradients(ours, CARRIED)
+    engine = DistributedDataParallel(theirs)
+    engine(mine).square().mean().backward()
+    pairs = zip(ours.parameters(), theirs.parameters(), strict=True)
+    return max(float((a.grad - b.grad).abs().max()) for a, b in pairs)  # type: ignore[operator]
+
+
 def messages(world: World) -> dict[str, Any]:
     out: dict[str, Any] = {
         "sum": world.sum(torch.tensor([1.0, world.rank])).tolist(),
@@ -88,7 +103,12 @@ def messages(world: World) -> dict[str, Any]:
 def together() -> dict[str, Any]:
     """What the tests of this file ask of two processes, in one go."""
     world = setup("cpu")
-    found = {"steps": steps_of(world), "odd": odd_gradients(world), "messages": messages(world)}
+    found = {
+        "steps": steps_of(world),
+        "odd": odd_gradients(world),
+        "messages": messages(world),
+        "beside torch": beside_torch(world),
+    }
     world.close()
     return found
 
@@ -130,6 +150,10 @@ def test_two_processes_make_the_steps_of_one(two: list[Any]) -> None:
 
 def test_a_gradient_that_one_process_has_reaches_all(two: list[Any]) -> None:
     assert two[0]["odd"] == two[1]["odd"] == [[3.0, 3.0], [5.0, 5.0], None, None]
+
+
+def test_gradients_are_those_of_torchs_own_engine(two: list[Any]) -> None:
+    assert max(each["beside torch"] for each in two) < TINY
 
 
 def test_messages_between_processes(two: list[Any]) -> None:

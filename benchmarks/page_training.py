@@ -15,6 +15,15 @@ NOT_RUN = (
 )
 
 
+CORES = 2
+BUSY = (
+    "**Measured on a busy machine**: other programs waited for its cores all the time. What is by "
+    "the clock, two threads and waiting, is too slow by what they took and says little about a "
+    "quiet machine; ratios of what was tried are noisy by a quarter or so, as caches were shared.",
+    "",
+)
+
+
 def training(results: dict[str, Any]) -> str:
     """What the CPU's record says."""
     load = ", ".join(f"{part:g}" for part in results["load"])
@@ -30,6 +39,7 @@ def training(results: dict[str, Any]) -> str:
         f"whole process. The load of the machine, of 2 cores, was {load} over the last 1, 5 and "
         "15 minutes.",
         "",
+        *(BUSY if max(results["load"]) > CORES else ()),
         *_body(results),
     ]
     waits = results["waiting"]

@@ -155,6 +155,14 @@ WRONG = {
     "17.3": (lambda p: p <= 0.05 / len(p), "(that is Bonferroni's, which asks more)"),
     "17.4": (lambda density, looks, powers: powers[0], "to the power 1: you gave 0.25"),
     "17.5": (lambda board: set(), "planted: ['best seed']; you missed ['best seed']"),
+    "16.1": (
+        lambda step, steps, lr, warmup: lr * (0.5 + 0.5 * math.cos(math.pi * step / steps)),
+        "step 0 of 100, lr 1, warmup 0.1: you gave 1, wanted 0.1",
+    ),
+    "16.2": (lambda gradients, counts: gradients.mean(0), "frames [3, 1]: you gave"),
+    "16.3": (lambda path, data: path.write_bytes(data), "the old bytes were written over"),
+    "16.4": (lambda step, clips, batch, seed: list(range(batch)), "epoch 0: the clips"),
+    "16.5": (lambda make: set(), "left out: ['moments']; you missed ['moments']"),
     "14.1": (
         lambda before, after, H, W: torch.stack(
             (

@@ -30,6 +30,7 @@ PAGES = (
     "book/13-unet",
     "book/14-time",
     "book/15-weak-supervision",
+    "book/16-gpu-training",
     "book/17-does-it-work",
     "book/benchmarks",
     "book/datasets",
@@ -222,6 +223,25 @@ def test_every_slider_moves_its_figure(open_page, server, name, size):
         assert plot.evaluate(shown) != before
         moved += 1
     assert moved and wrong == []
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_menu_of_runs_shows_another_run(open_page, server, size):
+    page, wrong = open_page(f"{server}/book/16-gpu-training.html", size)
+    plot = next(
+        p
+        for p in page.query_selector_all(".js-plotly-plot")
+        if p.query_selector(".updatemenu-header")
+    )
+    plot.scroll_into_view_if_needed()
+    entries = plot.evaluate("e => e.layout.updatemenus[0].buttons.length")
+    shown = "e => e.data.map(t => t.visible !== false).join()"
+    before = plot.evaluate(shown)
+    if entries > 1:
+        plot.query_selector(".updatemenu-header").click()
+        plot.query_selector_all(".updatemenu-dropdown-button")[1].click()
+        page.wait_for_function(f"([e, was]) => ({shown})(e) !== was", arg=[plot, before])
+    assert wrong == []
 
 
 def test_pages_read_from_disk_without_a_server(open_page):

@@ -21,6 +21,7 @@ from sal360.course import (  # noqa: F401  (they register their exercises)
     chapter13,
     chapter14,
     chapter15,
+    chapter16,
     chapter17,
 )
 from sal360.course.checking import EXERCISES, Answer, check

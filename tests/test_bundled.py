@@ -153,6 +153,8 @@ def test_weights_that_do_not_give_the_score_are_refused(runs, tmp_path):
         install([run], tmp_path / "out", videos=1, report=told.append)
     assert "differ by 0.1 from those of its record" in told[0]
     assert not list((tmp_path / "out").glob("*.safetensors"))
+    entries = install([run], tmp_path / "out", videos=1, tolerance=0.2, report=told.append)
+    assert entries[NAME]["validation"]["checked"]["difference"] == pytest.approx(0.1, abs=1e-4)
     other = read_weights(run / "best.safetensors")
     about = read_about(run / "best.safetensors")
     write_weights(run / "best.safetensors", {k: v + 0.1 for k, v in other.items()}, about)

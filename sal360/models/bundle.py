@@ -222,6 +222,7 @@ def bundle(
     data: VideoDataset,
     folder: Path,
     videos: int = VIDEOS,
+    tolerance: float = TOLERANCE,
 ) -> dict[str, Any]:
     """Check a run's weights, write them, and return their entry (it is not in the index yet).
 
@@ -231,10 +232,10 @@ def bundle(
     model = load_model(candidate.system, candidate.weights)
     again = scores_again(model, data, candidate, videos)
     off = difference(again, candidate.record["scores"])
-    if off > TOLERANCE:
+    if off > tolerance:
         raise ValueError(
             f"{candidate.name}: scores of {', '.join(again)} differ by {off:.3g} from those of "
-            f"its record, wanted at most {TOLERANCE:g}"
+            f"its record, wanted at most {tolerance:g}"
         )
     tensors = read_weights(candidate.weights)
     about = read_about(candidate.weights) or {}
@@ -376,6 +377,7 @@ def install(
     only: Sequence[str] = (),
     videos: int = VIDEOS,
     spec: str | None = None,
+    tolerance: float = TOLERANCE,
     report: Any = print,
 ) -> dict[str, Any]:
     """All of it: find, choose, check, write. A system that fails is reported and left as it was.
@@ -402,7 +404,7 @@ def install(
                     place = Path(scratch) / str(len(opened))
                     place.mkdir(exist_ok=True)
                     opened[key] = validation_data(candidate, place, videos, spec)
-                entries[name] = bundle(candidate, seeds, opened[key], target, videos)
+                entries[name] = bundle(candidate, seeds, opened[key], target, videos, tolerance)
             except ValueError as error:
                 report(f"{name}: not bundled: {error}")
                 continue
@@ -434,6 +436,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", action="append", default=[], metavar="SYSTEM", help="repeatable")
     parser.add_argument("--videos", type=int, default=VIDEOS, help="on which scores are checked")
     parser.add_argument("--validation", metavar="SPEC", help="data of the check, see sal360 train")
+    parser.add_argument("--tolerance", type=float, default=TOLERANCE, help="of that check")
     given = parser.parse_args(arguments)
     if bool(given.runs) == bool(given.scores):
         parser.error("wanted RUN, or --scores LEADERBOARD.json")
@@ -443,7 +446,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             print(f"scores of: {', '.join(refresh(load(given.scores), given.to)) or 'none'}")
             return 0
-        install(given.runs, given.to, given.only, given.videos, given.validation)
+        install(given.runs, given.to, given.only, given.videos, given.validation, given.tolerance)
     except (ValueError, OSError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2

@@ -92,11 +92,16 @@ def scene(data: VideoDataset, name: str, device: str | torch.device = "cpu") -> 
 
 
 @torch.no_grad()
-def predicted(model: nn.Module, test: Scene, processes: int = 1) -> Tensor:
+def predicted(
+    model: nn.Module, test: Scene, processes: int = 1, every: int | None = None
+) -> Tensor:
     """Densities ``(V, T, H, W)`` of mass 1, float32, in closed loop from the first frame on.
 
     Networks are given what they were trained on (:func:`sal360.training.inputs.clip_inputs`);
     baselines look at the frames as films have them, in bytes, in so many processes.
+
+    Args:
+        every: empty a network's memory every so many frames; None: carry it on.
     """
     model.eval()
     V, _, H, W = test.shape
@@ -115,7 +120,8 @@ def predicted(model: nn.Module, test: Scene, processes: int = 1) -> Tensor:
     for first in range(0, V, many):
         state, maps_of = None, []
         clip = clip_inputs(model, _part(test.batch, slice(first, first + many)))
-        for frame in clip.unbind(1):
+        for number, frame in enumerate(clip.unbind(1)):
+            state = None if every and number % every == 0 else state
             raw, state = model.step(frame, state)  # type: ignore[operator]
             maps_of.append(as_read(raw.float(), reading)[:, 0])
         done.append(torch.stack(maps_of, 1))

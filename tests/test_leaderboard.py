@@ -343,6 +343,10 @@ def test_the_tables_of_a_record(tiny):
     interrupted = json.loads(json.dumps(record))
     interrupted["arms"]["lookup-unet"]["runs"][1] |= {"status": "interrupted", "steps": 2}
     assert "lookup-unet, seed 1: 2 of 4 steps" in leaderboard_table.missing(interrupted)
+    whole = interrupted["arms"]["lookup-unet"]["runs"][0]["scores"]["upright"]["cc"]
+    assert leaderboard_table.per_video(interrupted, "lookup-unet", "cc").tolist() == whole
+    assert len(leaderboard_table.of_seeds(interrupted, "lookup-unet", "cc")) == 2
+    assert "(2 steps)" in leaderboard_table.seeds_table(interrupted)
 
 
 def test_a_limit_is_kept_and_told(tiny, monkeypatch):

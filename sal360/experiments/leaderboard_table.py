@@ -1,9 +1,9 @@
 """The leaderboard as a reader sees it: means over videos, and differences that chance can explain.
 
 The unit is the video (:mod:`sal360.evaluation.statistics`). The seeds of an arm are one predictor's
-runs, not more videos: a video's score is the mean over them, and how far they lie apart is told
-beside it. Who is ahead is asked of differences, video by video. Chapter 17 and the page of the
-leaderboard are made by these lines from the record::
+runs, not more videos: a video's score is the mean over those that finished, and how far they lie
+apart is told beside it. Who is ahead is asked of differences, video by video. Chapter 17 and the
+page of the leaderboard are made by these lines from the record::
 
     python -m sal360.experiments.leaderboard_table data/runs/leaderboard.json
 """
@@ -33,20 +33,20 @@ Record = dict[str, Any]
 
 
 def per_video(record: Record, arm: str, metric: str, condition: str = "upright") -> NDArray[Any]:
-    """``(V,)`` scores, the mean over the arm's seeds."""
-    runs = _runs(record, arm)
+    """``(V,)`` scores, the mean over the arm's finished runs (:func:`finished`)."""
+    runs = finished(record, arm)
     return np.mean([run["scores"][condition][metric] for run in runs], 0)
 
 
 def in_band(record: Record, arm: str, band: str, condition: str = "upright") -> NDArray[Any]:
-    """``(V,)`` mean z-scores in a band of latitude, over the seeds; NaN where nobody looked."""
-    runs = _runs(record, arm)
+    """``(V,)`` mean z-scores in a band of latitude, over finished runs; NaN where nobody looked."""
+    runs = finished(record, arm)
     rows = [run["scores"][condition]["latitude"][band] for run in runs]
     return np.mean([[math.nan if v is None else v for v in row] for row in rows], 0)
 
 
 def of_seeds(record: Record, arm: str, metric: str, condition: str = "upright") -> NDArray[Any]:
-    """``(S,)`` mean over videos of each seed."""
+    """``(S,)`` mean over videos of each run of the record, also of those that were cut off."""
     runs = _runs(record, arm)
     return np.array([np.mean(run["scores"][condition][metric]) for run in runs])
 
@@ -80,6 +80,15 @@ def ranked(record: Record) -> list[str]:
     return sorted(arms, key=lambda arm: -float(per_video(record, arm, "cc").mean()))
 
 
+def finished(record: Record, arm: str) -> list[dict[str, Any]]:
+    """The runs of an arm that were not cut off; all of them if every one was.
+
+    A seed that had a third of its steps says how far it came, not how good the arm is.
+    """
+    runs = _runs(record, arm)
+    return [run for run in runs if run["status"] != "interrupted"] or runs
+
+
 def _runs(record: Record, arm: str) -> list[dict[str, Any]]:
     if arm not in record["arms"]:
         raise ValueError(f"arm: {arm!r}, wanted one of {', '.join(record['arms'])}")
@@ -96,7 +105,7 @@ def scores_table(record: Record, condition: str = "upright") -> str:
     rows = []
     for arm in ranked(record):
         one = record["arms"][arm]
-        cells = [arm, one["kind"], f"{one['parameters']:,}", str(len(one["runs"]))]
+        cells = [arm, one["kind"], f"{one['parameters']:,}", str(len(finished(record, arm)))]
         for metric in METRICS:
             text = str(bootstrap(per_video(record, arm, metric, condition)))
             ahead = arm != reference and reference in record["arms"] and _ahead(
@@ -108,15 +117,28 @@ def scores_table(record: Record, condition: str = "upright") -> str:
 
 
 def seeds_table(record: Record, condition: str = "upright") -> str:
-    """Means of each seed of the arms that have several, and how far apart they are."""
+    """Means of each seed of the arms that have several; with the steps of those cut off."""
     rows = []
     for arm in ranked(record):
-        if len(_runs(record, arm)) < 2:
+        runs = _runs(record, arm)
+        if len(runs) < 2:
             continue
-        cc, nss = (of_seeds(record, arm, metric, condition) for metric in ("cc", "nss"))
-        rows.append([arm, *(", ".join(f"{v:.3f}" for v in values) for values in (cc, nss)),
-                     f"{np.ptp(cc):.3f}", f"{np.ptp(nss):.3f}"])  # fmt: skip
-    return _table(["arm", "CC of each seed", "NSS of each seed", "range CC", "range NSS"], rows)
+        cells = [arm]
+        for metric in ("cc", "nss"):
+            values = of_seeds(record, arm, metric, condition)
+            texts = [
+                f"{value:.3f}" + f" ({run['steps']} steps)" * (run["status"] == "interrupted")
+                for value, run in zip(values, runs, strict=True)
+            ]
+            whole = [
+                v for v, run in zip(values, runs, strict=True) if run["status"] != "interrupted"
+            ]
+            spread = f"{np.ptp(whole):.3f}" if len(whole) > 1 else ""
+            cells += [", ".join(texts), spread]
+        rows.append(cells)
+    head = ["arm", "CC of each seed", "range of the finished", "NSS of each seed",
+            "range of the finished"]  # fmt: skip
+    return _table(head, rows)
 
 
 def reference_table(record: Record, condition: str = "upright") -> str:
@@ -168,7 +190,7 @@ def calibration_table(record: Record, condition: str = "upright") -> str:
     bins = record["settings"]["bins"]
     rows = []
     for arm in ranked(record):
-        runs = [run["scores"][condition] for run in _runs(record, arm)]
+        runs = [run["scores"][condition] for run in finished(record, arm)]
         shares = np.mean([run["calibration"] for run in runs], 0)
         off = np.mean([run["off"] for run in runs])
         rows.append([arm, *(f"{share:.2f}" for share in shares), f"{off:.2f}"])
@@ -242,7 +264,7 @@ def told(record: Record) -> str:
         f"{warning}{s['test'][0]} test worlds of {s['test'][1]:g} s at {H} x {W}; trained on "
         f"{s['train'][0]} others, {s['steps']} steps of {s['batch']} clips of {s['clip_length']} "
         f"frames ({record['device']}, {record['seconds'] / 60:.0f} minutes in all). Intervals: "
-        "95 %, bootstrap over videos, of the mean over seeds. Bold: ahead of "
+        "95 %, bootstrap over videos, of the mean over the seeds that finished. Bold: ahead of "
         f"{s['reference']} beyond chance.\n"
     )
 

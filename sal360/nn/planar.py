@@ -43,6 +43,7 @@ def to_planar(module: nn.Module) -> nn.Module:
             wide as the sphere; convolutions padded by hooks (:func:`sal360.nn.to_cube_padded`).
         ValueError: a network with nothing in it that knows of a sphere.
 
+    >>> import torch
     >>> twin = to_planar(nn.Sequential(SphereConv2d(3, 8)))
     >>> twin(torch.zeros(1, 3, 16, 32)).shape
     torch.Size([1, 8, 16, 32])

@@ -127,5 +127,9 @@ def add_real(
     whole = load(record)
     if not any(weights.glob("*.safetensors")):
         raise FileNotFoundError(f"{weights}: no weights there, wanted ARM-SEED.safetensors")
-    whole["real"] = real(weights, root, report)
+    found = real(weights, root, report)
+    for arm, one in whole["arms"].items():
+        if one["kind"] != "baseline" and arm not in found["arms"]:
+            found["not_run"][arm] = "its weights did not come back from the machine that trained it"
+    whole["real"] = found
     save(whole, record)

@@ -2,8 +2,9 @@
 
 Two ways to run a film, and the model says which by ``stateful``:
 
-- **Frame by frame**, with what it remembers carried over the whole film. A network that wants
-  the map of the frame before is given its own.
+- **Frame by frame**, with what it remembers carried over the whole film, or over ``forgets``
+  frames, where it was trained on clips as short and drifts when it remembers longer. A network
+  that wants the map of the frame before is given its own.
 - **In windows** that start with an empty memory, as the published SST-Sal was trained and run.
   Its code throws away the first frames of each window, so the first frames of the video, and
   its tail, are never predicted. Here the windows overlap in the same way, the first one is
@@ -49,6 +50,7 @@ class ClipModel(Protocol):
     """What :func:`predict_stream` needs of a model; all of :mod:`sal360.models` have it.
 
     With ``stateful = True`` also ``step(frame (B, C, h, w), state) -> (map (B, 1, h, w), state)``;
+    (and ``forgets``: after how many frames its memory is emptied, None for never);
     otherwise a call with a clip ``(B, T, C, h, w)`` gives ``(B, T, 1, h, w)``. ``reading`` says
     how its maps become densities (:func:`to_density`), ``"minmax"`` unless it is there.
     """
@@ -406,6 +408,7 @@ def _frame_by_frame(
     memory: Memory,
 ) -> Iterator[Tensor]:
     """The densities of a stateful model."""
+    forgets = getattr(model, "forgets", None)
     for number, inputs in enumerate(model.features(frames)):
         frame = _as_parameters(inputs[None], model)
         if continued and number == 0:
@@ -413,6 +416,8 @@ def _frame_by_frame(
                 _, like = model.step(frame, None)
                 memory.state, memory.stored = filled_state(like, memory.stored), None
             continue
+        if forgets and memory.frames % forgets == 0:
+            memory.state = None
         raw, memory.state = model.step(frame, memory.state)
         memory.frames += 1
         yield to_density(raw[:, 0], size, reading=getattr(model, "reading", "minmax"))[0].cpu()

@@ -17,7 +17,7 @@ from sal360.inference import (
     to_density,
 )
 from sal360.models import SSTSal, load_model
-from sal360.models.base import FrameModel
+from sal360.models.base import FrameModel, run
 from sal360.nn import SphereConv2d
 from sal360.nn.state import state_tensors
 from sal360.results import PredictionFolder
@@ -146,6 +146,28 @@ def test_memory_goes_on_over_the_whole_film(name):
         whole = model(torch.stack(list(model.features(pictures)))[None])[0, :, 0]
     ours = torch.stack(list(predict_stream(pictures, model, (24, 32))))
     assert torch.allclose(ours, to_density(whole, (24, 32), reading="positive"), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["corrected", "corrected with flow"])
+def test_a_model_that_forgets_begins_anew_and_goes_on_from_an_interruption(name):
+    model, pictures = MODELS[name](), frames(11)
+    inputs = torch.stack(list(model.features(pictures)))
+    with torch.no_grad():
+        anew = torch.cat([model(inputs[k : k + 4][None])[0, :, 0] for k in (0, 4, 8)])
+    carried = torch.stack(list(predict_stream(pictures, model, (24, 32))))
+    model.forgets = 4
+    memory, whole = Memory(), []
+    for density in predict_stream(pictures, model, (24, 32), memory=memory):
+        whole.append(density)
+        if memory.frames == 6:
+            kept = Memory(memory.state, memory.frames)
+    assert torch.allclose(torch.stack(whole), to_density(anew, (24, 32), reading="positive"))
+    assert torch.equal(torch.stack(whole[:4]), carried[:4])
+    assert not torch.allclose(torch.stack(whole[4:]), carried[4:], atol=1e-4)
+    rest = predict_stream(pictures[5:], model, (24, 32), continued=True, memory=kept)
+    assert torch.equal(torch.stack(list(rest)), torch.stack(whole[6:]))
+    raw, _ = run(model, inputs[None], None, 0)
+    assert torch.allclose(raw[0, :, 0], anew)
 
 
 def test_a_frame_model_is_given_its_own_last_map():

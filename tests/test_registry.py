@@ -196,12 +196,12 @@ def test_cost_needs_a_network():
 def test_a_file_is_enough(name, convention, tmp_path):
     torch.manual_seed(1)
     model = tiny(name, convention=convention)
-    model.input_size = (18, 36)
+    model.input_size, model.forgets = (18, 36), 5
     path = save_weights(model, tmp_path / "w.safetensors", steps=3, recipe={"lr": 0.1})
     again = load_model(name, path)
     assert type(again) is type(model) and again.convention == convention
     assert again.settings == model.settings and again.input_size == (18, 36)
-    assert again.rate == model.rate
+    assert again.rate == model.rate and again.forgets == 5
     for key, value in model.state_dict().items():
         assert torch.equal(value, again.state_dict()[key]), key
     about = read_about(path)

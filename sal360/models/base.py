@@ -59,6 +59,7 @@ class FrameModel(nn.Module):
         input_size: ``(H, W)`` that frames are resized to. rate: frames per second it was trained
             at, None for any. length, warm_up: of a window; a frame needs neither.
         stateful: its state goes on from frame to frame (:mod:`sal360.inference`).
+        forgets: after how many frames it begins anew there, None for never.
         reading: how its raw maps become densities.
         extra: ``"previous"``, its own last map, or ``"motion"``, how the grey value changed.
     """
@@ -68,6 +69,7 @@ class FrameModel(nn.Module):
     length = 1
     warm_up = 0
     stateful = True
+    forgets: int | None = None
     reading: Reading = "positive"
     extra: Literal["previous", "motion"] = "previous"
 
@@ -166,10 +168,20 @@ def truncated(
         del maps  # or the last graph would live until the next one is complete
 
 
-def run(model: Any, clip: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-    """A clip ``(B, T, C, H, W)`` to raw maps ``(B, T, 1, H, W)`` and what is remembered of it."""
+def run(
+    model: Any, clip: Tensor, state: Any = None, start: int | None = None
+) -> tuple[Tensor, Any]:
+    """A clip ``(B, T, C, H, W)`` to raw maps ``(B, T, 1, H, W)`` and what is remembered of it.
+
+    Args:
+        start: number of the clip's first frame in its film: a model that ``forgets`` does so
+            where :mod:`sal360.inference` would. None: it remembers the whole clip.
+    """
+    forgets = None if start is None else getattr(model, "forgets", None)
     maps = []
-    for frame in clip.unbind(1):
+    for number, frame in enumerate(clip.unbind(1), start or 0):
+        if forgets and number % forgets == 0:
+            state = None
         raw, state = model.step(frame, state)
         maps.append(raw)
     return torch.stack(maps, 1), state

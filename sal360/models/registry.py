@@ -103,6 +103,7 @@ def save_weights(model: nn.Module, path: str | Path, name: str | None = None, **
         "convention": getattr(model, "convention", None),
         "input_size": list(model.input_size),  # type: ignore[arg-type]
         "rate": getattr(model, "rate", None),
+        "forgets": getattr(model, "forgets", None),
         "record": facts,
     }
     return write_weights(path, model.state_dict(), about)
@@ -190,13 +191,16 @@ def _fill(model: nn.Module, path: Path, name: str, says_settings: bool) -> None:
 
 
 def _set_input(model: nn.Module, about: dict[str, Any]) -> None:
-    """At what size and rate it was trained, which may not be that of its class."""
-    size, rate = about.get("input_size"), about.get("rate")
+    """At what size and rate it was trained, which may not be that of its class, and how long it
+    may remember."""
+    size, rate, forgets = about.get("input_size"), about.get("rate"), about.get("forgets")
     pair = size if isinstance(size, list) and len(size) == 2 else []
     if pair and all(type(n) is int and n > 0 for n in pair):
         model.input_size = (pair[0], pair[1])  # type: ignore[assignment]
     if isinstance(rate, (int, float)) and rate > 0:
         model.rate = float(rate)  # type: ignore[assignment]
+    if type(forgets) is int and forgets > 0:
+        model.forgets = forgets  # type: ignore[assignment]
 
 
 def _from_json(settings: dict[str, Any]) -> dict[str, Any]:

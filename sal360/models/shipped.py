@@ -75,6 +75,11 @@ def card_lines(entry: Mapping[str, Any]) -> dict[str, str]:
         "file": f"{entry['bytes'] / 1000:,.0f} kB, {entry['parameters']:,} parameters in "
         f"{entry['storage']} ({_rounding(entry)}), SHA-256 {entry['sha256'][:16]}",
     }
+    if entry.get("forgets"):
+        out["memory"] = (
+            f"emptied every {entry['forgets']} frames, the length of the clips it was trained on: "
+            "so it did better on validation worlds than carried on"
+        )
     if run["pretrained"]:
         out["pretrained"] = run["pretrained"]
     where = "test worlds that share nothing with these"

@@ -165,7 +165,7 @@ def _from_tensors(
         if isinstance(model, FrameModel) and model.extra == "motion" and last is not None:
             clip[:, :1, 3:] = motion(torch.cat((last, batch.frames[:, :1]), 1))[:, 1:]
         last = batch.frames[:, -1:]
-        raw, state = run(model, clip, state)
+        raw, state = run(model, clip, state, start)
         try:
             maps = to_density(raw.flatten(0, 2), size, reading=getattr(model, "reading", "minmax"))
         except ValueError as error:

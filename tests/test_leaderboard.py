@@ -388,3 +388,43 @@ def test_weights_of_a_twin_are_those_of_the_original(tmp_path):
         for a, b in zip(again.state_dict().values(), twin.state_dict().values(), strict=True)
     )
     assert not hasattr(load_model("lookup-unet", path), "planar")
+
+
+# --- the published record ---
+
+RUNS = Path(__file__).resolve().parents[1] / "data" / "runs"
+
+
+def test_the_published_page_is_what_the_published_record_says():
+    record = leaderboard.load(RUNS / "leaderboard.json")
+    made = leaderboard_table.document(record)
+    assert (RUNS / "leaderboard.md").read_text("utf-8") == made, (
+        "run python -m sal360.experiments.leaderboard_table --write data/runs/leaderboard.md"
+    )
+
+
+def test_the_published_record_has_every_arm_or_says_why_not():
+    record = leaderboard.load(RUNS / "leaderboard.json")
+    V = len(record["videos"])
+    for name, seed in leaderboard_arms.jobs_of(record["scale"]):
+        seeds = [run["seed"] for run in record["arms"].get(name, {"runs": []})["runs"]]
+        assert seed in seeds or f"{name}, seed {seed}" in record["not_run"]
+    for arm, one in record["arms"].items():
+        assert leaderboard_table.finished(record, arm)
+        for run in one["runs"]:
+            assert list(run["scores"]) == record["conditions"]
+            for condition, scores in run["scores"].items():
+                assert all(len(scores[m]) == V for m in leaderboard_table.METRICS)
+                assert sum(scores["calibration"]) == pytest.approx(1, abs=1e-3)
+                for band, values in scores["latitude"].items():
+                    looked = record["looked"][condition][band]
+                    assert [value is None for value in values] == [n == 0 for n in looked]
+    assert len((RUNS / "leaderboard.json").read_bytes()) < 400_000
+    for path in sorted((RUNS / "train").glob("*.json")):
+        from sal360.training.records import load_record
+
+        run = load_record(path)
+        assert run["recipe"]["system"] == path.stem
+        assert run["recipe"] | {"digest": None} == (
+            record["arms"][path.stem]["recipe"] | {"digest": None}
+        )

@@ -452,9 +452,16 @@ def code() -> str:
 
 
 def save(record: dict[str, Any], path: str | Path) -> None:
-    """Write a record, whole or not at all; a list of numbers a line."""
+    """Write a record, whole or not at all; a list of numbers a line.
+
+    A page of its tables that lies beside it, ``.md``, is written again, so that both agree.
+    """
     text = json.dumps(record, indent=1)
     records.write(_one_line_lists(text) + "\n", path)
+    if (beside := Path(path).with_suffix(".md")).is_file():
+        from sal360.experiments.leaderboard_table import document
+
+        records.write(document(record), beside)
 
 
 def _one_line_lists(text: str) -> str:

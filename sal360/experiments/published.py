@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sal360.datasets.download import fetch, registry
+from sal360.training.recipe import INPUTS
 from sal360.training.records import load_record
 
 DATA = Path(__file__).resolve().parents[2] / "data"
@@ -18,25 +19,30 @@ TRAININGS = "runs/train"
 
 
 def trainings() -> dict[str, list[dict[str, Any]]]:
-    """The real runs: arm to the records of its seeds, in their order.
+    """The real runs: arm to the records of its seeds; the systems first, in their order.
 
-    Files are ``data/runs/train/ARM-SEED.json``.
+    Files are ``data/runs/train/ARM.json``, or ``ARM-SEED.json`` where there are several.
 
     Raises:
         ValueError: a file that is no record of a run.
     """
-    here = DATA / TRAININGS
     if DATA.is_dir():
-        paths = [path for path in here.glob("*.json") if path.stem.rpartition("-")[2].isdigit()]
+        paths = list((DATA / TRAININGS).glob("*.json"))
     else:
         names = [name for name in registry() if name.startswith(f"{TRAININGS}/")]
         paths = [fetch(name) for name in names if name.endswith(".json")]
     found: dict[str, list[dict[str, Any]]] = {}
-    for path in sorted(
-        paths, key=lambda p: (p.stem.rpartition("-")[0], int(p.stem.split("-")[-1]))
-    ):
-        found.setdefault(path.stem.rpartition("-")[0], []).append(load_record(path))
-    return found
+    for arm, _, path in sorted((*_arm(path), path) for path in paths):
+        found.setdefault(arm, []).append(load_record(path))
+    order = list(INPUTS)
+    known = [arm for arm in order if arm in found]
+    return {arm: found[arm] for arm in (*known, *(a for a in found if a not in order))}
+
+
+def _arm(path: Path) -> tuple[str, int]:
+    """Arm and seed that a file's name says."""
+    arm, _, seed = path.stem.rpartition("-")
+    return (arm, int(seed)) if seed.isdigit() else (path.stem, 0)
 
 
 def benchmark(name: str) -> dict[str, Any] | None:

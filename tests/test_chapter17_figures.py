@@ -96,9 +96,9 @@ def runs(value, sha):
 
 def test_what_is_at_hand_is_the_best_run_whose_weights_are_bundled(monkeypatch, tmp_path):
     record = {"arms": {"lookup-unet": runs(0.3, "aa"), "sst-sal-noflow": runs(0.2, "bb"),
-                       "cube-unet": runs(0.9, "cc")}}  # fmt: skip
+                       "spherical-unet": runs(0.9, "cc")}}  # fmt: skip
     index = {"lookup-unet": {"source": "aa"}, "sst-sal-noflow": {"source": "bb"},
-             "cube-unet": {"source": "cc"}}  # fmt: skip
+             "spherical-unet": {"source": "cc"}}  # fmt: skip
     monkeypatch.setattr(shipped, "read_index", lambda: {})
     assert chapter17.at_hand(record)[:2] == ("equator-front", 0)
     widths = (2, 2, 2, 2, 2, 2, 1)

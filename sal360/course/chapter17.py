@@ -17,7 +17,7 @@ from sal360.evaluation.statistics import student
 from sal360.models import load_model
 from sal360.sphere import angle_between, erp_directions, lonlat_to_xyz, pixel_area
 
-LIGHT = ("lookup-unet", "sst-sal-noflow")
+LIGHT = ("cube-unet", "lookup-unet", "sst-sal-noflow")
 """Systems that show 10 s of film in a few seconds on one core."""
 BAND = 2 / 3
 """Share of people's agreement below which a video is called one that people disagree on."""

@@ -80,7 +80,7 @@ def run_curves(
             "fixedrange": True, "tickfont": {"size": 12}, "rangemode": "tozero"}  # fmt: skip
     figure.update_layout(
         updatemenus=[{"buttons": buttons, "active": start, "x": 0, "xanchor": "left", "y": 1.17,
-                      "yanchor": "top", "bgcolor": "rgba(255,255,255,.8)",
+                      "yanchor": "top", "bgcolor": "white",
                       "font": {"color": INK}, "pad": {"t": 0, "b": 0}}],
         xaxis={**axis, "anchor": "y", "matches": "x2", "showticklabels": False},
         yaxis={**axis, "domain": [0.56, 1], "title": {"text": "loss in training"},
@@ -150,7 +150,7 @@ def roofline(columns: Mapping[str, Mapping[str, Any]], precision: str = "fp32") 
             ticks.set_major_formatter("{x:g}")
             ticks.set_minor_formatter("")
         bottom = min([low * slope / 1e9, *(y / 2e9 for _, y in places.values())])
-        axis.set_ylim(10 ** math.floor(math.log10(bottom)), None)
+        axis.set_ylim(10 ** math.floor(math.log10(bottom)), 2 * level / 1e9)
         axis.tick_params(which="both", colors=INK, labelsize=11)
         axis.grid(color=INK, alpha=0.15, lw=0.5)
         axis.spines[["top", "right"]].set_visible(False)

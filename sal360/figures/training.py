@@ -60,7 +60,7 @@ def run_curves(
         if ends:
             text += f", best {metric.upper()} {', '.join(f'{v:.2f}' for v in ends)}"
         if lines and name in lines:
-            last = max(r["curve"]["step"][-1] for r in records)
+            last = max(max(trace.x, default=0) for trace in traces[-2 * len(records) :])
             traces.append(
                 go.Scatter(x=[0, last], y=[lines[name]] * 2, mode="lines", name="equator",
                            xaxis="x2", yaxis="y2", visible=number == start,

@@ -174,6 +174,12 @@ def test_a_trainer_forgets_what_is_said(faults):
         Trainer("late")
 
 
+def test_a_refusal_is_told():
+    assert "invalid literal" in chapter16.refusal(int, "one")
+    with pytest.raises(AssertionError, match="nothing was refused"):
+        chapter16.refusal(int, "1")
+
+
 def straight(path, data):
     path.write_bytes(data)
 

@@ -29,6 +29,19 @@ def cosine(step: int, steps: int) -> float:
     return 0.5 + 0.5 * math.cos(math.pi * step / steps)
 
 
+def refusal(call: Callable[..., Any], *arguments: Any) -> str:
+    """What a call says when it refuses.
+
+    Raises:
+        AssertionError: it did not.
+    """
+    try:
+        call(*arguments)
+    except ValueError as error:
+        return str(error)
+    raise AssertionError("nothing was refused")
+
+
 @exercise("16.1")
 def rate_of_a_step(answer: Callable[..., Any]) -> Iterator[Case]:
     """``(step, steps, lr, warmup) -> rate``: up in a line, down along a cosine."""

@@ -16,7 +16,12 @@ from sal360.datasets.held import HeldVideos, hold
 from sal360.datasets.item import VideoDataset
 from sal360.datasets.synthetic import SyntheticWorlds
 from sal360.datasets.tilted import Tilted
-from sal360.experiments import leaderboard, leaderboard_arms, leaderboard_table
+from sal360.experiments import (
+    leaderboard,
+    leaderboard_arms,
+    leaderboard_memory,
+    leaderboard_table,
+)
 from sal360.experiments.leaderboard_arms import ARMS, SCALES, Scale
 from sal360.experiments.leaderboard_real import loaded
 from sal360.experiments.leaderboard_scores import Scene, heights, predicted, scene, scored
@@ -320,6 +325,48 @@ def test_a_tiny_run_from_end_to_end(tiny):
     assert found["cc"] == arms["planar-unet"]["runs"][0]["scores"]["upright"]["cc"]
     written = leaderboard.archive(out, out / "back")
     assert [p.name for p in written] == ["records.tar.gz", "weights-0.tar"]
+
+
+def test_a_memory_that_is_emptied_is_a_film_in_pieces(test_set):
+    torch.manual_seed(0)
+    model = MODELS["sst-sal-noflow"].build(hidden=3).eval()
+    whole, pieces = predicted(model, test_set), predicted(model, test_set, every=4)
+    assert torch.equal(whole[:, :4], pieces[:, :4])
+    assert not torch.allclose(whole[:, 4:], pieces[:, 4:], rtol=1e-3)
+    model.forgets, model.input_size = 4, (24, 48)
+    films = [(film * 255).round().to(torch.uint8) for film in test_set.batch.frames]
+    again = torch.stack([predict_frames(film.numpy(), model, (24, 48)) for film in films])
+    assert torch.allclose(again, pieces, rtol=1e-3)  # frames as bytes
+    assert not torch.allclose(again, whole, rtol=1e-3)
+
+
+def test_how_long_to_remember_is_chosen_on_validation_worlds(tiny, tmp_path, monkeypatch):
+    out, record, _, _ = tiny
+    monkeypatch.setitem(SCALES, "fast", TINY)
+    lines: list[str] = []
+    before = json.loads(json.dumps(record))
+    made = leaderboard_memory.add_memory(
+        json.loads(json.dumps(record)), out / "weights", tmp_path, report=lines.append
+    )
+    assert leaderboard_table.memory_table(before) == "Not tried.\n"
+    told = 0
+    for name, arm in made["arms"].items():
+        for run, old in zip(arm["runs"], before["arms"][name]["runs"], strict=True):
+            memory = run.get("memory")
+            if ARMS[name].kind == "baseline" or name == "cube-unet":
+                assert memory is None
+                continue
+            told += 1
+            two = {key: value for key, value in memory.items() if isinstance(value, float)}
+            assert len(two) == 2 and memory["kept"] == max(two, key=two.__getitem__)
+            if memory["kept"] == "carried":
+                assert run["scores"] == old["scores"]
+            else:
+                assert run["carried"] == old["scores"] and set(run["scores"]) == set(old["scores"])
+    assert told == len(lines) > 0
+    assert len(leaderboard_table.memory_table(made).splitlines()) == told + 2
+    again = leaderboard_memory.add_memory(before, out / "weights", tmp_path, report=lines.append)
+    assert again == made  # from what is done already
 
 
 def test_the_tables_of_a_record(tiny):

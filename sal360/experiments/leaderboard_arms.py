@@ -25,6 +25,9 @@ UNEQUAL = (
     "the loss is that of each recipe file: sphere_mse for the U-Nets that see their last map, none "
     "with gaze for cp360, sphere_kld for all others",
     "sst-sal and its twin are given the true flow of the worlds, no other arm is",
+    "how long a network remembers was chosen on the validation worlds for finished runs of the "
+    "small networks; published widths and runs that were cut off are scored with a memory that "
+    "goes on",
 )
 
 

@@ -163,6 +163,37 @@ def seeds_table(record: Record, condition: str = "upright") -> str:
     return _table(head, rows)
 
 
+def memory_table(record: Record, metric: str = "cc") -> str:
+    """Memories carried over a whole film beside memories that are emptied as often as in
+    training: chosen on validation worlds, scored on the upright test worlds."""
+    rows = []
+    for arm in ranked(record):
+        for run in finished(record, arm):
+            memory = run.get("memory")
+            if memory is None:
+                continue
+            other = next(k for k in memory if k.startswith("every"))
+            cells = [
+                f"{arm}, seed {run['seed']}",
+                *(f"{memory[k]:.3f}" for k in ("carried", other)),
+            ]
+            kept = np.array(run["scores"]["upright"][metric])
+            if memory["kept"] == "carried":
+                cells += ["carried", f"{kept.mean():.3f}", "", ""]
+            else:
+                carried = np.array(run["carried"]["upright"][metric])
+                tested = paired(kept, carried, seed=0)
+                cells += [memory["kept"], f"{carried.mean():.3f}", f"{kept.mean():.3f}"]
+                cells.append(_difference(metric, tested, "kept", "carried"))
+            rows.append(cells)
+    if not rows:
+        return "Not tried.\n"
+    name = HEADS[metric]
+    head = ["arm", f"validation {name}, carried", "emptied", "kept", f"test {name}, carried",
+            "emptied", "emptied minus carried"]  # fmt: skip
+    return _table(head, rows)
+
+
 def reference_table(record: Record, condition: str = "upright") -> str:
     """Every arm minus the reference, bold where chance does not explain it."""
     reference = record["settings"]["reference"]
@@ -300,6 +331,7 @@ def page(record: Record) -> str:
         ("Upright", told(record) + "\n" + scores_table(record)),
         (f"Minus {record['settings']['reference']}", reference_table(record)),
         ("Where a baseline wins", _list(where_baselines_win(record))),
+        ("How long to remember", memory_table(record)),
         ("Seeds", seeds_table(record)),
         ("Tilted", tilt_table(record)),
         ("What knowing the sphere buys, by tilt", twin_table(record)),

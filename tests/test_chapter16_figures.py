@@ -203,6 +203,16 @@ def from_the_dice(step, clips, batch, seed):
     return random.sample(range(clips), batch)
 
 
+def only_the_updates(make):
+    trainer, other = make(), make()
+    for _ in range(17):
+        trainer.step()
+    other.load(trainer.save())
+    steps = [(trainer.step(), other.step()) for _ in range(40)]
+    keys = {"clip": "order", "kept": "dice", "rate": "step", "update": "moments"}
+    return {name for key, name in keys.items() if any(a[key] != b[key] for a, b in steps)}
+
+
 @pytest.mark.parametrize(
     ("number", "answer", "words"),
     [
@@ -218,6 +228,13 @@ def from_the_dice(step, clips, batch, seed):
             ),
             "(that is the product of line and cosine, not the smaller)",
         ),
+        (
+            "16.1",
+            lambda k, n, lr, w: (
+                lr * ((k + 1) / (w * n) if k < w * n else chapter16.cosine(k - w * n, n - w * n))
+            ),
+            "(the cosine runs over all steps, not over those after the warm-up)",
+        ),
         ("16.2", lambda g, n: g.mean(0), "(the mean of the means)"),
         ("16.2", lambda g, n: g, "a gradient like each"),
         ("16.3", straight, "the old bytes were written over"),
@@ -228,6 +245,7 @@ def from_the_dice(step, clips, batch, seed):
         ("16.4", lambda step, clips, batch, seed: [0], "1 clips, wanted 4"),
         ("16.5", lambda make: set(), "left out: ['moments']; you missed ['moments']"),
         ("16.5", lambda make: "dice", "a set of names"),
+        ("16.5", only_the_updates, "(an update differs with its gradient, too: test the formula)"),
     ],
 )
 def test_wrong_answers_are_told_what_is_wrong(number, answer, words):

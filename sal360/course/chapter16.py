@@ -42,6 +42,12 @@ def refusal(call: Callable[..., Any], *arguments: Any) -> str:
     raise AssertionError("nothing was refused")
 
 
+def _late_cosine(step: int, steps: int, warmup: float) -> float:
+    """A cosine that begins when the warm-up ends: another schedule than the one that is asked."""
+    up = round(warmup * steps)
+    return (step + 1) / up if step < up else cosine(step - up, steps - up)
+
+
 @exercise("16.1")
 def rate_of_a_step(answer: Callable[..., Any]) -> Iterator[Case]:
     """``(step, steps, lr, warmup) -> rate``: up in a line, down along a cosine."""
@@ -68,6 +74,8 @@ def rate_of_a_step(answer: Callable[..., Any]) -> Iterator[Case]:
                     got, lr * min(step / (warmup * steps), down), rel_tol=1e-6, abs_tol=1e-12
                 ):
                     hint = " (steps count from 0: a first step with rate 0 is lost)"
+                elif math.isclose(got, lr * _late_cosine(step, steps, warmup), rel_tol=1e-6):
+                    hint = " (the cosine runs over all steps, not over those after the warm-up)"
             yield Case(
                 name,
                 math.isclose(got, wanted, rel_tol=1e-6),
@@ -287,4 +295,6 @@ def what_a_checkpoint_lacks(answer: Callable[..., Any]) -> Iterator[Case]:
             told += f"; you missed {missed}"
         if blamed:
             told += f"; you blame {blamed}"
+            if blamed == ["moments"]:
+                told += " (an update differs with its gradient, too: test the formula)"
         yield Case("exactly what is left out", not missed and not blamed, told)

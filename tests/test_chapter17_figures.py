@@ -181,6 +181,8 @@ def test_each_planted_fault_changes_the_board(fault):
         ("17.4", lambda q, looks, powers: powers[-1], "you gave 3"),
         ("17.4", lambda q, looks, powers: max(powers, key=lambda g: g * float(
             q[looks[:, 0], looks[:, 1]].log().mean())), "divide by it"),
+        ("17.4", lambda q, looks, powers: max(powers, key=lambda g: float(
+            (q**g / (q**g).sum())[looks[:, 0], looks[:, 1]].log().mean())), "times its area"),
         ("17.5", lambda board: "unpaired", "wanted a set of names"),
         ("17.5", lambda board: {"unpaired"}, "you blame ['unpaired']"),
     ],

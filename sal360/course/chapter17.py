@@ -267,8 +267,14 @@ def temperature(answer: Callable[..., Any]) -> Iterator[Case]:
         def alone(power: float, p: Tensor = density, at: Tensor = looks) -> float:
             return power * float(p[at[:, 0], at[:, 1]].log().mean())
 
-        slip = max(powers, key=alone)
-        hint = " (a power changes the mass: divide by it)" if got == slip != planted else ""
+        def flat(power: float, p: Tensor = density, at: Tensor = looks) -> float:
+            return alone(power, p, at) - float((p**power).sum().log())
+
+        hint = ""
+        if got == max(powers, key=alone) != planted:
+            hint = " (a power changes the mass: divide by it)"
+        elif got == max(powers, key=flat) != planted:
+            hint = " (the mass of a pixel is its density times its area)"
         yield Case("the power that was planted", got == planted,
                    f"a blob at {lon}, {lat} degrees to the power {planted:g}: you gave {got:g}"
                    f"{hint}")  # fmt: skip

@@ -85,11 +85,13 @@ class CP360(nn.Module):
     Attributes:
         backbone: the cube-padded network. memory: the ConvLSTM, or None.
         settings: the arguments, for a weights file.
-        input_size, rate, length, warm_up, stateful, reading: see :mod:`sal360.models.base`.
+        input_size, rate, length, warm_up, stateful, forgets, reading: see
+        :mod:`sal360.models.base`.
     """
 
     in_channels = 3
     length = 5
+    forgets: int | None = None
 
     def __init__(
         self,

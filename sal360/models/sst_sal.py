@@ -78,11 +78,13 @@ class SSTSal(nn.Module):
         input_size: ``(H, W)`` it was trained at. rate: frames per second it was trained at.
         length: frames per sequence in training. warm_up: leading frames of a window that the
         published code throws away, because the memory is still empty. stateful: whether the
-        memory goes on over a whole film (corrected). reading: how its maps become densities.
+        memory goes on over a whole film (corrected). forgets: after how many frames it begins
+        anew there, None for never. reading: how its maps become densities.
     """
 
     rate: float | None = 8.0
     length = 20
+    forgets: int | None = None
 
     def __init__(
         self,

@@ -359,8 +359,9 @@ def test_the_kept_weights_score_what_the_record_says(record, kind):
 def test_a_copy_elsewhere_gets_the_same_files_by_their_hash():
     """An installed package has no data folder beside it and fetches them."""
     folder = Path(__file__).resolve().parents[1] / "data" / "runs"
-    names = sorted(path.name for path in folder.iterdir())
-    assert "kernels.safetensors" in names
+    paths = sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".safetensors"))
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    assert "kernels.safetensors" in names and "train/sst-sal.json" in names
     for name in names:
         remote = download.registry()[f"runs/{name}"]
         assert remote.sha256 == hashlib.sha256(published(name).read_bytes()).hexdigest()

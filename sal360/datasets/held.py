@@ -24,8 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sal360._check import positive_int
-from sal360.datasets.item import Item, VideoDataset
+from sal360.datasets.item import Item, VideoDataset, checked_window
 from sal360.flow import flow_to_color, tangent_flow
 
 SCHEMA = "sal360/held/1"
@@ -107,17 +106,9 @@ class HeldVideos:
             ValueError: also any ``size`` but the one that is held.
         """
         first, total, rate = self._video(video)
-        step = positive_int(step, "step")
         if size is not None and tuple(size) != self.size:
             raise ValueError(f"size: {tuple(size)}, wanted {self.size}, what is held")
-        if isinstance(start, bool) or not isinstance(start, int) or not 0 <= start < total:
-            raise ValueError(f"start: {start!r}, wanted 0 to {total - 1}")
-        most = (total - 1 - start) // step + 1
-        count = most if length is None else positive_int(length, "length")
-        if count > most:
-            raise ValueError(
-                f"length: {count}, wanted at most {most} from frame {start} of {video}"
-            )
+        count, step = checked_window(video, total, start, length, step)
         here = slice(first + start, first + start + (count - 1) * step + 1, step)
 
         def taken(field: str) -> Tensor | None:

@@ -12,6 +12,8 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
+from sal360._check import positive_int
+
 
 @dataclass(frozen=True, eq=False)
 class Item:
@@ -97,3 +99,50 @@ class VideoDataset(Protocol):
                 cannot be read, with its path.
         """
         ...
+
+
+class Around:
+    """A data set around another: of the same videos, as long and as fast; it reads them its way.
+
+    Args:
+        dataset: the one inside.
+    """
+
+    def __init__(self, dataset: VideoDataset) -> None:
+        self.dataset, self.name = dataset, dataset.name
+
+    @property
+    def videos(self) -> tuple[str, ...]:
+        """Names of the videos: those of the data set inside."""
+        return self.dataset.videos
+
+    def length(self, video: str) -> int:
+        """Frames of a video."""
+        return self.dataset.length(video)
+
+    def rate(self, video: str) -> float:
+        """Frames per second of a video."""
+        return self.dataset.rate(video)
+
+
+def checked_window(
+    video: str, total: int, start: int, length: int | None, step: int
+) -> tuple[int, int]:
+    """How many frames a clip has, to the end if ``length`` is None, and its step.
+
+    Args:
+        video: for the error. total: its frames. start, length, step: of
+            :meth:`VideoDataset.read`.
+    Returns:
+        ``(count, step)``, whole numbers of at least 1.
+    Raises:
+        ValueError: a window beyond the video's end. TypeError: not a whole number.
+    """
+    step = positive_int(step, "step")
+    if isinstance(start, bool) or not isinstance(start, int) or not 0 <= start < total:
+        raise ValueError(f"start: {start!r}, wanted 0 to {total - 1}")
+    most = (total - 1 - start) // step + 1
+    count = most if length is None else positive_int(length, "length")
+    if count > most:
+        raise ValueError(f"length: {count}, wanted at most {most} from frame {start} of {video}")
+    return count, step

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from sal360._check import in_range
 from sal360.datasets.augment import rotate_item
-from sal360.datasets.item import Item, VideoDataset
+from sal360.datasets.item import Around, Item, VideoDataset
 from sal360.sphere import rotation_matrix
 
 
-class Tilted:
+class Tilted(Around):
     """Every video of a data set, its vertical tilted; a :class:`VideoDataset`.
 
     Args:
@@ -32,23 +32,11 @@ class Tilted:
     def __init__(self, dataset: VideoDataset, degrees: float, seed: int = 0) -> None:
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             raise ValueError(f"seed: {seed!r}, wanted a whole number of at least 0")
-        self.dataset, self.seed = dataset, seed
+        super().__init__(dataset)
+        self.seed = seed
         self.degrees = in_range(degrees, "degrees", -1e-12, 180.0, "degrees", closed=True)
         self.name = f"{dataset.name}, tilted by {self.degrees:g} degrees"
         self.split = getattr(dataset, "split", None)
-
-    @property
-    def videos(self) -> tuple[str, ...]:
-        """Those of the data set."""
-        return self.dataset.videos
-
-    def length(self, video: str) -> int:
-        """Frames of a video."""
-        return self.dataset.length(video)
-
-    def rate(self, video: str) -> float:
-        """Frames per second of a video."""
-        return self.dataset.rate(video)
 
     def rotation(self, video: str) -> Tensor:
         """``(3, 3)``: what stood at ``d`` stands at ``R d``."""

@@ -29,7 +29,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-from sal360.datasets.item import Item, VideoDataset
+from sal360.datasets.item import Around, Item, VideoDataset
 from sal360.datasets.synthetic import SyntheticWorlds
 from sal360.datasets.synthetic.content import SPLITS
 from sal360.training.machine import code_hash
@@ -165,30 +165,17 @@ def _stored(spec: str, plain: str, fps: float | None, split: str | None) -> Vide
     return dataset
 
 
-class _Around:
+class _Told(Around):
     """A data set around another, which it says everything of."""
 
     def __init__(self, dataset: VideoDataset) -> None:
-        self.dataset, self.name = dataset, dataset.name
+        super().__init__(dataset)
         for told in ("spec", "split", "size", "fps", "root", "truth"):
             if hasattr(dataset, told):
                 setattr(self, told, getattr(dataset, told))
 
-    @property
-    def videos(self) -> tuple[str, ...]:
-        """Names of the videos."""
-        return self.dataset.videos
 
-    def length(self, video: str) -> int:
-        """Frames of a video."""
-        return self.dataset.length(video)
-
-    def rate(self, video: str) -> float:
-        """Frames per second of a video."""
-        return self.dataset.rate(video)
-
-
-class Paced(_Around):
+class Paced(_Told):
     """A data set at another rate: one frame in ``round(rate / fps)`` of each video."""
 
     def __init__(self, dataset: VideoDataset, fps: float) -> None:
@@ -228,7 +215,7 @@ class Paced(_Around):
         return self.dataset.read(video, start * every, length, step * every, size)
 
 
-class Remembered(_Around):
+class Remembered(_Told):
     """A data set whose clips stay in memory, up to a limit: what was read last stays.
 
     For small data sets that are costly to read, such as worlds that are drawn each time, in the

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sal360._check import in_range, positive_int
-from sal360.datasets.item import Item
+from sal360.datasets.item import Item, checked_window
 from sal360.datasets.synthetic.content import SPLITS
 from sal360.datasets.synthetic.observers import Watched, watch
 from sal360.datasets.synthetic.render import render_times
@@ -98,15 +98,7 @@ class SyntheticWorlds:
         Any ``size`` is rendered, not resampled. The flow leads ``step`` frames on.
         """
         world = self.world(video)
-        step = positive_int(step, "step")
-        if isinstance(start, bool) or not isinstance(start, int) or not 0 <= start < self._frames:
-            raise ValueError(f"start: {start!r}, wanted 0 to {self._frames - 1}")
-        most = (self._frames - 1 - start) // step + 1
-        count = most if length is None else positive_int(length, "length")
-        if count > most:
-            raise ValueError(
-                f"length: {count}, wanted at most {most} from frame {start} of {video}"
-            )
+        count, step = checked_window(video, self._frames, start, length, step)
         H, W = self.size if size is None else size
         indices = torch.arange(count, dtype=torch.int64) * step + start
         seen = render_times(world, indices.double() / self.fps, H, W, step / self.fps)

@@ -16,9 +16,10 @@ from sal360.models import SSTSal
 from sal360.models.base import FrameModel
 from sal360.sphere import pixel_area
 from sal360.training import build_model, fit, load_recipe
-from sal360.training.fit import backward, forcing_at, make_optimizer, previous_maps, rate_at
+from sal360.training.fit import backward, forcing_at, previous_maps, rate_at
 from sal360.training.inputs import clip_inputs
 from sal360.training.objectives import as_read, map_loss, target_maps
+from sal360.training.state import make_optimizer
 
 H, W, T = 16, 32, 4
 

@@ -354,11 +354,11 @@ def test_without_a_folder_nothing_is_written(tmp_path, films, monkeypatch):
 def test_no_better_for_so_long_is_the_end(tmp_path, films):
     """A rate of nothing leaves the scores as they are."""
     changes = {"validate_every": 1, "patience": 2, "lr": 1e-30, "steps": 9, "loss": "sphere_mse"}
-    frozen = build_model(recipe(**changes)).requires_grad_(True)
-    for norm in frozen.modules():
+    still = build_model(recipe(**changes))
+    for norm in still.modules():
         if isinstance(norm, torch.nn.BatchNorm2d):
             norm.momentum = 0.0
-    record = run(tmp_path, films, changes=changes, validation=Embedded(1, 6), model=frozen)
+    record = run(tmp_path, films, changes=changes, validation=Embedded(1, 6), model=still)
     assert (record["status"], record["steps"], record["best"]["step"]) == ("stopped early", 3, 1)
     with pytest.warns(UserWarning, match="this run is stopped early .3 steps., nothing to do"):
         again = run(tmp_path, films, changes=changes, validation=Embedded(1, 6), resume=True)
@@ -588,12 +588,18 @@ def test_a_run_is_not_written_over_unless_asked(tmp_path, films):
     assert other["weights"] != first["weights"]
 
 
-def test_nothing_is_written_into_a_data_set(tmp_path, films, monkeypatch):
+def test_nothing_is_written_into_a_data_set(tmp_path):
     films = Embedded(4)
     films.root = tmp_path
     with pytest.raises(ValueError, match="lies within embedded, which is only read"):
         run(tmp_path, films)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_ended_is_not_one_of_another_order(tmp_path, films):
+    run(tmp_path, films)
+    with pytest.raises(ValueError, match="the checkpoint's data has mix = None, wanted 2 as now"):
+        run(tmp_path, films, resume=True, mix=2)
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path, films):

@@ -31,9 +31,7 @@ from sal360.training.inputs import clip_inputs
 from sal360.training.objectives import map_loss
 from sal360.training.precision import compiled, each_in, lower_precision
 from sal360.training.recipe import INPUTS, Recipe
-from sal360.training.state import TrainingState, make_optimizer, tosses
-
-__all__ = ["Step", "build_model", "fit", "make_optimizer"]
+from sal360.training.state import TrainingState, tosses
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ def backward(
     known: dict[str, Tensor],
     recipe: Recipe,
     forced: bool,
-    weight: float | Tensor = 1.0,
+    weight: float = 1.0,
 ) -> float:
     """Add the gradients of one batch; returns its loss.
 
@@ -134,7 +132,8 @@ def backward(
         loss = map_loss(full(raw), truth, recipe, reading) if weight else nothing(raw)
         (loss * weight).backward()
         return float(loss.detach())
-    total, told = 0.0, truth.flatten(2).isfinite().all(-1)
+    told = truth.flatten(2).isfinite().all(-1).cpu()  # once: each stretch asks
+    total = 0.0
     stretches = truncated(model, clip, recipe.tbptt)
     for now, maps in each_in(low, stretches):
         share = int(told[:, now].sum()) / max(1, int(told.sum()))

@@ -138,7 +138,7 @@ def train(
         world.on_main(lambda: folder.claim(resume, force, sets))
     ended = folder.finished() if folder is not None and resume else None
     if ended is not None and folder is not None:
-        mine = {"digest": recipe.digest, **data_facts(data)}
+        mine = {"digest": recipe.digest, "mix": mix, **data_facts(data)}
         theirs = {**ended["data"], "digest": ended["recipe"]["digest"]}
         if all(theirs.get(key) == value for key, value in mine.items()):
             told = f"{out}: this run is {ended['status']} ({ended['steps']} steps), nothing to do"

@@ -114,7 +114,7 @@ class _ReadFirst(torch.autograd.Function):
         ctx.save_for_backward(pixels, kernel)
         ctx.reads, ctx.groups = reads, groups
         samples = reads.forward.of(pixels.contiguous())
-        return _times(samples, kernel, groups)
+        return multiplied(samples, kernel, groups)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
@@ -133,7 +133,7 @@ class _ReadFirst(torch.autograd.Function):
         return d_pixels, d_kernel, None, None
 
 
-def _times(samples: Tensor, kernel: Tensor, groups: int) -> Tensor:
+def multiplied(samples: Tensor, kernel: Tensor, groups: int) -> Tensor:
     """``(N K, I)`` samples and an ``(O, I / groups, K)`` kernel to ``(N, O)``."""
     O, per, K = kernel.shape
     if groups == 1:

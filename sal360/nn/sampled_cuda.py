@@ -10,8 +10,9 @@ half precision. There are three routes, all of the same tables, and :func:`route
 - ``"bags"`` and ``"csr"``: the same by ``embedding_bag``, or by torch's sparse matrices, in
   float32; torch alone.
 
-All give the same bytes for the same input, are differentiable twice, and run on CPU tensors too
-(those of Triton by its interpreter), where the tests hold them against the CPU's operator.
+All but ``"csr"``, of which cuSPARSE does not say it, give the same bytes for the same input. All
+are differentiable twice, and run on CPU tensors too (those of Triton by its interpreter), where
+the tests hold them against the CPU's operator.
 
 Under ``torch.autocast`` images and weights are multiplied in its dtype and the answer is in it,
 as ``torch.nn.functional.conv2d`` has it; sums run in float32 and tables keep float32 weights.
@@ -31,7 +32,7 @@ import torch
 from torch import Tensor
 
 from sal360._tables import eager, untraced
-from sal360.nn.sampled import Reads, Sums, owners
+from sal360.nn.sampled import Reads, Sums, multiplied, owners
 from sal360.resampling import computing_dtype
 
 Route = Literal["product", "sums", "bags", "csr"]
@@ -246,7 +247,7 @@ class _ReadFirst(torch.autograd.Function):
         ctx.save_for_backward(x, kernel)
         ctx.rest = reads, groups, how
         samples = _sums(x.contiguous(), reads, how)
-        return _times(samples.view(-1, x.shape[2]), kernel, groups).unflatten(0, (len(x), -1))
+        return multiplied(samples.view(-1, x.shape[2]), kernel, groups).unflatten(0, (len(x), -1))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -263,16 +264,6 @@ class _ReadFirst(torch.autograd.Function):
             spread = spread.reshape(len(x), -1, g * per)
             d_x = _Read.apply(spread, adjoint(reads), how)
         return d_x, d_kernel, None, None, None
-
-
-def _times(samples: Tensor, kernel: Tensor, groups: int) -> Tensor:
-    """``(N K, I)`` samples and an ``(O, I / groups, K)`` kernel to ``(N, O)``."""
-    O, per, K = kernel.shape
-    if groups == 1:
-        return samples.view(-1, K * per) @ kernel.transpose(1, 2).reshape(O, K * per).t()
-    grouped = samples.view(-1, K, groups, per)
-    weight = kernel.view(groups, O // groups, per, K)
-    return torch.einsum("nkgi,goik->ngo", grouped, weight).reshape(-1, O)
 
 
 @eager

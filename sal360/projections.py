@@ -207,8 +207,7 @@ def clear_tables() -> None:
 @untraced
 @lru_cache(maxsize=8)
 def _cube_reader(H: int, W: int, S: int, dtype: torch.dtype, device: torch.device) -> Reader:
-    with torch.inference_mode(False), torch.no_grad():
-        return _on(erp_reader(cube_directions(S).reshape(6 * S, S, 3), H, W, dtype), device)
+    return _on(erp_reader(cube_directions(S).reshape(6 * S, S, 3), H, W, dtype), device)
 
 
 @untraced
@@ -216,8 +215,7 @@ def _cube_reader(H: int, W: int, S: int, dtype: torch.dtype, device: torch.devic
 def _viewport_reader(
     camera: Camera, H: int, W: int, dtype: torch.dtype, device: torch.device
 ) -> Reader:
-    with torch.inference_mode(False), torch.no_grad():
-        return _on(erp_reader(viewport_directions(*camera), H, W, dtype), device)
+    return _on(erp_reader(viewport_directions(*camera), H, W, dtype), device)
 
 
 @untraced
@@ -225,8 +223,7 @@ def _viewport_reader(
 def _erp_from_cube_reader(
     S: int, H: int, W: int, dtype: torch.dtype, device: torch.device
 ) -> Reader:
-    with torch.inference_mode(False), torch.no_grad():
-        return _on(_face_reader(erp_directions(H, W), S, dtype), device)
+    return _on(_face_reader(erp_directions(H, W), S, dtype), device)
 
 
 def _face_reader(xyz: Tensor, S: int, dtype: torch.dtype) -> Reader:

@@ -76,9 +76,8 @@ def share_of_sphere(like: Tensor) -> Tensor:
 @untraced
 @lru_cache(maxsize=16)
 def _share(H: int, W: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    with torch.inference_mode(False):
-        area = pixel_area(H, W)
-        return (area / (area.sum() * W)).to(device, dtype)[:, None]
+    area = pixel_area(H, W)
+    return (area / (area.sum() * W)).to(device, dtype)[:, None]
 
 
 def rescaled(maps: Tensor) -> Tensor:

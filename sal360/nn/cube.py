@@ -202,21 +202,19 @@ def _places(rim: Rim, C: int, channels: int) -> Places:
         # Copies go along lines, as they lie in memory; sums are taken of rows of channels.
         return (place + step[:, None] if along else place[:, None] + step).flatten()
 
-    with torch.inference_mode(False):
-        face, padded = rim.S**2, rim.size[0] * rim.size[1]
-        return Places(
-            flat(rim.take, face, True),
-            flat(rim.put, padded, True),
-            flat(rim.parts, face, False),
-            flat(rim.mixed, padded, False),
-        )
+    face, padded = rim.S**2, rim.size[0] * rim.size[1]
+    return Places(
+        flat(rim.take, face, True),
+        flat(rim.put, padded, True),
+        flat(rim.parts, face, False),
+        flat(rim.mixed, padded, False),
+    )
 
 
 @untraced
 @lru_cache(maxsize=48)
 def _sums_in(rim: Rim, dtype: torch.dtype) -> Reads:
-    with torch.inference_mode(False):
-        return rim.sums.to(rim.take.device, dtype)
+    return rim.sums.to(rim.take.device, dtype)
 
 
 def make_rim(S: int, padding: Sides, table: SamplingTable, device: torch.device) -> Rim:
@@ -246,25 +244,24 @@ def make_rim(S: int, padding: Sides, table: SamplingTable, device: torch.device)
 @lru_cache(maxsize=64)
 def cube_rim(S: int, padding: Sides, mode: CubeMode, device: torch.device) -> Rim:
     """The rim of :class:`CubePad2d`."""
-    with torch.inference_mode(False):
-        face, row, col = rim_texels(S, padding)
-        straight = torch.ones_like(face, dtype=torch.bool)
-        if mode == "copy":  # but for the corners of the rim
-            straight = ((row < 0) | (row >= S)) & ((col < 0) | (col >= S))
-        pixels = torch.zeros(len(face), 24, dtype=torch.long)
-        weights = torch.zeros(len(face), 24, dtype=torch.float64)
-        weights[~straight, 0] = 1.0
-        pixels[~straight, 0] = folded_texels(face[~straight], row[~straight], col[~straight], S)
-        if bool(straight.any()):
-            # Diagonals of a corner run along the edge of two neighbours, which read it a little
-            # differently: just beside it on both sides, half from each, prefers neither.
-            tie = (2 * row + 1 - S).abs() == (2 * col + 1 - S).abs()
-            for half, aside in ((slice(12), -1e-9), (slice(12, None), 1e-9)):
-                at = torch.where(tie, col.double() + aside, col.double())
-                ahead = plane_points(face[straight], row[straight], at[straight], S)
-                table = cube_table(ahead, S)
-                pixels[straight, half], weights[straight, half] = table.pixels, table.weights / 2
-        return make_rim(S, padding, SamplingTable(pixels, weights), device)
+    face, row, col = rim_texels(S, padding)
+    straight = torch.ones_like(face, dtype=torch.bool)
+    if mode == "copy":  # but for the corners of the rim
+        straight = ((row < 0) | (row >= S)) & ((col < 0) | (col >= S))
+    pixels = torch.zeros(len(face), 24, dtype=torch.long)
+    weights = torch.zeros(len(face), 24, dtype=torch.float64)
+    weights[~straight, 0] = 1.0
+    pixels[~straight, 0] = folded_texels(face[~straight], row[~straight], col[~straight], S)
+    if bool(straight.any()):
+        # Diagonals of a corner run along the edge of two neighbours, which read it a little
+        # differently: just beside it on both sides, half from each, prefers neither.
+        tie = (2 * row + 1 - S).abs() == (2 * col + 1 - S).abs()
+        for half, aside in ((slice(12), -1e-9), (slice(12, None), 1e-9)):
+            at = torch.where(tie, col.double() + aside, col.double())
+            ahead = plane_points(face[straight], row[straight], at[straight], S)
+            table = cube_table(ahead, S)
+            pixels[straight, half], weights[straight, half] = table.pixels, table.weights / 2
+    return make_rim(S, padding, SamplingTable(pixels, weights), device)
 
 
 def pad_rim(x: Tensor, padding: Sides, rim: Callable[[], Rim]) -> Tensor:

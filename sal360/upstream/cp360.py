@@ -64,32 +64,31 @@ def cube_pad(x: Tensor, pad: int | Sides) -> Tensor:
 @lru_cache(maxsize=32)
 def _published_rim(S: int, padding: Sides, device: torch.device) -> Rim:
     left, right, top, bottom = padding
-    with torch.inference_mode(False):
-        face, row, col = rim_texels(S, padding)
-        # A corner takes the end of a plate: of the upper or lower one, unless that is wider
-        # than the one at the side.
-        up, down, before, after = row < 0, row >= S, col < 0, col >= S
-        corner = (up | down) & (before | after)
-        deep = torch.where(up, top, bottom) > torch.where(before, left, right)
-        row = torch.where(corner & deep, row.clamp(0, S - 1), row)
-        col = torch.where(corner & ~deep, col.clamp(0, S - 1), col)
-        for name, side in REVERSED_EDGES:
-            here = face == CP360_FACES.index(name)
-            if side in ("top", "bottom"):
-                beyond = here & ((row < 0) if side == "top" else (row >= S))
-                row = torch.where(beyond, -1 - top - row if side == "top" else
-                                  2 * S - 1 + bottom - row, row)  # fmt: skip
-            else:
-                beyond = here & ((col < 0) if side == "left" else (col >= S))
-                col = torch.where(beyond, -1 - left - col if side == "left" else
-                                  2 * S - 1 + right - col, col)  # fmt: skip
-        theirs = CP360_FACES.replace("T", "U")
-        ours = torch.tensor([FACES.index(letter) for letter in theirs])
-        texel = folded_texels(ours[face], row, col, S)
-        found = torch.argsort(ours)[torch.div(texel, S * S, rounding_mode="floor")]
-        pixels = found * S * S + texel % (S * S)
-        table = SamplingTable(pixels[:, None], torch.ones(len(pixels), 1, dtype=torch.float64))
-        return make_rim(S, padding, table, device)
+    face, row, col = rim_texels(S, padding)
+    # A corner takes the end of a plate: of the upper or lower one, unless that is wider
+    # than the one at the side.
+    up, down, before, after = row < 0, row >= S, col < 0, col >= S
+    corner = (up | down) & (before | after)
+    deep = torch.where(up, top, bottom) > torch.where(before, left, right)
+    row = torch.where(corner & deep, row.clamp(0, S - 1), row)
+    col = torch.where(corner & ~deep, col.clamp(0, S - 1), col)
+    for name, side in REVERSED_EDGES:
+        here = face == CP360_FACES.index(name)
+        if side in ("top", "bottom"):
+            beyond = here & ((row < 0) if side == "top" else (row >= S))
+            row = torch.where(beyond, -1 - top - row if side == "top" else
+                              2 * S - 1 + bottom - row, row)  # fmt: skip
+        else:
+            beyond = here & ((col < 0) if side == "left" else (col >= S))
+            col = torch.where(beyond, -1 - left - col if side == "left" else
+                              2 * S - 1 + right - col, col)  # fmt: skip
+    theirs = CP360_FACES.replace("T", "U")
+    ours = torch.tensor([FACES.index(letter) for letter in theirs])
+    texel = folded_texels(ours[face], row, col, S)
+    found = torch.argsort(ours)[torch.div(texel, S * S, rounding_mode="floor")]
+    pixels = found * S * S + texel % (S * S)
+    table = SamplingTable(pixels[:, None], torch.ones(len(pixels), 1, dtype=torch.float64))
+    return make_rim(S, padding, table, device)
 
 
 def class_scores(features: Tensor, weight: Tensor) -> Tensor:

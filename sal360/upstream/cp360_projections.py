@@ -59,24 +59,23 @@ def erp_to_cube(image: Tensor, S: int) -> Tensor:
 @lru_cache(maxsize=8)
 def erp_places(S: int, H: int, W: int) -> tuple[Tensor, Tensor]:
     """``col, row``, each ``(6, S, S)`` float64: where in a panorama each texel is read."""
-    with torch.inference_mode(False):
-        place = -1 + 2 * torch.arange(S, dtype=torch.float64) / S
-        v, u = torch.meshgrid(place, place, indexing="ij")
-        one = torch.ones_like(u)
-        # Ahead, down and right of B D F L R T.
-        ahead = torch.stack((-one, -v, one, u, -u, v))
-        down = torch.stack((v, one, v, v, v, -one))
-        right = torch.stack((-u, u, u, -one, one, u))
-        level = torch.hypot(ahead, right)
-        pole = level < 1e-9
-        level = torch.where(pole, 1.0, level)
-        lon = _looked_up(-ahead / level, _cosines(2 * W), math.pi / (2 * W))
-        lon = torch.where(right < 0, -lon, lon).masked_fill(pole, 0.0)
-        lat = _looked_up(down / level, _tangents(2 * H), math.pi / (2 * H)) - math.pi / 2
-        lat = torch.where(pole, down.sign() * (math.pi / 2), lat)
-        col = (lon / math.pi + 1) * (W / 2) + 1
-        row = (lat / (math.pi / 2) + 1) * (H / 2) + 1
-        return _capped(col, W), _capped(row, H)
+    place = -1 + 2 * torch.arange(S, dtype=torch.float64) / S
+    v, u = torch.meshgrid(place, place, indexing="ij")
+    one = torch.ones_like(u)
+    # Ahead, down and right of B D F L R T.
+    ahead = torch.stack((-one, -v, one, u, -u, v))
+    down = torch.stack((v, one, v, v, v, -one))
+    right = torch.stack((-u, u, u, -one, one, u))
+    level = torch.hypot(ahead, right)
+    pole = level < 1e-9
+    level = torch.where(pole, 1.0, level)
+    lon = _looked_up(-ahead / level, _cosines(2 * W), math.pi / (2 * W))
+    lon = torch.where(right < 0, -lon, lon).masked_fill(pole, 0.0)
+    lat = _looked_up(down / level, _tangents(2 * H), math.pi / (2 * H)) - math.pi / 2
+    lat = torch.where(pole, down.sign() * (math.pi / 2), lat)
+    col = (lon / math.pi + 1) * (W / 2) + 1
+    row = (lat / (math.pi / 2) + 1) * (H / 2) + 1
+    return _capped(col, W), _capped(row, H)
 
 
 def _cosines(n: int) -> Tensor:
@@ -129,19 +128,18 @@ def cube_to_erp(faces: Tensor, align_corners: bool = True) -> Tensor:
 def cube_places(S: int) -> tuple[Tensor, Tensor]:
     """Where each pixel of a ``2 S x 4 S`` panorama is read: ``(2 S, 4 S, 2)`` float64 column and
     row in [0, S - 1] of a face, and ``(2 S, 4 S)`` int64, which one of B D F L R T."""
-    with torch.inference_mode(False):
-        H, W = 2 * S, 4 * S
-        lon = ((torch.arange(W, dtype=torch.float64) + 0.5) / W * 2 - 1) * math.pi
-        lat = (0.5 - (torch.arange(H, dtype=torch.float64) + 0.5) / H)[:, None] * math.pi
-        x, y, z = lat.cos() * lon.cos(), lat.sin().expand(H, W), lat.cos() * lon.sin()
-        # Along, right and down of each face. A tie goes to the face at the left or the right.
-        axes = [(-x, -z, -y), (-y, z, -x), (x, z, -y), (-z, x, -y), (z, -x, -y), (y, z, x)]
-        longest = torch.stack([along for along, _, _ in axes])
-        longest[3:5] += 1e-9
-        face = longest.argmax(0)
-        across = torch.stack([torch.stack((u, v), -1) / a[..., None] for a, u, v in axes])
-        place = across.gather(0, face[None, ..., None].expand(1, H, W, 2))[0]
-        return (place + 1) / 2 * (S - 1), face
+    H, W = 2 * S, 4 * S
+    lon = ((torch.arange(W, dtype=torch.float64) + 0.5) / W * 2 - 1) * math.pi
+    lat = (0.5 - (torch.arange(H, dtype=torch.float64) + 0.5) / H)[:, None] * math.pi
+    x, y, z = lat.cos() * lon.cos(), lat.sin().expand(H, W), lat.cos() * lon.sin()
+    # Along, right and down of each face. A tie goes to the face at the left or the right.
+    axes = [(-x, -z, -y), (-y, z, -x), (x, z, -y), (-z, x, -y), (z, -x, -y), (y, z, x)]
+    longest = torch.stack([along for along, _, _ in axes])
+    longest[3:5] += 1e-9
+    face = longest.argmax(0)
+    across = torch.stack([torch.stack((u, v), -1) / a[..., None] for a, u, v in axes])
+    place = across.gather(0, face[None, ..., None].expand(1, H, W, 2))[0]
+    return (place + 1) / 2 * (S - 1), face
 
 
 def nfov_mask(

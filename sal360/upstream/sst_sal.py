@@ -83,8 +83,7 @@ def _tangent_grid(H: int, W: int, stride: int, device: torch.device) -> Tensor:
 
 def _spread(x: Tensor, stride: int) -> Tensor:
     """``(B, C, H, W)`` to ``(B, C, 3H', 3W')``: under every kernel its own nine samples."""
-    with torch.inference_mode(False):
-        grid = _tangent_grid(x.shape[-2], x.shape[-1], stride, x.device)
+    grid = _tangent_grid(x.shape[-2], x.shape[-1], stride, x.device)
     grid = grid.to(x.dtype).expand(x.shape[0], -1, -1, -1)
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 

@@ -41,7 +41,6 @@ them.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import multiprocessing
 import os
@@ -82,7 +81,15 @@ from sal360.experiments.leaderboard_arms import (
     overrides,
     steps_of,
 )
-from sal360.experiments.leaderboard_scores import BANDS, BINS, Scene, predicted, scene, scored
+from sal360.experiments.leaderboard_scores import (
+    BANDS,
+    BINS,
+    Scene,
+    in_band,
+    predicted,
+    scene,
+    scored,
+)
 from sal360.models import load_model
 from sal360.models.cp360 import CP360
 from sal360.models.cp360_pretraining import pretrain
@@ -91,6 +98,7 @@ from sal360.models.weights import read_weights
 from sal360.nn.planar import to_planar
 from sal360.results import sha256
 from sal360.training.fit import build_model
+from sal360.training.machine import FILES, ROOMS, code_hash
 from sal360.training.recipe import Recipe, load_recipe
 from sal360.training.validation import EPS
 
@@ -409,11 +417,10 @@ def collect(
 
 def _looked(test: Scene) -> dict[str, list[int]]:
     V, T, _, _ = test.shape
-    out = {}
-    for band, (low, high) in BANDS.items():
-        there = (test.lat.abs() >= low) & (test.lat.abs() < high)
-        out[band] = torch.bincount(test.frame[there] // T, minlength=V).tolist()
-    return out
+    return {
+        band: torch.bincount(test.frame[in_band(test, band)] // T, minlength=V).tolist()
+        for band in BANDS
+    }
 
 
 def _told(found: dict[str, Any]) -> str:
@@ -432,23 +439,11 @@ def _told(found: dict[str, Any]) -> str:
 
 def code() -> str:
     """SHA-256 of what decides the numbers."""
-    root, digest = Path(__file__).resolve().parents[1], hashlib.sha256()
-    paths = sorted(Path(__file__).parent.glob("leaderboard*.py"))
-    paths += [root / "datasets" / "held.py", root / "datasets" / "tilted.py"]
-    for room in (
-        "training",
-        "models",
-        "nn",
-        "losses",
-        "metrics",
-        "baselines",
-        "datasets/synthetic",
-    ):
-        paths += sorted((root / room).glob("*.py"))
-    for path in paths:
-        if path.stem not in ("leaderboard_table", "leaderboard_real"):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
+    own = sorted(path.name for path in Path(__file__).parent.glob("leaderboard*.py"))
+    told = ("leaderboard_table.py", "leaderboard_real.py")  # these only look at what came out
+    return code_hash(
+        (*ROOMS, "baselines"), (*FILES, *(f"experiments/{n}" for n in own if n not in told))
+    )
 
 
 def save(record: dict[str, Any], path: str | Path) -> None:
@@ -480,12 +475,9 @@ def load(path: str | Path | None = None) -> dict[str, Any]:
     return records.read(records.published("leaderboard.json") if path is None else path, SCHEMA)
 
 
-def archive(out: Path, target: Path, published: bool = False) -> list[Path]:
-    """Pack the records, and the weights in parts, for a machine that hands back few files.
-
-    Args:
-        published: weights of published width, too.
-    """
+def archive(out: Path, target: Path) -> list[Path]:
+    """Pack the records, and in parts the weights but those of published width, for a machine that
+    hands back few files."""
     target.mkdir(parents=True, exist_ok=True)
     small = target / "records.tar.gz"
     with tarfile.open(small, "w:gz") as tar:
@@ -497,7 +489,7 @@ def archive(out: Path, target: Path, published: bool = False) -> list[Path]:
     size = 0
     for path in sorted((out / "weights").glob("*.safetensors")):
         name = path.stem.rpartition("-")[0]
-        if ARMS[name].kind == "published width" and not published:
+        if ARMS[name].kind == "published width":
             continue
         if parts[-1] and size + path.stat().st_size > LARGEST_PART:
             parts.append([])
@@ -511,70 +503,6 @@ def archive(out: Path, target: Path, published: bool = False) -> list[Path]:
             for path in part:
                 tar.add(path, f"weights/{path.name}")
     return written
-
-
-# --- rates ---
-
-
-def rates(
-    scale_name: str, out: Path, processes: int, device: str, report: Report = print
-) -> dict[str, dict[str, float]]:
-    """Steps per second of every trained arm, alone and with others beside it.
-
-    Returns:
-        arm to ``alone`` and ``together``; the latter with so many processes, each at another arm.
-    """
-    small = SCALES[scale_name]
-    held = hold(SyntheticWorlds("train", 16, 4.0, FPS, small.size), out / "packs" / "rates",
-                pictures=True, processes=processes)  # fmt: skip
-    arms = [a.name for a in ARMS.values() if a.trained and scale_name in a.scales]
-    found = {}
-    for name in arms:
-        found[name] = {"alone": rate(name, scale_name, held, device)}
-        report(f"{name:26s}{found[name]['alone']:8.2f} steps/s alone")
-    if processes > 1:
-        line = [sys.executable, "-m", "sal360.experiments.leaderboard", "--scale", scale_name,
-                "--out", str(out), "--device", device, "--rate"]  # fmt: skip
-        alone = os.environ | {"OMP_NUM_THREADS": "1"}
-        small_ones = [name for name in arms if ARMS[name].kind != "published width"]
-        names = [small_ones[k % len(small_ones)] for k in range(processes)]
-        working = [
-            (name, subprocess.Popen([*line, name], stdout=subprocess.PIPE, env=alone))
-            for name in names
-        ]
-        for name, process in working:
-            told = process.communicate()[0].decode().split()
-            if told:
-                found[name]["together"] = float(told[-1])
-                report(f"{name:26s}{float(told[-1]):8.2f} steps/s, {processes} at once")
-    return found
-
-
-def rate(name: str, scale_name: str, held: HeldVideos, device: str, seconds: float = 1.5) -> float:
-    """Steps per second, after three to warm up."""
-    from dataclasses import replace
-    from itertools import chain, repeat
-
-    from sal360.datasets.augment import Augment
-    from sal360.datasets.loader import clip_loader
-    from sal360.training.fit import fit
-
-    arm = ARMS[name]
-    recipe = replace(recipe_of(arm, scale_name, 0), steps=100_000, augment={})
-    model = build_model(recipe)
-    model = (to_planar(model) if arm.kind == "planar twin" else model).to(device)
-    turned = Augment(mirror=False)
-    loader = clip_loader(held.to(device), CLIP, recipe.batch, augment=turned, drop_last=True)
-    steps = fit(model, chain.from_iterable(repeat(loader)), recipe)
-    for _ in range(3):
-        next(steps)
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
-    start, count = time.monotonic(), 0
-    while time.monotonic() - start < seconds or count < 4:
-        next(steps)
-        count += 1
-    return count / (time.monotonic() - start)
 
 
 # --- the command line ---
@@ -592,33 +520,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, help="after which everything is over")
     parser.add_argument("--device")
     parser.add_argument("--archive", type=Path, metavar="FOLDER", help="pack the results there")
-    parser.add_argument("--rates", action="store_true", help="measure speed, train nothing")
     parser.add_argument("--real", type=Path, metavar="RECORD", help="score the weights of --out on "
                         "AVTrack360, into this record")  # fmt: skip
     parser.add_argument("--root", type=Path, help="AVTrack360 (fetched if not given)")
-    for inner in ("--job", "--until", "--rate"):
+    for inner in ("--job", "--until"):
         parser.add_argument(inner, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
     _runtime.tune_allocator()
-    if given.job or given.rate:
-        torch.set_num_threads(1)
     if given.job:
+        torch.set_num_threads(1)
         name, _, seed = given.job.rpartition(":")
         until = None if given.until is None else float(given.until)
         at_once = 8 if name == "contrast" and device != "cpu" else 1
         print(_told(one(name, int(seed), given.scale, given.out, device, until, None, at_once)))
         return 0
-    if given.rate:
-        print(rate(given.rate, given.scale, HeldVideos(given.out / "packs" / "rates"), device, 8))
-        return 0
 
     def report(line: str) -> None:
         print(line, flush=True)
 
-    if given.rates:
-        rates(given.scale, given.out, given.processes, device, report)
-        return 0
     if given.real:
         from sal360.experiments.leaderboard_real import add_real
 

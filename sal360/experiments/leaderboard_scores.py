@@ -186,13 +186,19 @@ def scored(maps: Tensor, test: Scene) -> dict[str, Any]:
     of = torch.arange(V, device=z.device).repeat_interleave(T)
     out["nss"] = _listed(*_means(per_frame[seen > 0], of[seen > 0], V))
     out["latitude"] = {}
-    for band, (low, high) in BANDS.items():
-        there = (test.lat.abs() >= low) & (test.lat.abs() < high)
+    for band in BANDS:
+        there = in_band(test, band)
         out["latitude"][band] = _listed(*_means(z[there], test.frame[there] // T, V))
     shares = calibration(frames, test)
     out["calibration"] = [_rounded(share) for share in shares]
     out["off"] = _rounded((shares - 1 / BINS).abs().sum() / 2)
     return out
+
+
+def in_band(test: Scene, band: str) -> Tensor:
+    """``(M,)`` whether each direction lies in a band of :data:`BANDS`."""
+    low, high = BANDS[band]
+    return (test.lat.abs() >= low) & (test.lat.abs() < high)
 
 
 def heights(frames: Tensor, test: Scene) -> Tensor:

@@ -25,6 +25,7 @@ from torch import Tensor
 from sal360.evaluation.report import favours
 from sal360.evaluation.statistics import Comparison, bootstrap, paired
 from sal360.experiments import records
+from sal360.training.validation import better
 
 METRICS = ("cc", "sim", "kld", "nss")
 HEADS = {"cc": "CC", "sim": "SIM", "kld": "KLD", "nss": "NSS", "auc_judd": "AUC",
@@ -285,7 +286,7 @@ def where_baselines_win(record: Record, condition: str = "upright") -> list[str]
                 continue
             for metric in METRICS:
                 a, b = _pair(record, baseline, arm, metric, condition, None)
-                if float((a - b).mean()) * (-1 if metric == "kld" else 1) <= 0:
+                if not better(metric, float(a.mean()), float(b.mean())):
                     continue  # behind, so not ahead for sure
                 tested = _apart(record, baseline, arm, metric, condition)
                 if _ahead(metric, tested, baseline, arm):

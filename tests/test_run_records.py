@@ -11,6 +11,7 @@ import pytest
 from sal360.datasets.synthetic import SyntheticWorlds
 from sal360.training import load_recipe, records
 from sal360.training.machine import Energy, code_hash, peak_memory
+from sal360.training.recipe import INPUTS
 from sal360.training.records import (
     FIELDS,
     Curve,
@@ -183,9 +184,12 @@ def test_the_command_checks_and_tells_the_line(tmp_path, capsys):
 
 def test_the_records_of_the_repository_are_right():
     """Those of this schema; older ones have their own tests."""
-    for path in sorted((ROOT / "data" / "runs").glob("**/*.json")):
-        if json.loads(path.read_text("utf-8")).get("schema") == records.SCHEMA:
-            load_record(path)
+    found = [
+        load_record(path)
+        for path in sorted((ROOT / "data" / "runs").glob("**/*.json"))
+        if json.loads(path.read_text("utf-8")).get("schema") == records.SCHEMA
+    ]
+    assert {record["recipe"]["system"] for record in found} == set(INPUTS)
 
 
 def test_what_cannot_be_read_is_none():

@@ -37,7 +37,7 @@ def steps_of(world: World, count: int = 3) -> dict[str, Any]:
     model = world.prepare(small_net())
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
     pictures, told = clips()
-    n = world.share(len(pictures))
+    n = len(pictures) // world.size
     mine = slice(world.rank * n, (world.rank + 1) * n)
     for step in range(count):
         optimizer.zero_grad()
@@ -184,7 +184,7 @@ def test_alone_nothing_is_asked_of_anyone() -> None:
     model = small_net()
     assert ALONE.prepare(model) is model
     assert isinstance(model[1], nn.BatchNorm2d) and not isinstance(model[1], SharedBatchNorm)
-    assert ALONE.share(3) == 3 and ALONE.main and ALONE.gather(4) == [4]
+    assert ALONE.main and ALONE.gather(4) == [4]
     assert ALONE.sum(torch.tensor(2)) == 2 and ALONE.any(True) and not ALONE.any(False)
     ALONE.sum_gradients(model)
     ALONE.same("step", 1)
@@ -207,8 +207,6 @@ def test_what_torchrun_left_is_read_and_refused(monkeypatch: pytest.MonkeyPatch)
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     assert setup("cpu") == World(device=torch.device("cpu"))
-    with pytest.raises(ValueError, match="batch: 5, wanted a multiple of 2, the number of"):
-        World(0, 2).share(5)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="RANK: None in the environment, wanted a number"):
         setup("cpu")

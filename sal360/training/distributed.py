@@ -62,31 +62,17 @@ class World:
     """The processes of a run, seen from one of them.
 
     Attributes:
-        rank: which of them, from 0. size: how many. local_rank: which on this machine.
-        device: where this one computes.
+        rank: which of them, from 0. size: how many. device: where this one computes.
     """
 
     rank: int = 0
     size: int = 1
-    local_rank: int = 0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @property
     def main(self) -> bool:
         """Whether this is the process that writes files and speaks: rank 0."""
         return self.rank == 0
-
-    def share(self, batch: int) -> int:
-        """How many clips of a batch are this process's.
-
-        Raises:
-            ValueError: a batch that cannot be shared out evenly.
-        """
-        if batch % self.size:
-            raise ValueError(
-                f"batch: {batch}, wanted a multiple of {self.size}, the number of processes"
-            )
-        return batch // self.size
 
     def sum(self, values: Tensor) -> Tensor:
         """Small numbers (counts, a loss) summed over all processes, where they came from."""
@@ -244,7 +230,7 @@ def setup(device: str | torch.device | None = None, timeout_s: float = 1800.0) -
         torch.cuda.set_device(chosen)
     elif chosen.type != "cpu":
         raise ValueError(f"device: {chosen}, wanted cpu or cuda for {size} processes")
-    world = World(rank, size, local, chosen)
+    world = World(rank, size, chosen)
     backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
     with world._reached():
         dist.init_process_group(backend, timeout=timedelta(seconds=timeout_s))

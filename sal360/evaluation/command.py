@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from sal360._files import write_whole
 from sal360.evaluation import report
 from sal360.evaluation.evaluation import compare
 from sal360.evaluation.scoring import Progress, evaluate_together
@@ -74,9 +75,7 @@ def check_out(out: Path, inputs: list[Path], force: bool) -> None:
 
 def write(text: str, out: Path) -> None:
     """Write a file whole or not at all."""
-    part = out.with_name(f".{out.name}.part")
-    part.write_text(text, "utf-8")
-    os.replace(part, out)
+    write_whole(out, text.encode())
 
 
 def _distinct(paths: list[Path], truth: Path) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+from sal360._files import write_whole
 from sal360.datasets.download import fetch
 
 
@@ -43,6 +43,4 @@ def write(text: str, path: str | Path) -> None:
     """Write a file under its name only when it is complete; its folder is made."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(text, "utf-8")
-    os.replace(part, path)
+    write_whole(path, text.encode())

@@ -140,6 +140,8 @@ def _rows(board: Mapping[str, Any], arm: str) -> list[dict[str, Any]]:
 
 def best_of(candidates: Iterable[Candidate]) -> dict[str, tuple[Candidate, int]]:
     """By system the run with the best validation score, and how many seeds it was chosen from."""
+    from sal360.training.validation import better
+
     found: dict[str, list[Candidate]] = {}
     for one in candidates:
         found.setdefault(one.system, []).append(one)
@@ -147,8 +149,10 @@ def best_of(candidates: Iterable[Candidate]) -> dict[str, tuple[Candidate, int]]
     for system in (name for name in MODELS if name in found):
         done = [one for one in found[system] if one.record["status"] != "interrupted"]
         runs = done or found[system]  # a run that was cut off stands for nothing but itself
-        lower = runs[0].record["best"]["metric"] in shipped.LOWER_IS_BETTER
-        best = (min if lower else max)(runs, key=lambda one: one.value)
+        best = runs[0]
+        for one in runs[1:]:
+            if better(best.record["best"]["metric"], one.value, best.value):
+                best = one
         out[system] = best, len({one.seed for one in runs})
     return out
 

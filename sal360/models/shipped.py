@@ -9,6 +9,7 @@ worth.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,6 @@ BUNDLED = Path(__file__).parent / "bundled"
 SCHEMA = "sal360/bundled/1"
 LARGEST = 5_000_000
 """Bytes of all bundled weights together, at most."""
-LOWER_IS_BETTER = ("kld", "emd")
 LICENCE = "MIT, as the package: trained by it, on worlds that it draws"
 LIMITS = (
     "It has seen drawn worlds and simulated observers, and no real film: what moves and stands "
@@ -85,7 +85,8 @@ def card_lines(entry: Mapping[str, Any]) -> dict[str, str]:
     where = "test worlds that share nothing with these"
     out["scores"] = scores_line(entry["test"], where) or "not scored on test worlds yet"
     if entry["real"]:
-        out["real films"] = scores_line(entry["real"], f"films of {entry['real']['data']}")
+        films = f"films of {entry['real']['data']}, of each one picture"  # no more is published
+        out["real films"] = scores_line(entry["real"], films)
     return out | {"licence": LICENCE, "limits": LIMITS}
 
 
@@ -101,6 +102,8 @@ def _rounding(entry: Mapping[str, Any]) -> str:
 def scores_line(scored: Mapping[str, Any] | None, where: str) -> str:
     """Scores on unseen films beside the best baseline of each metric, and who wins; empty if
     there are none."""
+    from sal360.training.validation import better  # which imports all the models
+
     if scored is None:
         return ""
     told = []
@@ -108,7 +111,7 @@ def scores_line(scored: Mapping[str, Any] | None, where: str) -> str:
     for metric, own in scored["scores"].items():
         name, other = best_baseline(scored, metric)
         told.append(f"{metric.upper()} {own:.3f} ({name} {other:.3f})")
-        if not is_better(metric, own, other):
+        if not better(metric, own, other):
             beaten.append(f"{name} by {metric.upper()}")
     line = f"on {scored['videos']} {where}, in brackets the best baseline: {', '.join(told)}."
     if not beaten:
@@ -119,15 +122,13 @@ def scores_line(scored: Mapping[str, Any] | None, where: str) -> str:
 
 def best_baseline(test: Mapping[str, Any], metric: str) -> tuple[str, float]:
     """Name and mean of the baseline that is best by a metric."""
-    found = {name: scores[metric] for name, scores in test["baselines"].items()}
-    choose = min if metric in LOWER_IS_BETTER else max
-    name = choose(found, key=lambda one: found[one])
-    return name, found[name]
+    from sal360.training.validation import better  # which imports all the models
 
-
-def is_better(metric: str, one: float, other: float) -> bool:
-    """Whether one mean is better than another."""
-    return one < other if metric in LOWER_IS_BETTER else one > other
+    name, best = "", math.nan
+    for one, scores in test["baselines"].items():
+        if better(metric, scores[metric], best):
+            name, best = one, scores[metric]
+    return name, best
 
 
 def _and(words: list[str]) -> str:

@@ -203,6 +203,12 @@ def from_the_dice(step, clips, batch, seed):
     return random.sample(range(clips), batch)
 
 
+def next_seed(step, clips, batch, seed):
+    epoch, place = divmod(step, clips // batch)
+    order = random.Random(seed + epoch).sample(range(clips), clips)
+    return order[place * batch : (place + 1) * batch]
+
+
 def only_the_updates(make):
     trainer, other = make(), make()
     for _ in range(17):
@@ -243,6 +249,7 @@ def only_the_updates(make):
         ("16.3", lambda path, data: path.nothing, "AttributeError"),
         ("16.4", from_the_dice, "epoch 0: the clips"),
         ("16.4", lambda step, clips, batch, seed: [0], "1 clips, wanted 4"),
+        ("16.4", next_seed, "epoch 0 of seed 1 has the order of epoch 1 of seed 0"),
         ("16.5", lambda make: set(), "left out: ['moments']; you missed ['moments']"),
         ("16.5", lambda make: "dice", "a set of names"),
         ("16.5", only_the_updates, "(an update differs with its gradient, too: test the formula)"),

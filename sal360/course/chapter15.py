@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from itertools import combinations
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sal360.course.checking import Case, ask, exercise
+from sal360.course.checking import Case, ask, exercise, name_faults
 from sal360.losses import temporal_smoothness
 from sal360.sphere import erp_directions, erp_pixel, lonlat_to_xyz, pixel_area, von_mises_fisher
 
@@ -264,20 +263,7 @@ def _read(image: Tensor, flow: Tensor, wraps: bool) -> Tensor:
 @exercise("15.5")
 def faults_of_a_loss(answer: Callable[..., Any]) -> Iterator[Case]:
     """``smooth -> set`` of the faults that were planted in it."""
-    sets = [set[str](), *({f} for f in FAULTS)]
-    sets += [set(two) for two in combinations(FAULTS, 2)] + [set(FAULTS)]
-    for planted in sets:
-        said = ask(answer, planted_smooth(*planted))
-        if not isinstance(said, (set, frozenset, list, tuple)):
-            yield Case("a set of names", False, f"you gave {said!r}, wanted a set of names")
-            return
-        told = f"planted: {sorted(planted) or 'no fault at all'}"
-        missed, blamed = sorted(planted - set(said)), sorted(set(said) - planted)
-        if missed:
-            told += f"; you missed {missed}"
-        if blamed:
-            told += f"; you blame {blamed}"
-        yield Case("exactly the planted faults", not missed and not blamed, told)
+    yield from name_faults(answer, FAULTS, planted_smooth)
 
 
 def package_smooth(maps: Tensor, flow: Tensor) -> Tensor:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sal360.course.checking import Case, ask, exercise
+from sal360.course.checking import Case, ask, exercise, name_faults
 from sal360.datasets.item import Item, VideoDataset
 from sal360.evaluation.statistics import student
 from sal360.models import load_model
@@ -283,20 +282,7 @@ def temperature(answer: Callable[..., Any]) -> Iterator[Case]:
 @exercise("17.5")
 def faults_of_a_board(answer: Callable[..., Any]) -> Iterator[Case]:
     """``board -> set`` of the faults that were planted in it."""
-    sets = [set[str](), *({f} for f in FAULTS)]
-    sets += [set(two) for two in combinations(FAULTS, 2)] + [set(FAULTS)]
-    for planted in sets:
-        said = ask(answer, planted_board(*planted))
-        if not isinstance(said, (set, frozenset, list, tuple)):
-            yield Case("a set of names", False, f"you gave {said!r}, wanted a set of names")
-            return
-        told = f"planted: {sorted(planted) or 'no fault at all'}"
-        missed, blamed = sorted(planted - set(said)), sorted(set(said) - planted)
-        if missed:
-            told += f"; you missed {missed}"
-        if blamed:
-            told += f"; you blame {blamed}"
-        yield Case("exactly the planted faults", not missed and not blamed, told)
+    yield from name_faults(answer, FAULTS, planted_board)
 
 
 def planted_board(*faults: str) -> Board:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, NamedTuple
 
 
@@ -112,6 +113,38 @@ def ask(function: Any, *arguments: Any) -> Any:
         given = ", ".join(_short(argument) for argument in arguments)
         raise AnswerRaisedError(f"nothing: it returned None, called with ({given})")
     return answered(value)
+
+
+def name_faults(
+    answer: Any,
+    faults: Sequence[str],
+    make: Callable[..., Any],
+    planted: str = "planted",
+    hints: Mapping[str, str] | None = None,
+) -> Iterator[Case]:
+    """Cases where faults are to be named: none of them, each, each two, all.
+
+    Args:
+        answer: the learner's, what was made -> set of names. faults: all names.
+        make: names of some faults -> what has them.
+        planted: how the message says that they are there.
+        hints: fault to what is told if it alone is blamed wrongly.
+    """
+    for count in sorted({0, 1, 2, len(faults)}):
+        for there in combinations(faults, count):
+            said = ask(answer, make(*there))
+            if not isinstance(said, (set, frozenset, list, tuple)):
+                yield Case("a set of names", False, f"you gave {said!r}, wanted a set of names")
+                return
+            told = f"{planted}: {sorted(there) or 'no fault at all'}"
+            missed, blamed = sorted({*there} - {*said}), sorted({*said} - {*there})
+            if missed:
+                told += f"; you missed {missed}"
+            if blamed:
+                told += f"; you blame {blamed}"
+            if len(blamed) == 1:
+                told += (hints or {}).get(blamed[0], "")
+            yield Case(f"exactly what is {planted}", not missed and not blamed, told)
 
 
 def _short(value: Any) -> str:

@@ -26,7 +26,7 @@ def trainings() -> dict[str, list[dict[str, Any]]]:
     Raises:
         ValueError: a file that is no record of a run.
     """
-    if DATA.is_dir():
+    if (DATA / TRAININGS).is_dir():
         paths = list((DATA / TRAININGS).glob("*.json"))
     else:
         names = [name for name in registry() if name.startswith(f"{TRAININGS}/")]
@@ -50,7 +50,7 @@ def benchmark(name: str) -> dict[str, Any] | None:
     wanted = f"benchmarks/{name}.json"
     path = DATA / wanted
     if not path.is_file():
-        if DATA.is_dir() or wanted not in registry():
+        if (DATA / "runs").is_dir() or wanted not in registry():
             return None
         path = fetch(wanted)
     record: dict[str, Any] = json.loads(path.read_text("utf-8"))

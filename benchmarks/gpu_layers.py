@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.gpu_smoke import checks
-from benchmarks.measure import interleaved, save
+from benchmarks.measure import interleaved, reason, save, wait
 from sal360 import patterns, upstream
 from sal360.nn import CubePad2d, SphereMaxPool2d, sampled, sampled_conv2d, sampled_cuda
 from sal360.nn.sampled import reads_of
@@ -169,13 +169,13 @@ def step(call: Call, x: Tensor, weight: Tensor, precision: str) -> Callable[[], 
     def timed() -> float:
         nonlocal pull
         x.grad = weight.grad = None
-        _wait(x.device)
+        wait(x.device)
         start = time.perf_counter()
         with torch.autocast(x.device.type, torch.bfloat16, enabled=low):
             out = call(x, weight)
         pull = torch.rand_like(out) if pull is None else pull
         out.backward(pull)
-        _wait(x.device)
+        wait(x.device)
         return time.perf_counter() - start
 
     return timed
@@ -212,8 +212,7 @@ def measured(
                 peaks[name] = torch.cuda.max_memory_allocated(device) / 1e6
             ready[name] = timed
         except Exception as fault:  # one that fails must not stop the others; the record says why
-            first = (str(fault).splitlines() or [""])[0][:300]
-            out["failed"][name] = f"{type(fault).__name__}: {first}"
+            out["failed"][name] = reason(fault)
         out["first_s"][name] = time.perf_counter() - begin
     out["times"] = interleaved(ready, repeats) if ready else {}
     for name, row in out["times"].items():
@@ -311,8 +310,7 @@ def others(device: torch.device, small: bool, repeats: int) -> dict[str, Any]:
                 timed()
                 ready[f"{name}, {short}"] = timed
             except Exception as fault:  # as above
-                first = (str(fault).splitlines() or [""])[0][:300]
-                out["failed"][f"{name}, {short}"] = f"{type(fault).__name__}: {first}"
+                out["failed"][f"{name}, {short}"] = reason(fault)
     out["times"] = interleaved(ready, repeats)
     return out
 
@@ -323,7 +321,7 @@ def rates_of(device: torch.device, n: int) -> dict[str, float]:
     def once(call: Callable[[], Any]) -> float:
         def waiting() -> None:
             call()
-            _wait(device)
+            wait(device)
 
         return float(interleaved({"x": waiting}, 9)["x"]["median_s"])
 
@@ -346,7 +344,7 @@ def run(device: torch.device, small: bool, repeats: int, seconds: float) -> dict
         try:
             checked[name] = call()
         except Exception as fault:  # the record says it
-            checked[name] = f"{type(fault).__name__}: {(str(fault).splitlines() or [''])[0][:300]}"
+            checked[name] = reason(fault)
     out["gradcheck"] = checked
     _say("gradcheck", checked)
     for shape in shapes(small):
@@ -389,11 +387,6 @@ def _report(title: str, row: dict[str, Any]) -> None:
 def _say(title: str, rows: dict[str, str]) -> None:
     for name, value in rows.items():
         print(f"{title} {name}: {value}")
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def main() -> None:

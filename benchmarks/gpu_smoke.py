@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from benchmarks.measure import reason, wait
 from sal360 import nn as layers
 from sal360.losses import sphere_kld
 from sal360.models import MODELS
@@ -108,13 +109,13 @@ def measure(case: Case, device: torch.device, batch: int, frames: int) -> str:
     same = torch.equal(*twice)
 
     def timed() -> float:
-        _wait(device)
+        wait(device)
         start, number = time.perf_counter(), 0
         while number < 2 or (number < 10 and time.perf_counter() - start < 0.3):
             model.zero_grad(set_to_none=True)
             step(model, clip, truth, case.precision)
             number += 1
-        _wait(device)
+        wait(device)
         return (time.perf_counter() - start) / number
 
     spent = timed()
@@ -192,11 +193,11 @@ def profile(case: Case, device: torch.device, batch: int, frames: int) -> str:
     kinds = [torch.profiler.ProfilerActivity.CPU]
     if device.type == "cuda":
         kinds.append(torch.profiler.ProfilerActivity.CUDA)
-    _wait(device)
+    wait(device)
     with torch.profiler.profile(activities=kinds) as seen:
         start = time.perf_counter()
         step(model, clip, truth, case.precision)
-        _wait(device)
+        wait(device)
         wall = time.perf_counter() - start
     on_device = [e for e in seen.key_averages() if e.device_type != torch.autograd.DeviceType.CPU]
     kernels = sorted(on_device, key=lambda e: -e.self_device_time_total)
@@ -219,19 +220,13 @@ def _in_fixed_order(asked: bool) -> None:
     torch.backends.cudnn.allow_tf32 = False
 
 
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def _say(title: str, call: Callable[[], str]) -> bool:
     """One line; a fault is one too. Returns whether it went well."""
     try:
         print(f"{title}: {call()}", flush=True)
         return True
     except Exception as error:  # all faults in one call: they are what this script is for
-        first = (str(error).splitlines() or [""])[0][:300]
-        print(f"{title}: FAULT {type(error).__name__}: {first}", flush=True)
+        print(f"{title}: FAULT {reason(error)}", flush=True)
         frames = traceback.extract_tb(error.__traceback__)[-4:]
         for frame in frames:
             print(f"    {frame.filename.rsplit('/', 3)[-2:]}:{frame.lineno} {frame.line}"[:160])

@@ -62,6 +62,18 @@ def machine() -> dict[str, Any]:
     }
 
 
+def wait(device: torch.device) -> None:
+    """Until the device has done what it was asked for."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def reason(error: Exception) -> str:
+    """Why something was not measured, in one line."""
+    first = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first[:300]}"
+
+
 def peak_mb() -> float:
     """The most memory this process held, Python and torch included.
 

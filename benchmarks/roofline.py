@@ -27,6 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.measure import wait
 from sal360.models.checks import channels
 from sal360.models.cost import WithoutValues, count, on_meta
 from sal360.nn.state import detach_state
@@ -69,12 +70,6 @@ class Work:
         """``"bytes"`` or ``"operations"``: which of the two takes longer."""
         moving = self.bytes / rates.bytes_per_s
         return "bytes" if moving > self.operations / rates.best(precision) else "operations"
-
-
-def wait(device: torch.device) -> None:
-    """Until the device has done what it was asked for."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def clock_for(device: torch.device) -> Callable[[], float]:
@@ -156,7 +151,7 @@ def operations_of(recipe: Recipe) -> int:
             still = count(lambda: shadow.scores(frame))  # type: ignore[operator]
     again = total if INPUTS[recipe.system] == "previous" else 0
     passes = 3 * (total - still) + still + again
-    return passes * recipe.clip_length * getattr(recipe, "accumulate", 1)
+    return passes * recipe.clip_length * recipe.accumulate
 
 
 def bytes_of(recipe: Recipe, model: nn.Module, inputs: int, kept: int) -> int:
@@ -165,7 +160,7 @@ def bytes_of(recipe: Recipe, model: nn.Module, inputs: int, kept: int) -> int:
     Args:
         inputs: bytes of a batch. kept: bytes held for the backward passes of a step.
     """
-    learning = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    learning = sum(p.nbytes for p in model.parameters() if p.requires_grad)
     trips = PARAMETER_TRIPS[recipe.optimizer]
     return inputs + ACTIVATION_TRIPS * kept + trips * learning
 

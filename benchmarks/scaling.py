@@ -29,7 +29,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.roofline import wait
+from benchmarks.measure import wait
 from benchmarks.step_time import begin, bench_recipe
 from sal360.datasets.batch import Batch
 from sal360.training.distributed import World, setup
@@ -122,10 +122,10 @@ def measured(world: World, apart: bool) -> dict[str, Any]:
         alone = World(device=world.device)
         seconds = _steps(model, clips, mine, alone if apart else world, world)
         H, W = whole.size
-        parameters = [p for p in model.parameters() if p.requires_grad]
+        learning = sum(p.nbytes for p in model.parameters() if p.requires_grad)
         out["systems"][name] = {
             "shape": f"{batch} x {whole.clip_length} x {H} x {W}",
-            "gradients_mb": sum(p.numel() * p.element_size() for p in parameters) / 1e6,
+            "gradients_mb": learning / 1e6,
             "clips_per_s": batch / seconds,
         }
     if world.size > 1 and not apart:

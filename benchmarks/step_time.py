@@ -23,7 +23,8 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from benchmarks.roofline import clock_for, wait
+from benchmarks.measure import reason, wait
+from benchmarks.roofline import clock_for
 from sal360.datasets.batch import Batch
 from sal360.training.fit import build_model, fit
 from sal360.training.overfit import one_clip
@@ -185,9 +186,8 @@ def told(call: Callable[[], Any], notes: list[str], what: str) -> Any:
     try:
         return call()
     except Exception as error:
-        lines = str(error).strip().splitlines() or [""]
-        reason = f"{type(error).__name__}: {lines[0][:160]}"
-        notes.append(f"{what}: {reason}")
+        why = reason(error)
+        notes.append(f"{what}: {why}")
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        return {"not run": reason}
+        return {"not run": why}

@@ -84,10 +84,10 @@ def figures(
         apart: also take the step apart (phases, operators); False: time and memory alone.
     """
     model, batch = begin(recipe, device)
-    if device.type == "cuda":
+    cuda = device.type == "cuda"
+    if cuda:
         torch.cuda.reset_peak_memory_stats(device)
     times = spread(step_times(model, batch, recipe, seconds))
-    cuda = device.type == "cuda"
     peak = torch.cuda.max_memory_allocated(device) / 1e6 if cuda else peak_mb()
     H, W = recipe.size
     out = {
@@ -121,11 +121,7 @@ def work_of(recipe: Recipe, model: torch.nn.Module, batch: Any) -> Work:
     """Operations counted, bytes estimated while one step runs."""
     with watching_kept(model) as kept:
         next(fit(model, repeat(batch), recipe))
-    inputs = sum(
-        t.numel() * t.element_size()
-        for t in (batch.frames, batch.truth, batch.flow)
-        if t is not None
-    )
+    inputs = sum(t.nbytes for t in (batch.frames, batch.truth, batch.flow) if t is not None)
     return Work(operations_of(recipe), bytes_of(recipe, model, inputs, kept[0]), kept[0])
 
 

@@ -1,13 +1,13 @@
 """What might make a step faster: predicted from what was measured before, then measured.
 
 Each :class:`Try` says what it expects *before* it runs, as a formula of the untouched step's
-figures (:class:`Before`); the formulas were written before anything was measured. Predicted and
-measured are ratios, time of a clip with it over time of a clip without: below 1 is faster. A
-prediction that fails is the more useful kind, and both numbers stay in the record.
+figures (:class:`Before`); all formulas but one were written before anything was measured.
+Predicted and measured are ratios, time of a clip with it over time of a clip without: below 1 is
+faster. A prediction that fails is the more useful kind, and both numbers stay in the record.
 
-One formula was changed by what was seen: that of bf16 took a whole step to shrink as its products
-and bytes do, which foretold 39 times the time on a processor that has no such products; it took
-2.6 times. Most of a step is neither, and now stays as it is.
+The one was changed by what was seen: that of bf16 took a whole step to shrink as its products
+and bytes do, and foretold far too much on a processor that has no such products. Most of a step
+is neither, and now stays as it is.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import page_data, page_gpu, page_scaling, page_systems, page_training
-from benchmarks.markdown import small, table
+from benchmarks.markdown import bold, small, table
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "book" / "benchmarks.md"
@@ -90,7 +90,7 @@ def _projections(results: dict[str, Any]) -> str:
         "",
     ]
     for name, times in speed["times"].items():
-        parts += [f"**{name[0].upper()}{name[1:]}**", "", _times(times, "OpenCV")]
+        parts += [bold(name), "", _times(times, "OpenCV")]
     return "\n".join(parts)
 
 
@@ -136,7 +136,7 @@ def _layers(results: dict[str, Any]) -> str:
             for kind in one
         ]
         head = ["", "ms", "ratio", "spread", "ratio, 2 threads", "peak MB", "tables MB"]
-        parts += [f"**{name[0].upper()}{name[1:]}**", "", table(head, rows)]
+        parts += [bold(name), "", table(head, rows)]
     unet = results["unet"]
     parts += [
         "**The seven crown convolutions of the Spherical U-Net, one image of 128 x 256.** The "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.markdown import table
+from benchmarks.markdown import bold, table
 
 TITLE = "## Convolutions on the sphere, on a GPU"
 NOT_RUN = (
@@ -32,7 +32,7 @@ def section(results: dict[str, Any]) -> str:
         "",
     ]
     for title, row in results["shapes"].items():
-        parts += [f"**{title[0].upper()}{title[1:]}**", "", _times(row), _failed(row)]
+        parts += [bold(title), "", _times(row), _failed(row)]
     others = results["others"]
     parts += [f"**Pooling and cubes**, {others['shape']}", "", _times(others), _failed(others)]
     return "\n".join(part for part in parts if part is not None)

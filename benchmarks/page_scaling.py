@@ -21,16 +21,16 @@ def scaling(results: dict[str, Any]) -> str:
     head = ["", "batch", "gradients, MB", "clips/s, 1"]
     for n in counts[1:]:
         head += [f"clips/s, {n}", f"efficiency, {n}"]
+    beside = any(row["apart"] is not None for row in results["systems"].values())
+    head += ["efficiency, 2 apart"] if beside else []
     rows = []
     for name, row in results["systems"].items():
         cells = [name, row["shape"], f"{row['gradients_mb']:.2f}", f"{row['clips_per_s']['1']:.2f}"]
         for n in counts[1:]:
             cells += [f"{row['clips_per_s'][n]:.2f}", f"{row['efficiency'][n]:.0%}"]
-        if any(r["apart"] is not None for r in results["systems"].values()):
+        if beside:
             cells.append("" if row["apart"] is None else f"{row['apart']:.0%}")
         rows.append(cells)
-    if len(rows[0]) > len(head):
-        head.append("efficiency, 2 apart")
     worst = max(max(row["spread"].values()) for row in results["systems"].values())
     parts = [
         TITLE,

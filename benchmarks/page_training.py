@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.markdown import small, table
+from benchmarks.markdown import bold, small, table
 
 TITLE, GPU_TITLE = "## A step of training", "## A step of training, on a GPU"
 NOT_RUN = (
@@ -13,7 +13,6 @@ NOT_RUN = (
     "at scale gpu in float32 and bf16, as it is and compiled, and writes the record from which "
     "this section is made.\n",
 )
-
 
 CORES = 2
 BUSY = (
@@ -76,11 +75,11 @@ def _body(results: dict[str, Any]) -> list[str]:
     for column, found in results["columns"].items():
         rows = [[name, *_costs(row)] for name, row in found["systems"].items()]
         if all("not run" in row for row in found["systems"].values()):
-            parts += [f"**{_upper(column)}**: not run.", ""]
+            parts += [f"{bold(column)}: not run.", ""]
             continue
         head = ["", "clips x frames x size", "ms", "clips/s", "frames/s", "of the roofline",
                 "peak MB"]  # fmt: skip
-        parts += [f"**{_upper(column)}** ({_rates(found['rates'])})", "", table(head, rows)]
+        parts += [f"{bold(column)} ({_rates(found['rates'])})", "", table(head, rows)]
     parts += _where(results)
     parts += _tries(results["tries"])
     return parts
@@ -158,7 +157,3 @@ def _tries(tries: dict[str, Any]) -> list[str]:
         "",
         table(["", "predicted", "measured", "because"], rows),
     ]
-
-
-def _upper(text: str) -> str:
-    return text[0].upper() + text[1:]

@@ -278,6 +278,7 @@ def test_the_page_shows_what_the_record_holds(row):
         assert told in text, told
     assert "busy machine**" not in text
     assert "busy machine**" in page_training.training(results | {"load": [9.0, 1.0, 0.5]})
+    assert "busy machine**" not in page_training.training(results | {"load": [2.0, 1.0, 0.5]})
     for line in text.splitlines():
         assert not line.startswith("|") or line.count("|") in (5, 7, 8), line
 

@@ -9,7 +9,8 @@ a minute and writes ``data/benchmarks/gpu_layers.json``. The record's ``results`
   ``max_s``, ``ratio`` to the first candidate, which is cuDNN's, ``of_roofline``, ``peak_mb``),
   ``errors`` (of value and gradients, relative to the CPU's in float64) and ``failed`` (why a
   candidate has no time: a candidate that is wrong is not timed).
-- ``blocks``: the same for sizes of blocks of the Triton kernels, each with its error.
+- ``others``: times of pooling and of padding cubes, beside torch's own; nothing is compared.
+- ``blocks``: as ``shapes``, for sizes of blocks of the Triton kernels, each with its error.
 - ``gradcheck``: of every layer in double precision on the card.
 
 ``of_roofline`` is the share of the time that the slower of bytes / bandwidth and operations / rate

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
 import time
 import warnings
 from itertools import chain
@@ -70,6 +72,15 @@ class Kept(Made):
         frames = decode(start, start + length) if kept is None else kept[start : start + length]
         assert int(frames[0][0, 0, 0]) == start % 256
         return super().read(video, start, length, step, size)
+
+
+class Endless(Made):
+    """The second video takes for ever to read."""
+
+    def read(self, video, *rest, **named) -> Item:
+        if video != "v0":
+            time.sleep(600)
+        return super().read(video, *rest, **named)
 
 
 def clips_of(loader: ClipLoader) -> list[tuple[int, ...]]:
@@ -144,6 +155,17 @@ def test_a_share_that_cannot_be_read_is_left_out_by_all() -> None:
     # Clips 2 and 3 are of the broken video: the share of rank 1 in the first batch.
     assert asked == [[False, False], [True, False]]
     assert found == [[(4, 5)], [(6, 7)]]
+
+
+def test_nobody_waits_for_a_worker_in_a_long_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Workers do not hear SIGTERM, by which torch ends them.
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.2)
+    batches = iter(clip_loader(Endless(2, 6), 6, workers=1, shuffle=False))
+    next(batches)
+    (worker,) = multiprocessing.active_children()
+    batches.close()
+    worker.join(30)
+    assert worker.exitcode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("mix", [1, 3, 100])

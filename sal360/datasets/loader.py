@@ -213,6 +213,8 @@ class ClipLoader:
                     yield result.batch
         finally:  # now, and not when an exception that holds this frame is forgotten
             getattr(results, "_shutdown_workers", lambda: None)()
+            for worker in getattr(results, "_workers", ()):
+                worker.kill()  # one in a long read did not hear; else the program would wait for it
         if left_out:
             warnings.warn(
                 f"{self.windows.dataset.name}: {len(left_out)} clips of this epoch were left out; "

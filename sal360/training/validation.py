@@ -59,7 +59,6 @@ def validate(
     size: tuple[int, int] | None = None,
     eps: float = EPS,
     together: int | None = None,
-    from_frames: bool = False,
 ) -> Scores:
     """Scores of every video, each the mean over its frames that have a truth.
 
@@ -80,7 +79,6 @@ def validate(
         seed: of the draws for ``sauc``, fixations on all other videos.
         eps: see :data:`EPS`. together: videos run side by side, those of one length; None:
             :data:`TOGETHER` on a GPU, or 1. Their number changes scores by rounding only.
-        from_frames: always the pictures, never the data set's flow.
     Returns:
         video to metric to score, in the order of the videos. A video without any truth has no
         scores, NaN; see :func:`mean_scores`.
@@ -102,7 +100,7 @@ def validate(
     found: dict[str, dict[str, list[Tensor]]] = {video: {} for video in chosen}
     with torch.no_grad(), _evaluating(model):
         for group in _groups(data, chosen, positive_int(together, "together")):
-            direct = not from_frames and _takes_tensors(model, data, group[0], size)
+            direct = _takes_tensors(model, data, group[0], size)
             parts = (_from_tensors if direct else _from_pictures)(model, data, group, size, place)
             for part in parts:
                 _score(part, names, elsewhere, eps, found)

@@ -183,6 +183,16 @@ def test_steps_windows_and_errors_of_a_pack(worlds, held, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+def test_a_pack_of_another_size_holds_what_is_read_at_that_size(worlds, tmp_path):
+    small = hold(worlds, tmp_path / "small", ["test-0001"], size=(12, 24))
+    assert (small.size, small.videos) == ((12, 24), ("test-0001",))
+    want, have = worlds.read("test-0001", size=(12, 24)), small.read("test-0001")
+    assert (have.frames - want.frames).abs().max() <= 0.5 / 255 + 1e-6
+    assert have.flow_picture is None
+    with pytest.raises(ValueError, match=r"holds frames of \(12, 24\), wanted \(24, 48\)"):
+        hold(worlds, tmp_path / "small", ["test-0001"], size=(24, 48))
+
+
 def test_processes_make_the_same_pack(worlds, held, tmp_path):
     two = hold(worlds, tmp_path / "two", pictures=True, processes=2)
     for name in ("frames", "truth", "flow", "flow_picture", "fixations", "counts"):

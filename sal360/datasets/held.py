@@ -172,6 +172,8 @@ def hold(
         found = HeldVideos(folder)
         if found.name != dataset.name or list(found.videos) != names:
             raise ValueError(f"folder: {folder} holds {found.name}, {len(found.videos)} videos")
+        if size is not None and tuple(size) != found.size:
+            raise ValueError(f"folder: {folder} holds frames of {found.size}, wanted {tuple(size)}")
         return found
     first = dataset.read(names[0], 0, 1, 1, size)
     lengths = [dataset.length(name) for name in names]

@@ -85,7 +85,7 @@ from sal360.experiments.leaderboard_scores import (
     BANDS,
     BINS,
     Scene,
-    in_band,
+    lies_in,
     predicted,
     scene,
     scored,
@@ -418,7 +418,7 @@ def collect(
 def _looked(test: Scene) -> dict[str, list[int]]:
     V, T, _, _ = test.shape
     return {
-        band: torch.bincount(test.frame[in_band(test, band)] // T, minlength=V).tolist()
+        band: torch.bincount(test.frame[lies_in(test, band)] // T, minlength=V).tolist()
         for band in BANDS
     }
 

@@ -187,7 +187,7 @@ def scored(maps: Tensor, test: Scene) -> dict[str, Any]:
     out["nss"] = _listed(*_means(per_frame[seen > 0], of[seen > 0], V))
     out["latitude"] = {}
     for band in BANDS:
-        there = in_band(test, band)
+        there = lies_in(test, band)
         out["latitude"][band] = _listed(*_means(z[there], test.frame[there] // T, V))
     shares = calibration(frames, test)
     out["calibration"] = [_rounded(share) for share in shares]
@@ -195,7 +195,7 @@ def scored(maps: Tensor, test: Scene) -> dict[str, Any]:
     return out
 
 
-def in_band(test: Scene, band: str) -> Tensor:
+def lies_in(test: Scene, band: str) -> Tensor:
     """``(M,)`` whether each direction lies in a band of :data:`BANDS`."""
     low, high = BANDS[band]
     return (test.lat.abs() >= low) & (test.lat.abs() < high)

@@ -28,19 +28,11 @@ LOSSES = {
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#767676"  # Okabe and Ito: all eyes tell them apart
 
 
-def baseline_means(
-    data: VideoDataset, recipe: Recipe, names: Sequence[str] = BASELINES, **settings: Any
-) -> dict[str, dict[str, float]]:
-    """Mean scores of baselines on a data set, as :func:`validate` scores networks.
-
-    Args:
-        data, recipe, settings: as there. names: of baselines.
-    """
+def baseline_means(data: VideoDataset, recipe: Recipe) -> dict[str, dict[str, float]]:
+    """Mean scores of :data:`BASELINES` on a data set, as :func:`validate` scores networks."""
     from sal360.models import load_model
 
-    return {
-        name: mean_scores(validate(load_model(name), data, recipe, **settings)) for name in names
-    }
+    return {name: mean_scores(validate(load_model(name), data, recipe)) for name in BASELINES}
 
 
 def table(record: Mapping[str, Any], each_video: bool = True) -> str:

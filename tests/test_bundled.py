@@ -387,6 +387,11 @@ def test_cards_say_what_the_published_leaderboard_says():
         assert runs[entry["run"]["seed"]]["sha256"] == entry["source"], name
         wanted = board_scores(name, entry["run"]["seed"], board)
         assert {key: entry[key] for key in wanted} == json.loads(json.dumps(wanted)), name
+        if entry["forgets"]:  # the choice, and what it was made by, stand on the card
+            tried = {k: v for k, v in wanted["memory"].items() if k != "kept"}
+            assert wanted["memory"]["kept"] == max(tried, key=tried.get)
+            assert all(f"{value:.3f}" in shipped.card_lines(entry)["memory"]
+                       for value in tried.values())  # fmt: skip
 
 
 def test_data_that_cannot_be_opened_again_is_asked_for(board, tmp_path):

@@ -332,10 +332,13 @@ def board_scores(
     system: str, seed: int, board: Mapping[str, Any] | None
 ) -> dict[str, dict[str, Any] | None]:
     """``test``: means on the leaderboard's upright test worlds, of a run and of the baselines;
-    ``real``: the same on real films, if any were scored, with what half of the people give."""
+    ``real``: the same on real films, if any were scored, with what half of the people give;
+    ``memory``: CC on the validation worlds with a memory that goes on and with one that is
+    emptied, and which was kept, where that was tried."""
     if board is None:
-        return {"test": None, "real": None}
+        return {"memory": None, "test": None, "real": None}
     mine = next(one for one in _rows(board, system) if one["seed"] == seed)
+    memory = {k: v for k, v in mine.get("memory", {}).items() if k != "device"} or None
 
     def means(scores: Mapping[str, Any], metrics: Sequence[str] = METRICS) -> dict[str, float]:
         return {metric: _mean(scores[metric]) for metric in metrics}
@@ -350,7 +353,7 @@ def board_scores(
     rows = [] if found is None else found["arms"].get(system, [])
     own = next((row for row in rows if row["seed"] == seed), None)
     if found is None or own is None:
-        return {"test": test, "real": None}
+        return {"memory": memory, "test": test, "real": None}
     metrics = [metric for metric in found["metrics"] if metric in own]
     real = {
         "data": found["data"],
@@ -358,7 +361,7 @@ def board_scores(
         "scores": means(own, metrics),
         "baselines": {n: means(found["arms"][n][0], metrics) for n in flat if n in found["arms"]},
     }
-    return {"test": test, "real": real}
+    return {"memory": memory, "test": test, "real": real}
 
 
 def refresh(board: Mapping[str, Any], folder: str | Path | None = None) -> list[str]:

@@ -37,8 +37,9 @@ def read_index(folder: str | Path | None = None) -> dict[str, dict[str, Any]]:
 
     An entry holds ``file, sha256, bytes, storage, parameters``; ``run``, what made the weights;
     ``source``, the hash of the weights of that run; ``validation``, the score by which they were
-    chosen and how well it was reproduced; ``rounding``, what half precision changes; ``test`` and
-    ``real``, scores on worlds and real films that no run has seen, with the baselines', or None.
+    chosen and how well it was reproduced; ``rounding``, what half precision changes; ``forgets``,
+    after how many frames its memory is emptied, and ``memory``, what either way scored on the
+    validation worlds, or None; ``test`` and ``real``, scores on worlds and real films that no run has seen, with the baselines', or None.
 
     Raises:
         ValueError: a file of another schema.
@@ -76,9 +77,11 @@ def card_lines(entry: Mapping[str, Any]) -> dict[str, str]:
         f"{entry['storage']} ({_rounding(entry)}), SHA-256 {entry['sha256'][:16]}",
     }
     if entry.get("forgets"):
+        every, memory = entry["forgets"], entry.get("memory")
+        scored = f" (CC {memory[f'every {every}']:.3f}, {memory['carried']:.3f})" if memory else ""
         out["memory"] = (
-            f"emptied every {entry['forgets']} frames, the length of the clips it was trained on: "
-            "so it did better on validation worlds than carried on"
+            f"emptied every {every} frames, the length of the clips it was trained on: "
+            f"so it did better on validation worlds than carried on{scored}"
         )
     if run["pretrained"]:
         out["pretrained"] = run["pretrained"]

@@ -645,6 +645,8 @@ def test_stacked_video_and_reduced_motion(desk, tmp_path):
     figure = viewer.view(path, stacked=True, opacity=1, colormap="grey", lon=-90)
     page = desk.open(figure, reduced_motion="reduce")
     assert page.locator("button[aria-label=Play]").count() == 1
+    # A browser may tell of the first frame before it can be read; it is drawn again when it is.
+    page.wait_for_function(f"{CENTRE}[1] > 60")
     np.testing.assert_allclose(centre(pixels(page)), (xyz(-90, 0) + 1) / 2 * 255, atol=10)
     look(page, 90, 0)
     np.testing.assert_allclose(centre(pixels(page)), 255, atol=6)

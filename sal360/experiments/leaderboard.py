@@ -29,7 +29,10 @@ The record, ``leaderboard.json``, schema ``sal360/leaderboard/1``::
                           cc, sim, kld, nss   [V], means over the frames of each video
                           latitude            {band: [V mean z-scores, null where nobody looked]}
                           calibration         [bins shares of fixations, darkest part first]
-                          off                 half the sum of |share - 1 / bins| }}}] }}
+                          off                 half the sum of |share - 1 / bins| }},
+                      memory (of what remembers): {"carried": CC on the validation worlds,
+                          "every 8": the same, "kept": the name of the better, by which the
+                          scores were made}, carried: upright scores of the other, if emptied}] }}
     not_run     {arm or "arm, seed k": reason}
     real        null, or {data, videos, note, metrics, people (scores of half of the people),
                   arms: {name: [{seed, metric: [score of each video]}]}}, see leaderboard_real
@@ -81,6 +84,7 @@ from sal360.experiments.leaderboard_arms import (
     overrides,
     steps_of,
 )
+from sal360.experiments.leaderboard_memory import EMPTIED, chosen, remembers
 from sal360.experiments.leaderboard_scores import (
     BANDS,
     BINS,
@@ -212,6 +216,10 @@ def one(
                               "sha256": None, "recipe": None}  # fmt: skip
     model = made(arm, scale_name, seed, device, held["train"])
     folder = out / "runs" / f"{name}-{seed}"
+    val = scene(held["val"], "val", device)
+    remembering = arm.kind != "baseline" and remembers(model, val)
+    if remembering:  # validated as it is trained: on clips that begin with an empty memory
+        model.forgets = CLIP  # type: ignore[assignment]
     if arm.kind != "baseline":
         folder.mkdir(parents=True, exist_ok=True)
         recipe = recipe_of(arm, scale_name, seed)
@@ -252,10 +260,15 @@ def one(
         weights.write_bytes(kept.read_bytes())
         result |= {"weights": weights.name, "sha256": sha256(weights)}
     result["parameters"] = sum(p.numel() for p in model.parameters())
-    result["scores"] = {}
+    result["scores"], every = {}, None
+    if remembering:
+        result["memory"] = chosen(model, val)
+        every = CLIP if result["memory"]["kept"] == EMPTIED else None
     for tilt in (0.0, *scale.tilts):
         test = scene(held[condition(tilt)], condition(tilt), device)
-        result["scores"][test.name] = scored(predicted(model, test, processes), test)
+        result["scores"][test.name] = scored(predicted(model, test, processes, every), test)
+        if every and not tilt:
+            result["carried"] = {test.name: scored(predicted(model, test), test)}
     result["seconds"] = round(time.monotonic() - start, 1)
     records.write(json.dumps(result), out / "jobs" / f"{name}-{seed}.json")
     return result

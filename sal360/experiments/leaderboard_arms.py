@@ -25,9 +25,6 @@ UNEQUAL = (
     "the loss is that of each recipe file: sphere_mse for the U-Nets that see their last map, none "
     "with gaze for cp360, sphere_kld for all others",
     "sst-sal and its twin are given the true flow of the worlds, no other arm is",
-    "how long a network remembers was chosen on the validation worlds for finished runs of the "
-    "small networks; published widths and runs that were cut off are scored with a memory that "
-    "goes on",
 )
 
 
@@ -135,8 +132,8 @@ class Scale:
 SCALES = {
     "fast": Scale((16, 32), (2, 1.0), (1, 0.5), (3, 0.5), (30.0, 60.0, 90.0), (0,), 1, 4, (2, 2),
                   1),
-    "cpu": Scale((48, 96), (64, 6.0), (4, 4.0), (12, 5.0), (30.0, 60.0, 90.0), (0,), 4, 400,
-                 (100, 300)),
+    "cpu": Scale((32, 64), (128, 6.0), (8, 4.0), (24, 4.0), (30.0, 60.0, 90.0), (0, 1, 2), 4,
+                 600, (128, 300), 4),
     "gpu": Scale((64, 128), (256, 10.0), (8, 5.0), (24, 8.0), (30.0, 60.0, 90.0), (0, 1, 2), 8,
                  900, (256, 400), 4,
                  fewer={"spherical-unet-published": (250, 8), "lookup-unet-published": (400, 8),

@@ -266,7 +266,7 @@ def bundle(
             write_weights(trial, small, about)
             rounded = load_model(candidate.system, trial)
             exact = again
-            if about["forgets"]:  # the record's run did not; the file does
+            if about["forgets"] != getattr(model, "forgets", None):  # the run had the other
                 model.forgets = about["forgets"]
                 exact = scores_again(model, data, candidate, videos)
             moved = difference(scores_again(rounded, data, candidate, videos), exact)

@@ -39,7 +39,8 @@ def read_index(folder: str | Path | None = None) -> dict[str, dict[str, Any]]:
     ``source``, the hash of the weights of that run; ``validation``, the score by which they were
     chosen and how well it was reproduced; ``rounding``, what half precision changes; ``forgets``,
     after how many frames its memory is emptied, and ``memory``, what either way scored on the
-    validation worlds, or None; ``test`` and ``real``, scores on worlds and real films that no run has seen, with the baselines', or None.
+    validation worlds, or None; ``test`` and ``real``, scores on worlds and real films that no run
+    has seen, with the baselines', or None.
 
     Raises:
         ValueError: a file of another schema.

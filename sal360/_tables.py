@@ -6,8 +6,9 @@ that call may be one that ``torch.compile`` or ``torch.export`` watches.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any, TypeVar
 
 import torch
@@ -17,13 +18,25 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def eager(function: Function) -> Function:
-    """Have ``torch.compile`` call a function as it is.
+    """Have ``torch.compile`` call a function as it is, with all that it calls.
 
-    Traced, a table would be made again at every call. This is the mark that
-    ``torch.compiler.disable`` sets; that one loads the compiler, which light imports forbid.
+    Traced, a table would be made again at every call. It is what ``torch.compiler.disable`` does,
+    asked for when the compiler is there: that loads it, which light imports forbid.
     """
-    function._torchdynamo_disable = True  # type: ignore[attr-defined]
-    return function
+
+    @wraps(function)
+    def called(*arguments: Any, **named: Any) -> Any:
+        if "torch._dynamo" not in sys.modules:
+            return function(*arguments, **named)
+        return _disabled(function)(*arguments, **named)
+
+    called._torchdynamo_disable = True  # type: ignore[attr-defined]
+    return called  # type: ignore[return-value]
+
+
+@lru_cache(maxsize=None)
+def _disabled(function: Function) -> Function:
+    return torch.compiler.disable(function)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def untraced(function: Function) -> Function:

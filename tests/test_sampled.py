@@ -175,6 +175,26 @@ def test_more_reads_than_an_index_can_count_are_refused():
         sampled_conv2d(torch.rand(1, 1, 1024, 2048), torch.rand(1, 1, 17 * 16), pattern)
 
 
+def test_a_compiler_sees_no_table_being_made():
+    """At the very first call, too: whatever makes tables runs as it is, and is not traced."""
+    from torch._dynamo.utils import counters
+
+    from sal360.models import load_model
+    from sal360.nn import cube
+    from sal360.projections import clear_tables
+
+    model = load_model("cube-unet", base=2).eval()
+    x = torch.rand(1, 4, 32, 64)
+    clear_tables()  # as in a new process
+    cube.cube_rim.cache_clear()
+    torch._dynamo.reset()
+    counters.clear()
+    with torch.no_grad():
+        got = torch.compile(model.step, backend="eager")(x, None)[0]
+        assert torch.allclose(got, model.step(x, None)[0], atol=1e-6)
+    assert all("disable" in reason for reason in counters["graph_break"])
+
+
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
 def test_a_compiled_network_is_the_same_network(monkeypatch):
     torch.manual_seed(0)

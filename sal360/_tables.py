@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from functools import lru_cache, wraps
+from functools import cache, wraps
 from typing import Any, TypeVar
 
 import torch
@@ -34,9 +34,9 @@ def eager(function: Function) -> Function:
     return called  # type: ignore[return-value]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _disabled(function: Function) -> Function:
-    return torch.compiler.disable(function)  # type: ignore[no-any-return, no-untyped-call]
+    return torch.compiler.disable(function)
 
 
 def untraced(function: Function) -> Function:

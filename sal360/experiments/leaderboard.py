@@ -15,7 +15,8 @@ The record, ``leaderboard.json``, schema ``sal360/leaderboard/1``::
     settings    size, fps, train/val/test: [worlds, seconds], tilts, seeds, batch, steps,
                 clip_length, precision, eps, bands: {name: [from, below]} degrees, bins, reference
     unequal     list of lines: what could not be kept equal between arms
-    device, versions, code, command, started, seconds, minutes (the limit, or null)
+    device, versions, code, command, started, minutes (the limit, or null)
+    seconds     from start to end, and of what was done in calls before, by its processes
     videos      names of the V test worlds, in the order of every list below
     conditions  ["upright", "tilt 30", "tilt 60", "tilt 90"]
     looked      {condition: {band: [V numbers of fixations]}}
@@ -270,7 +271,7 @@ def one(
         if every and not tilt:
             result["carried"] = {test.name: scored(predicted(model, test), test)}
     result["seconds"] = round(time.monotonic() - start, 1)
-    records.write(json.dumps(result), out / "jobs" / f"{name}-{seed}.json")
+    records.write(json.dumps(result), _result_path(out, (name, seed)))
     return result
 
 
@@ -302,7 +303,8 @@ def run(
     jobs = jobs_of(scale_name, tuple(only))
     held = packs(out, scale, processes, report)
     until = None if minutes is None else begun + 60 * minutes - TAIL
-    waiting = [job for job in jobs if not (out / "jobs" / f"{job[0]}-{job[1]}.json").is_file()]
+    waiting = [job for job in jobs if not _result_path(out, job).is_file()]
+    earlier = sum(_result(out, job)["seconds"] for job in jobs if job not in waiting)
     failed: dict[str, str] = {}
     if processes:
         failed = _at_once(waiting, scale_name, out, device, processes, until, report)
@@ -318,11 +320,20 @@ def run(
     record |= {
         "command": command,
         "started": started.isoformat(timespec="seconds"),
-        "seconds": round(time.time() - begun, 1),
+        "seconds": round(time.time() - begun + earlier / max(1, processes), 1),
         "minutes": minutes,
     }
     save(record, out / "leaderboard.json")
     return load(out / "leaderboard.json")
+
+
+def _result_path(out: Path, job: tuple[str, int]) -> Path:
+    return out / "jobs" / f"{job[0]}-{job[1]}.json"
+
+
+def _result(out: Path, job: tuple[str, int]) -> dict[str, Any]:
+    """What :func:`one` wrote."""
+    return dict(json.loads(_result_path(out, job).read_text("utf-8")))
 
 
 def _at_once(
@@ -362,9 +373,8 @@ def _at_once(
                 else:
                     continue
             del working[job]
-            path = out / "jobs" / f"{name}-{seed}.json"
-            if path.is_file():
-                report(_told(json.loads(path.read_text("utf-8"))))
+            if _result_path(out, job).is_file():
+                report(_told(_result(out, job)))
             else:
                 lines = (logs / f"{name}-{seed}.txt").read_text("utf-8", "replace").split("\n")
                 last = next((line for line in reversed(lines) if line.strip()), "no word")
@@ -388,11 +398,10 @@ def collect(
     arms: dict[str, Any] = {}
     order = list(ARMS)
     for name, seed in sorted(jobs, key=lambda job: (order.index(job[0]), job[1])):
-        path = out / "jobs" / f"{name}-{seed}.json"
-        if not path.is_file():
+        if not _result_path(out, (name, seed)).is_file():
             failed.setdefault(f"{name}, seed {seed}", "not begun")
             continue
-        found = json.loads(path.read_text("utf-8"))
+        found = _result(out, (name, seed))
         arm = ARMS[name]
         row = arms.setdefault(name, {
             "system": arm.system, "kind": arm.kind, "twin": arm.twin,
@@ -469,7 +478,7 @@ def save(record: dict[str, Any], path: str | Path) -> None:
     if (beside := Path(path).with_suffix(".md")).is_file():
         from sal360.experiments.leaderboard_table import document
 
-        records.write(document(record), beside)
+        records.write(document(record, beside.stem), beside)
 
 
 def _one_line_lists(text: str) -> str:

@@ -345,12 +345,12 @@ def page(record: Record) -> str:
     return "\n".join(f"## {title}\n\n{text}" for title, text in parts)
 
 
-def document(record: Record) -> str:
-    """:func:`page` as a file that says how it was made."""
+def document(record: Record, name: str = "leaderboard") -> str:
+    """:func:`page` as a file that says how it was made, from ``data/runs/<name>.json``."""
     return (
-        "# The leaderboard, all tables\n\nMade from `leaderboard.json` by `python -m "
-        "sal360.experiments.leaderboard_table --write data/runs/leaderboard.md`; chapter 17 "
-        f"explains it.\n\n{page(record)}"
+        f"# The leaderboard, all tables\n\nMade from `{name}.json` by `python -m "
+        f"sal360.experiments.leaderboard_table data/runs/{name}.json --write data/runs/{name}.md`; "
+        f"chapter 17 explains it.\n\n{page(record)}"
     )
 
 
@@ -387,7 +387,8 @@ def main(arguments: Sequence[str] | None = None, show: Callable[[str], Any] = pr
     if given.write is None:
         show(page(record))
     else:
-        records.write(document(record), given.write)
+        records.write(document(record, given.record.stem if given.record else "leaderboard"),
+                      given.write)  # fmt: skip
     return 0
 
 

@@ -46,7 +46,31 @@ def untraced(function: Function) -> Function:
     table made then would be none, and would be kept. Gradients and inference mode are left
     outside as well.
     """
+    return eager(_real(function))
 
+
+def constant(function: Function) -> Function:
+    """The same, for a function whose answer depends on its arguments alone.
+
+    A compiled program has the answer in it, and is not cut in two where it is needed. Arguments
+    are numbers, strings, sizes, dtypes, devices and layers. It is the mark that
+    ``torch.compiler.assume_constant_result`` sets.
+    """
+    made = _real(function)
+
+    def held(*arguments: Any, **named: Any) -> tuple[Any]:
+        return (made(*arguments, **named),)  # of bare tensors, torch keeps but one in a program
+
+    held._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+    @wraps(made)
+    def found(*arguments: Any, **named: Any) -> Any:
+        return held(*arguments, **named)[0]
+
+    return found  # type: ignore[return-value]
+
+
+def _real(function: Function) -> Function:
     @wraps(function)
     def made(*arguments: Any, **named: Any) -> Any:
         watched = torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack()
@@ -59,4 +83,4 @@ def untraced(function: Function) -> Function:
     for name in ("cache_clear", "cache_info"):  # of a cache below, which is the usual place
         if hasattr(function, name):
             setattr(made, name, getattr(function, name))
-    return eager(made)  # type: ignore[return-value]
+    return made  # type: ignore[return-value]

@@ -195,6 +195,29 @@ def test_a_compiler_sees_no_table_being_made():
     assert all("disable" in reason for reason in counters["graph_break"])
 
 
+@pytest.mark.parametrize("name", ["lookup-unet", "spherical-unet", "sst-sal-noflow"])
+def test_networks_of_sphere_layers_compile_whole(name):
+    """No program is cut in two where a layer asks for its table; gradients are the same."""
+    from sal360.models import load_model
+
+    torch.manual_seed(0)
+    model = load_model(name, size="small")
+    named = "step" if name.startswith("sst") else "forward"
+    whole = torch.compile(getattr(model, named), backend="aot_eager", fullgraph=True, dynamic=False)
+
+    def gradients(step, x):
+        given = (x, None) if named == "step" else (x[:, :3], x[:, 3:])
+        out = step(*given)
+        maps = out[0] if named == "step" else out
+        return torch.autograd.grad(maps.square().sum(), tuple(model.parameters()))
+
+    for size in ((16, 32), (12, 24)):
+        x = torch.rand(1, 3 + (named == "forward"), *size)
+        pairs = zip(gradients(whole, x), gradients(getattr(model, named), x), strict=True)
+        for got, wanted in pairs:
+            assert torch.allclose(got, wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max()))
+
+
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
 def test_a_compiled_network_is_the_same_network(monkeypatch):
     torch.manual_seed(0)

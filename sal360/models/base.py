@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sal360._check import positive_int
-from sal360._tables import untraced
+from sal360._tables import constant
 from sal360.nn.state import detach_state
 from sal360.sphere import pixel_area
 
@@ -44,7 +44,7 @@ def sphere_mean(maps: Tensor) -> Tensor:
     return (maps * share).sum((-2, -1), keepdim=True)
 
 
-@untraced
+@constant
 @lru_cache(maxsize=16)
 def _share(H: int, W: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     return pixel_area(H, W).to(device, dtype)[:, None] / (4 * math.pi)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sal360._check import as_image
-from sal360._tables import untraced
+from sal360._tables import constant
 
 
 class SpherePad2d(nn.Module):
@@ -52,7 +52,7 @@ class SpherePad2d(nn.Module):
         return f"{self.padding}"
 
 
-@untraced
+@constant
 @lru_cache(maxsize=32)
 def _lines(first: int, end: int, H: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Which row stands for each of ``first`` to ``end``, and whether half a turn away."""

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sal360._check import as_image, positive_int
-from sal360.nn.sampled import out_size, read, reads_of
+from sal360._tables import constant
+from sal360.nn.sampled import Reads, out_size, read, reads_of
 from sal360.nn.sphere_conv import in_blocks, tangent
 from sal360.resampling import computing_dtype
 from sal360.sphere import pixel_area
@@ -38,21 +39,26 @@ class SphereMaxPool2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, H, W)`` to ``(B, C, ceil(H / stride), ceil(W / stride))``."""
         x = as_image(x, "x")
-        exact, size = computing_dtype(x), (self.kernel_size, self.kernel_size)
-        made = in_blocks if self.centred else tangent
-        pattern = made(x.shape[-2], x.shape[-1], size, self.dilation, self.stride)
-        reads = reads_of(pattern, "bilinear", exact, x.device)
+        (H, W), exact, taps = x.shape[-2:], computing_dtype(x), self.kernel_size**2
+        reads, size = self._tables(H, W, exact, x.device)
         if x.is_cuda:  # all images at once: memory is there, and launches are what costs
             from sal360.nn import sampled_cuda
 
             samples = sampled_cuda.read(x.flatten(2).transpose(1, 2), reads)
-            top = samples.unflatten(1, (-1, pattern.taps)).amax(2)
-            return top.transpose(1, 2).unflatten(2, out_size(pattern))
+            top = samples.unflatten(1, (-1, taps)).amax(2)
+            return top.transpose(1, 2).unflatten(2, size)
         pixels = x.to(exact).flatten(2).transpose(1, 2)
-        tops = [
-            read(one, reads).unflatten(0, (-1, pattern.taps)).amax(1) for one in pixels.unbind()
-        ]
-        return torch.stack(tops, 0).transpose(1, 2).unflatten(2, out_size(pattern)).to(x.dtype)
+        tops = [read(one, reads).unflatten(0, (-1, taps)).amax(1) for one in pixels.unbind()]
+        return torch.stack(tops, 0).transpose(1, 2).unflatten(2, size).to(x.dtype)
+
+    @constant
+    def _tables(
+        self, H: int, W: int, dtype: torch.dtype, device: torch.device
+    ) -> tuple[Reads, tuple[int, int]]:
+        """Where the kernels look, and how many stand in rows and columns."""
+        size, made = (self.kernel_size, self.kernel_size), in_blocks if self.centred else tangent
+        pattern = made(H, W, size, self.dilation, self.stride)
+        return reads_of(pattern, "bilinear", dtype, device), out_size(pattern)
 
     def extra_repr(self) -> str:
         text = f"{self.kernel_size}, stride={self.stride}, dilation={self.dilation}"

@@ -85,14 +85,16 @@ class Reads:
 
 
 class _Read(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, reads: Reads) -> Tensor:
-        ctx.reads = reads
-        return reads.forward.of(values.contiguous())
+    """Sums, and the sums that are their gradient; in two pieces, as compilers can follow them."""
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return read(grad, ctx.reads.adjoint), None
+    def forward(ctx: Any, values: Tensor, sums: Sums, transposed: Sums) -> Tensor:
+        ctx.sums, ctx.transposed = sums, transposed
+        return sums.of(values.contiguous())
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return _Read.apply(grad, ctx.transposed, ctx.sums), None, None
 
 
 def read(values: Tensor, reads: Reads) -> Tensor:
@@ -101,7 +103,7 @@ def read(values: Tensor, reads: Reads) -> Tensor:
     Args:
         values: floating, in the dtype of the table's weights.
     """
-    out: Tensor = _Read.apply(values, reads)
+    out: Tensor = _Read.apply(values, reads.forward, reads.backward)
     return out
 
 
@@ -110,14 +112,16 @@ class _ReadFirst(torch.autograd.Function):
     them, because they are K times as large as the image."""
 
     @staticmethod
-    def forward(ctx: Any, pixels: Tensor, kernel: Tensor, reads: Reads, groups: int) -> Tensor:
+    def forward(
+        ctx: Any, pixels: Tensor, kernel: Tensor, sums: Sums, transposed: Sums, groups: int
+    ) -> Tensor:
         ctx.save_for_backward(pixels, kernel)
-        ctx.reads, ctx.groups = reads, groups
-        samples = reads.forward.of(pixels.contiguous())
+        ctx.sums, ctx.transposed, ctx.groups = sums, transposed, groups
+        samples = sums.of(pixels.contiguous())
         return multiplied(samples, kernel, groups)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         pixels, kernel = ctx.saved_tensors
         (O, per, K), g = kernel.shape, ctx.groups
         wants_pixels, wants_kernel = ctx.needs_input_grad[:2]
@@ -125,12 +129,12 @@ class _ReadFirst(torch.autograd.Function):
         out = grad.reshape(-1, g, O // g)
         weight = kernel.view(g, O // g, per, K)
         if wants_kernel:
-            samples = read(pixels, ctx.reads).view(-1, K, g, per)
+            samples = _Read.apply(pixels, ctx.sums, ctx.transposed).view(-1, K, g, per)
             d_kernel = torch.einsum("nkgi,ngo->goik", samples, out).reshape(O, per, K)
         if wants_pixels:
             spread = torch.einsum("ngo,goik->nkgi", out, weight)
-            d_pixels = read(spread.reshape(-1, g * per), ctx.reads.adjoint)
-        return d_pixels, d_kernel, None, None
+            d_pixels = _Read.apply(spread.reshape(-1, g * per), ctx.transposed, ctx.sums)
+        return d_pixels, d_kernel, None, None, None
 
 
 def multiplied(samples: Tensor, kernel: Tensor, groups: int) -> Tensor:
@@ -190,20 +194,31 @@ def sampled_conv2d(
         raise ValueError(f"groups: {groups}, wanted a divisor of weight's {O} outputs")
     if bias is not None and bias.shape != (O,):
         raise ValueError(f"bias: shape {tuple(bias.shape)}, wanted ({O},)")
-    if (x.dtype == torch.float64) != (weight.dtype == torch.float64):
-        raise TypeError(f"x: {x.dtype}, weight: {weight.dtype}, wanted both float64 or neither")
-    if x.device != weight.device:
-        raise ValueError(f"x: on {x.device}, weight: on {weight.device}, wanted one device")
-
+    check_alike(x, weight)
     exact = computing_dtype(x)
     if project_first is None:
-        # With one kernel a pixel both do the same arithmetic; what is gathered differs.
-        project_first = pattern.stride == 1 and groups == 1 and O <= I
+        project_first = products_first(pattern, I, O, groups)
     elif project_first and groups > 1:
         raise ValueError(f"groups: {groups}, wanted 1 when projecting first")
     reads = reads_of(pattern, mode, exact, x.device, project_first)
     kernel = weight.reshape(O, I // groups, K)
     return convolve(x, kernel, reads, out_size(pattern), bias, groups, project_first)
+
+
+def check_alike(x: Tensor, weight: Tensor) -> None:
+    """Whether an image and a kernel can be multiplied."""
+    if (x.dtype == torch.float64) != (weight.dtype == torch.float64):
+        raise TypeError(f"x: {x.dtype}, weight: {weight.dtype}, wanted both float64 or neither")
+    if x.device != weight.device:
+        raise ValueError(f"x: on {x.device}, weight: on {weight.device}, wanted one device")
+
+
+def products_first(pattern: Pattern, I: int, O: int, groups: int) -> bool:
+    """Which order costs less.
+
+    With one kernel a pixel both do the same arithmetic; what is gathered differs.
+    """
+    return pattern.stride == 1 and groups == 1 and O <= I
 
 
 def convolve(
@@ -237,7 +252,8 @@ def convolve(
             matrix = kernel.permute(1, 2, 0).reshape(per, K * O)
             parts = [read((one @ matrix).view(-1, O), reads) for one in pixels.unbind()]
         else:
-            parts = [_ReadFirst.apply(one, kernel, reads, groups) for one in pixels.unbind()]
+            tables = reads.forward, reads.backward
+            parts = [_ReadFirst.apply(one, kernel, *tables, groups) for one in pixels.unbind()]
         out = torch.stack(parts) if len(parts) > 1 else parts[0][None]
         if bias is not None:
             out = out + bias.to(exact)

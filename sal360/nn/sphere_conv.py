@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from sal360._check import as_image, in_range, positive_int
-from sal360._tables import untraced
-from sal360.nn.sampled import sampled_conv2d
+from sal360._tables import constant, untraced
+from sal360.nn.sampled import Reads, check_alike, convolve, out_size, products_first, reads_of
 from sal360.patterns import Pattern, crown_pattern, ring_pattern, tangent_pattern
-from sal360.resampling import MODES, Mode
+from sal360.resampling import MODES, Mode, computing_dtype
 from sal360.sphere import lonlat_to_xyz, rotation_matrix, xyz_to_lonlat
 
 _tangent = lru_cache(maxsize=32)(tangent_pattern)
@@ -92,7 +92,7 @@ def _cap_shares(Kt: int, Kp: int, radius: float) -> Tensor:
     return (area / area.sum() / Kp)[:, None].expand(Kt, Kp).contiguous()
 
 
-@untraced
+@constant
 @lru_cache(maxsize=64)
 def _cap_shares_at(
     Kt: int, Kp: int, radius: float, dtype: torch.dtype, device: torch.device
@@ -184,8 +184,19 @@ class PatternConv2d(nn.Module):
         x = as_image(x, "x")
         if x.shape[1] != self.in_channels:
             raise ValueError(f"x: {x.shape[1]} channels, wanted {self.in_channels}")
-        pattern = self.pattern(x.shape[-2], x.shape[-1])
-        return sampled_conv2d(x, self.kernel(), pattern, self.bias, self.groups, self.mode)
+        check_alike(x, self.weight)
+        H, W = x.shape[-2:]
+        reads, size, first = self._tables(H, W, computing_dtype(x), x.device)
+        return convolve(x, self.kernel(), reads, size, self.bias, self.groups, first)
+
+    @constant
+    def _tables(
+        self, H: int, W: int, dtype: torch.dtype, device: torch.device
+    ) -> tuple[Reads, tuple[int, int], bool]:
+        """What :func:`~sal360.nn.sampled.convolve` wants to know of the pattern."""
+        pattern = self.pattern(H, W)
+        first = products_first(pattern, self.in_channels, self.out_channels, self.groups)
+        return reads_of(pattern, self.mode, dtype, device, first), out_size(pattern), first
 
     def extra_repr(self) -> str:
         parts = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"]

@@ -66,7 +66,7 @@ COLUMNS = {
     "fast, 2 threads": ("fast", 2),
 }
 """On a CPU: scale and threads. The first one is taken apart, and tries are made there."""
-TRIED = ("sst-sal", "cube-unet")
+TRIED = ("sst-sal", "lookup-unet", "cube-unet")
 """Systems on which changes are tried: sampled convolutions with a memory, and plain ones."""
 SECONDS = {"fast": 1.5, "cpu": 3.0, "gpu": 1.0}
 """How long the steps of one setting are timed."""

@@ -30,6 +30,11 @@ from sal360.training.validation import better
 METRICS = ("cc", "sim", "kld", "nss")
 HEADS = {"cc": "CC", "sim": "SIM", "kld": "KLD", "nss": "NSS", "auc_judd": "AUC",
          "information_gain": "IG, bits"}  # fmt: skip
+WARNINGS = {
+    "fast": "**Scale fast: these numbers show that the code runs, and nothing else.** ",
+    "cpu": "**Scale cpu: small pictures and short trainings. It says how far seeds lie apart, and "
+    "little of what the systems can learn.** ",
+}
 Record = dict[str, Any]
 
 
@@ -313,9 +318,7 @@ def missing(record: Record) -> list[str]:
 def told(record: Record) -> str:
     """Where the numbers come from, in a line or two."""
     s = record["settings"]
-    warning = "" if record["scale"] == "gpu" else (
-        f"**Scale {record['scale']}: these numbers show that the code runs, and nothing else.** "
-    )  # fmt: skip
+    warning = WARNINGS.get(record["scale"], "")
     H, W = s["size"]
     return (
         f"{warning}{s['test'][0]} test worlds of {s['test'][1]:g} s at {H} x {W}; trained on "

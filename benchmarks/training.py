@@ -67,7 +67,8 @@ COLUMNS = {
 }
 """On a CPU: scale and threads. The first one is taken apart, and tries are made there."""
 TRIED = ("sst-sal", "lookup-unet", "cube-unet")
-"""Systems on which changes are tried: sampled convolutions with a memory, and plain ones."""
+"""Systems on which changes are tried: sampled convolutions with and without a memory, and plain
+ones on cubes."""
 SECONDS = {"fast": 1.5, "cpu": 3.0, "gpu": 1.0}
 """How long the steps of one setting are timed."""
 PATIENCE = 100.0

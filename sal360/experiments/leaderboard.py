@@ -217,11 +217,12 @@ def one(
                               "sha256": None, "recipe": None}  # fmt: skip
     model = made(arm, scale_name, seed, device, held["train"])
     folder = out / "runs" / f"{name}-{seed}"
-    val = scene(held["val"], "val", device)
-    remembering = arm.kind != "baseline" and remembers(model, val)
-    if remembering:  # validated as it is trained: on clips that begin with an empty memory
-        model.forgets = CLIP  # type: ignore[assignment]
+    remembering = False
     if arm.kind != "baseline":
+        val = scene(held["val"], "val", device)
+        remembering = remembers(model, val)
+        if remembering:  # validated as it is trained: on clips that begin with an empty memory
+            model.forgets = CLIP  # type: ignore[assignment]
         folder.mkdir(parents=True, exist_ok=True)
         recipe = recipe_of(arm, scale_name, seed)
         result["recipe"] = recipe.settings()

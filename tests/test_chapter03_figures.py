@@ -11,6 +11,7 @@ import torch
 
 from sal360 import figures, projections
 from sal360.course import check
+from sal360.course.checking import EXERCISES
 from sal360.projections import downsample_erp, sample_erp
 from sal360.resampling import apply_table, erp_table
 
@@ -112,6 +113,8 @@ def test_a_reader_of_the_package_is_no_reader_of_yours():
         lambda image, xyz: apply_table(image[None, None], erp_table(xyz, *image.shape))[0, 0],
     ):
         assert "locked" in repr(check("03.2", borrowed))
+    # All sizes are shrunk once by the check itself, so the package remembers every table of them.
+    assert list(EXERCISES["03.5"](lambda image, h, w: torch.full((h, w), 2.0)))
     shrunk = check("03.5", lambda image, h, w: downsample_erp(image[None, None], h, w)[0, 0])
     assert "locked" in repr(shrunk)
     assert torch.equal(before, sample_erp(image[None, None], d))  # unlocked again

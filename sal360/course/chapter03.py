@@ -29,8 +29,11 @@ Sampler = Callable[[Tensor, Tensor], Tensor]
 
 _EDGES = ((180, 0), (-180, 0), (179.9, 30), (0, 90), (0, -90), (40, 89.9), (-130, 89.9), (77, -89))
 
-_ENGINES = ("erp_reader", "_linear", "_cubic", "_over_the_pole", "_spans")
-"""Every reader of the package goes through one of these, under whatever name it was imported."""
+_ENGINES = ("erp_reader", "_linear", "_cubic", "_over_the_pole", "_mix")
+"""Each call of a reader runs one of these, under whatever name it was imported.
+
+None of them is called by a table's maker alone: those remember, and a second call skips them.
+"""
 
 _CALLS = 1000
 """Torch calls that a reader of whole arrays may make; the solution makes about sixty."""

@@ -25,7 +25,7 @@ from sal360._check import (
     in_range,
     positive_int,
 )
-from sal360._tables import untraced
+from sal360._tables import constant, untraced
 from sal360.cubemap import FACES, cube_directions, cube_pixel, cube_table
 from sal360.resampling import (
     Mode,
@@ -36,6 +36,7 @@ from sal360.resampling import (
     downsample_erp,
     erp_reader,
     erp_table,
+    read_prepared,
     sample_erp,
 )
 from sal360.sphere import erp_directions, rotation_matrix
@@ -77,7 +78,8 @@ def erp_to_cube(image: ArrayLike, S: int, mode: Mode = "bilinear") -> Tensor:
     image, S = as_image(image), positive_int(S, "S")
     B, C, H, W = image.shape
     if mode == "bilinear":
-        read = _cube_reader(H, W, S, computing_dtype(image), image.device)(image)
+        reader = _cube_reader(H, W, S, computing_dtype(image), image.device)
+        read = read_prepared(image, reader)
     else:
         read = sample_erp(image, cube_directions(S), mode)
     return read.reshape(B, C, 6, S, S).transpose(1, 2).contiguous()
@@ -98,7 +100,7 @@ def sample_cube(faces: ArrayLike, xyz: ArrayLike) -> Tensor:
     if directions.numel() == 0:
         return faces.new_zeros(faces.shape[0], faces.shape[2], *shape)
     reader = _face_reader(directions.reshape(1, -1, 3), faces.shape[-1], computing_dtype(faces))
-    return reader(_stacked(faces)).reshape(faces.shape[0], faces.shape[2], *shape)
+    return read_prepared(_stacked(faces), reader).reshape(faces.shape[0], faces.shape[2], *shape)
 
 
 def cube_to_erp(faces: ArrayLike, H: int, W: int | None = None) -> Tensor:
@@ -113,7 +115,7 @@ def cube_to_erp(faces: ArrayLike, H: int, W: int | None = None) -> Tensor:
     faces, H = _as_faces(faces), positive_int(H, "H")
     W = 2 * H if W is None else positive_int(W, "W")
     reader = _erp_from_cube_reader(faces.shape[-1], H, W, computing_dtype(faces), faces.device)
-    return reader(_stacked(faces))
+    return read_prepared(_stacked(faces), reader)
 
 
 def viewport_directions(
@@ -204,7 +206,7 @@ def clear_tables() -> None:
     _erp_from_cube_reader.cache_clear()
 
 
-@untraced
+@constant
 @lru_cache(maxsize=8)
 def _cube_reader(H: int, W: int, S: int, dtype: torch.dtype, device: torch.device) -> Reader:
     return _on(erp_reader(cube_directions(S).reshape(6 * S, S, 3), H, W, dtype), device)
@@ -218,7 +220,7 @@ def _viewport_reader(
     return _on(erp_reader(viewport_directions(*camera), H, W, dtype), device)
 
 
-@untraced
+@constant
 @lru_cache(maxsize=8)
 def _erp_from_cube_reader(
     S: int, H: int, W: int, dtype: torch.dtype, device: torch.device

@@ -146,21 +146,28 @@ class Reader:
 
     def __call__(self, image: Tensor) -> Tensor:
         """``(B, C, H, W)`` to ``(B, C, h, w)``, differentiable in the image."""
-        exact = image.to(self.grid.dtype)
-        if exact.is_cuda and exact.requires_grad and torch.is_grad_enabled():
-            from sal360 import resampling_cuda
+        return read_prepared(image, self)
 
-            return resampling_cuda.read(exact, self).to(image.dtype)
-        return self.values(exact).to(image.dtype)
 
-    def values(self, exact: Tensor) -> Tensor:
-        """The same for an image of the grid's dtype, by torch's own operations."""
-        grid = self.grid.expand(exact.shape[0], -1, -1, -1)
-        out = F.grid_sample(exact, grid, padding_mode="border", align_corners=False)
-        if len(self.edge):
-            few = exact.flatten(2)[:, :, self.table.pixels] * self.table.weights
-            out.view(*out.shape[:2], -1).index_copy_(2, self.edge, few.sum(-1))
-        return out
+def read_prepared(image: Tensor, reader: Reader) -> Tensor:
+    """What calling the reader does; ``torch.compile`` follows functions, and no methods of
+    tables that it holds for constant."""
+    exact = image.to(reader.grid.dtype)
+    if exact.is_cuda and exact.requires_grad and torch.is_grad_enabled():
+        from sal360 import resampling_cuda
+
+        return resampling_cuda.read(exact, reader).to(image.dtype)
+    return values_at(exact, reader).to(image.dtype)
+
+
+def values_at(exact: Tensor, reader: Reader) -> Tensor:
+    """The same for an image of the grid's dtype, by torch's own operations."""
+    grid = reader.grid.expand(exact.shape[0], -1, -1, -1)
+    out = F.grid_sample(exact, grid, padding_mode="border", align_corners=False)
+    if len(reader.edge):
+        few = exact.flatten(2)[:, :, reader.table.pixels] * reader.table.weights
+        out.view(*out.shape[:2], -1).index_copy_(2, reader.edge, few.sum(-1))
+    return out
 
 
 def erp_reader(xyz: Tensor, H: int, W: int, dtype: torch.dtype) -> Reader:

@@ -7,7 +7,7 @@ over the outputs that read each pixel, taken by ``embedding_bag`` in the table's
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +15,7 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from sal360._tables import eager, untraced
-
-if TYPE_CHECKING:
-    from sal360.resampling import Reader
+from sal360.resampling import Reader, values_at
 
 
 class Spread(NamedTuple):
@@ -39,7 +37,7 @@ class _Read(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, image: Tensor, reader: Reader) -> Tensor:
         ctx.reader, ctx.size = reader, image.shape[-2:]
-        return reader.values(image)
+        return values_at(image, reader)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:

@@ -121,6 +121,31 @@ def test_sides_may_differ(mode, sides):
 
 
 @modes
+@pytest.mark.parametrize("sides", [(1, 1, 1, 1), (0, 2, 1, 3)])
+def test_a_compiled_program_pads_by_one_call(mode, sides):
+    """The call is fit for torch's compiler, and is what the layer does otherwise."""
+    x = torch.rand(6, 2, 4, 4, dtype=torch.float64, requires_grad=True)
+    pad = CubePad2d(sides, mode)
+    y = torch.ops.sal360.cube_pad(x, sides, mode)
+    assert torch.equal(y, pad(x))
+    back = torch.rand_like(y, requires_grad=True)
+    assert torch.equal(*(torch.autograd.grad(out, x, back)[0] for out in (y, pad(x))))
+    for call, known in ((torch.ops.sal360.cube_pad, x), (torch.ops.sal360.cube_unpad, back)):
+        torch.library.opcheck(call.default, (known, sides, mode))
+        assert torch.autograd.gradcheck(lambda t, call=call: call(t, sides, mode), known)
+    torch.compiler.reset()
+    program = torch.compile(pad, backend="aot_eager", fullgraph=True)
+    batch = torch.rand(2, 6, 3, 4, 4)
+    for faces in (x, batch, batch.bfloat16()):
+        assert torch.equal(program(faces), pad(faces))
+    for wrong in (torch.rand(5, 1, 4, 4), torch.rand(6, 1, 4, 3)):
+        with pytest.raises(Exception, match="x: "):
+            program(wrong)
+    assert not any("cube_pad" in str(node.target) for node in torch.export.export(
+        pad, (batch,)).graph.nodes)  # fmt: skip
+
+
+@modes
 @given(S=st.integers(1, 6), sides=st.tuples(*[st.integers(0, 4)] * 4), B=st.integers(1, 3))
 @settings(max_examples=30)
 def test_linear_exact_adjoint_constant_and_both_shapes(mode, S, sides, B):

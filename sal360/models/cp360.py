@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from sal360 import upstream
 from sal360._check import as_image, positive_int
-from sal360._tables import untraced
+from sal360._tables import constant
 from sal360.models.base import Convention, Reading, as_convention, sphere_mean
 from sal360.models.cp360_memory import CubeConvLSTM, CubeState
 from sal360.models.resnet import ResNet, fetch_imagenet, load_by_name, read_imagenet
@@ -38,7 +38,7 @@ FLOOR = 0.02
 """Share of a corrected map that is spread over the whole sphere: no place is impossible."""
 
 
-@untraced
+@constant
 @lru_cache(maxsize=8)
 def _colours(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """Mean and deviation of ImageNet's colours, ``(3, 1, 1)`` each."""

@@ -9,7 +9,7 @@ transposed for the gradient. Chapter 08 derives both ways to fill it.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
@@ -61,8 +61,10 @@ class CubePad2d(nn.Module):
         self.mode = _as_mode(mode)
 
     def forward(self, x: Tensor) -> Tensor:
-        S = face_size(x)
-        return pad_rim(x, self.padding, lambda: cube_rim(S, self.padding, self.mode, x.device))
+        face_size(x)
+        if torch.compiler.is_dynamo_compiling() and not torch.compiler.is_exporting():
+            return _pad_compiled(x, self.padding, self.mode) if any(self.padding) else x
+        return _pad_by_name(x, self.padding, self.mode)
 
     def extra_repr(self) -> str:
         return f"{self.padding}, mode={self.mode!r}"
@@ -275,6 +277,15 @@ def pad_rim(x: Tensor, padding: Sides, rim: Callable[[], Rim]) -> Tensor:
     return _Pad.apply(x, rim())
 
 
+def unpad_rim(y: Tensor, rim: Rim) -> Tensor:
+    """The adjoint of :func:`pad_rim`: what was copied or summed into the rim goes back."""
+    if y.is_cuda:
+        from sal360.nn import cube_cuda
+
+        return cube_cuda.unpad(y, rim)
+    return _Unpad.apply(y, rim)
+
+
 class _Pad(torch.autograd.Function):
     """Faces to padded faces; linear, and its gradient is :class:`_Unpad`."""
 
@@ -326,6 +337,55 @@ class _Unpad(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, None]:
         return _Pad.apply(grad[0], ctx.rim), None
+
+
+def _pad_by_name(x: Tensor, padding: Sides, mode: CubeMode) -> Tensor:
+    return pad_rim(x, padding, lambda: cube_rim(x.shape[-1], padding, mode, x.device))
+
+
+# What torch.compile writes into a program, as one call, where it would not see through the above;
+# an exported program has the above itself, and can be read where there is no sal360.
+_SCHEMA = "(Tensor x, int[] padding, str mode) -> Tensor"
+
+
+@torch.library.custom_op("sal360::cube_pad", mutates_args=(), schema=_SCHEMA)
+def _pad_compiled(x: Tensor, padding: Sequence[int], mode: CubeMode) -> Tensor:
+    return _pad_by_name(x, _as_sides(tuple(padding)), mode)
+
+
+@torch.library.custom_op("sal360::cube_unpad", mutates_args=(), schema=_SCHEMA)
+def _unpad_compiled(x: Tensor, padding: Sequence[int], mode: CubeMode) -> Tensor:
+    left, right, _, _ = sides = _as_sides(tuple(padding))
+    rim = cube_rim(x.shape[-1] - left - right, sides, mode, x.device)
+    return unpad_rim(x, rim)
+
+
+@_pad_compiled.register_fake
+def _(x: Tensor, padding: Sequence[int], mode: CubeMode) -> Tensor:
+    left, right, top, bottom = padding
+    return x.new_empty(*x.shape[:-2], x.shape[-2] + top + bottom, x.shape[-1] + left + right)
+
+
+@_unpad_compiled.register_fake
+def _(x: Tensor, padding: Sequence[int], mode: CubeMode) -> Tensor:
+    left, right, top, bottom = padding
+    return x.new_empty(*x.shape[:-2], x.shape[-2] - top - bottom, x.shape[-1] - left - right)
+
+
+def _keep(ctx: Any, inputs: tuple[Tensor, Sequence[int], CubeMode], output: Tensor) -> None:
+    _, ctx.padding, ctx.mode = inputs
+
+
+def _pad_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    return _unpad_compiled(grad, ctx.padding, ctx.mode), None, None
+
+
+def _unpad_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    return _pad_compiled(grad, ctx.padding, ctx.mode), None, None
+
+
+_pad_compiled.register_autograd(_pad_gradient, setup_context=_keep)
+_unpad_compiled.register_autograd(_unpad_gradient, setup_context=_keep)
 
 
 def _as_sides(padding: Any) -> Sides:

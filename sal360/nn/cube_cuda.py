@@ -72,6 +72,13 @@ def pad(x: Tensor, rim: Rim, how: Route | None = None) -> Tensor:
     return out
 
 
+@eager
+def unpad(y: Tensor, rim: Rim, how: Route | None = None) -> Tensor:
+    """The adjoint of :func:`pad`, differentiable."""
+    out: Tensor = _Unpad.apply(y, rim, how)
+    return out
+
+
 class _Pad(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, rim: Rim, how: Route | None) -> Tensor:

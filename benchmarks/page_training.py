@@ -18,7 +18,7 @@ CORES = 2
 BUSY = (
     "**Measured on a busy machine**: other programs waited for its cores all the time. What is by "
     "the clock, two threads and waiting, is too slow by what they took and says little about a "
-    "quiet machine; ratios of what was tried are noisy by a quarter or so, as caches were shared.",
+    "quiet machine.",
     "",
 )
 

@@ -52,23 +52,42 @@ def begin(recipe: Recipe, device: torch.device) -> tuple[nn.Module, Batch]:
     return build_model(recipe).to(device), batch.pin_memory() if device.type == "cuda" else batch
 
 
-def step_times(
-    model: nn.Module, batch: Batch, recipe: Recipe, seconds: float, at_most: int = 20
-) -> list[float]:
-    """Seconds of steps after the first :data:`WARM`, at least 3, as many as ``seconds`` hold."""
-    device = next(model.parameters()).device
-    times: list[float] = []
-    clock = clock_for(device)
-    steps = fit(model, repeat(batch), recipe)
-    for _ in range(WARM):
-        next(steps)
-    while len(times) < at_most and (len(times) < 3 or sum(times) < seconds):
-        wait(device)
-        start = clock()
-        next(steps)
-        wait(device)
-        times.append(clock() - start)
-    steps.close()
+class Training:
+    """A training whose steps are timed one at a time, after the first :data:`WARM`."""
+
+    def __init__(self, model: nn.Module, batch: Batch, recipe: Recipe) -> None:
+        self.device = next(model.parameters()).device
+        self.clock = clock_for(self.device)
+        self.steps = fit(model, repeat(batch), recipe)
+        for _ in range(WARM):
+            next(self.steps)
+
+    def step(self) -> float:
+        """Seconds of the next step."""
+        wait(self.device)
+        start = self.clock()
+        next(self.steps)
+        wait(self.device)
+        return self.clock() - start
+
+
+def in_turn(trainings: list[Training], seconds: float, at_most: int = 20) -> list[list[float]]:
+    """A list of times for each training; a step of each in every round, so that what else the
+    machine does meets all of them. At least 3 rounds, as many as ``seconds`` of each hold."""
+    times: list[list[float]] = [[] for _ in trainings]
+    while len(times[0]) < at_most and (
+        len(times[0]) < 3 or sum(map(sum, times)) < seconds * len(trainings)
+    ):
+        for training, spent in zip(trainings, times, strict=True):
+            spent.append(training.step())
+    for training in trainings:
+        training.steps.close()
+    return times
+
+
+def step_times(model: nn.Module, batch: Batch, recipe: Recipe, seconds: float) -> list[float]:
+    """Seconds of the steps of one training."""
+    (times,) = in_turn([Training(model, batch, recipe)], seconds)
     return times
 
 

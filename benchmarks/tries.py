@@ -3,7 +3,8 @@
 Each :class:`Try` says what it expects *before* it runs, as a formula of the untouched step's
 figures (:class:`Before`); all formulas but one were written before anything was measured.
 Predicted and measured are ratios, time of a clip with it over time of a clip without: below 1 is
-faster. A prediction that fails is the more useful kind, and both numbers stay in the record.
+faster. Steps with and without it take turns, and the ratio is the median over the rounds. A
+prediction that fails is the more useful kind, and both numbers stay in the record.
 
 The one was changed by what was seen: that of bf16 took a whole step to shrink as its products
 and bytes do, and foretold far too much on a processor that has no such products. Most of a step
@@ -13,17 +14,18 @@ is neither, and now stays as it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
+from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks.roofline import Rates, Work
-from benchmarks.step_time import begin, bench_recipe, spread, step_times
+from benchmarks.step_time import Training, begin, bench_recipe, in_turn, spread
 from sal360.datasets.batch import Batch
 from sal360.models.base import FrameModel, run
 from sal360.nn.state import filled_state, state_tensors
@@ -87,6 +89,8 @@ class Try:
         predicted: ratio of times from the figures before. because: why.
         settings: of the recipe. around: a context in which the steps run, given the network.
         on: ``"cpu"``, ``"cuda"`` or both.
+        everywhere: while ``around`` holds, no step of this process is what it was; then the steps
+            without it come before, and not in turn.
     """
 
     predicted: Callable[[Before], float]
@@ -94,6 +98,7 @@ class Try:
     settings: dict[str, Any] = field(default_factory=dict)
     around: Callable[[nn.Module, Batch, Any], Any] | None = None
     on: tuple[str, ...] = ("cpu", "cuda")
+    everywhere: bool = False
 
 
 @contextmanager
@@ -181,6 +186,7 @@ TRIES: dict[str, Try] = {
         "products at the measured rate of TF32, all else as it is",
         around=_products_in_tf32,
         on=("cuda",),
+        everywhere=True,
     ),
     "fused Adam": Try(
         _fused,
@@ -203,6 +209,7 @@ TRIES: dict[str, Try] = {
         "kernels start one another: the step shrinks to the time in kernels",
         around=_cuda_graphs,
         on=("cuda",),
+        everywhere=True,
     ),
     "torch.compile": Try(
         _compiled,
@@ -216,20 +223,30 @@ TRIES: dict[str, Try] = {
 def attempt(
     name: str, one: Try, scale: str, before: Before, device: torch.device, seconds: float
 ) -> dict[str, Any]:
-    """Predict, then measure; a clip's time over that of the untouched step's."""
+    """Predict, then measure; a clip's time over that of the untouched step's.
+
+    Args:
+        seconds: for the steps with the change, and as long for those without.
+    """
     out: dict[str, Any] = {"predicted": one.predicted(before), "because": one.because}
     settings = dict(one.settings)
     plain = bench_recipe(name, scale)
     if "batch" in settings:
         settings["batch"] *= plain.batch
     recipe = bench_recipe(name, scale, **settings)
+    untouched = Training(*begin(plain, device), plain)
+    if one.everywhere:
+        (without,) = in_turn([untouched], seconds)
     model, batch = begin(recipe, device)
-    if one.around is None:
-        times = step_times(model, batch, recipe, seconds)
-    else:
-        with one.around(model, batch, recipe):
-            times = step_times(model, batch, recipe, seconds)
+    with one.around(model, batch, recipe) if one.around else nullcontext():
+        changed = Training(model, batch, recipe)
+        if one.everywhere:
+            (times,) = in_turn([changed], seconds)
+            ratio = median(times) / median(without)
+        else:
+            without, times = in_turn([untouched, changed], seconds)
+            ratio = median(a / b for a, b in zip(times, without, strict=True))
     out |= spread(times)
-    clips = recipe.batch / plain.batch
-    out["ratio"] = out["median_s"] / clips / before.seconds
+    out["without_s"] = median(without)
+    out["ratio"] = ratio * plain.batch / recipe.batch
     return out

@@ -114,15 +114,42 @@ def test_predictions_follow_from_the_figures_before():
 def test_a_try_is_timed_by_the_clip(monkeypatch):
     seen = []
 
-    def times(model, batch, recipe, seconds):
-        seen.append((len(batch), recipe.batch))
-        return [0.3, 0.1, 0.2]
+    class Timed:
+        def __init__(self, model, batch, recipe):
+            self.clips = recipe.batch
+            assert len(batch) == recipe.batch
 
-    monkeypatch.setattr("benchmarks.tries.step_times", times)
+    def in_turn(trainings, seconds):
+        seen.append([one.clips for one in trainings])
+        return [[0.1, 0.4, 0.2], [0.3, 0.4, 0.3]][-len(trainings) :]  # ratios 3, 1, 1.5
+
+    monkeypatch.setattr("benchmarks.tries.Training", Timed)
+    monkeypatch.setattr("benchmarks.tries.in_turn", in_turn)
     one = TRIES["twice the batch"]
     found = attempt("sst-sal-noflow", one, "fast", before(), CPU, 0.1)
-    assert seen == [(2, 2)] and found["ratio"] == pytest.approx(1.0)
+    assert seen == [[1, 2]] and found["ratio"] == pytest.approx(0.75)
     assert found["predicted"] == pytest.approx(0.9) and found["because"] == one.because
+    assert found["median_s"] == 0.3 and found["without_s"] == 0.2
+    attempt("sst-sal-noflow", TRIES["TF32 products"], "fast", before(), CPU, 0.1)
+    assert seen[1:] == [[1], [1]]  # what changes every step is timed by itself
+
+
+def test_steps_take_turns():
+    order = []
+
+    class Steps:
+        def __init__(self, name, seconds):
+            self.name, self.seconds = name, seconds
+            self.steps = (one for one in ())
+
+        def step(self):
+            order.append(self.name)
+            return self.seconds
+
+    assert step_time.in_turn([Steps("a", 1.0), Steps("b", 3.0)], 8) == [[1.0] * 4, [3.0] * 4]
+    assert order == ["a", "b"] * 4
+    assert step_time.in_turn([Steps("a", 1.0)], 0.1) == [[1.0] * 3]
+    assert step_time.in_turn([Steps("a", 1.0)], 99, at_most=5) == [[1.0] * 5]
 
 
 def test_a_change_of_the_optimiser_is_undone():

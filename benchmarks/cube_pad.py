@@ -13,11 +13,12 @@ from benchmarks.measure import interleaved
 from sal360 import upstream
 from sal360.nn import CubePad2d
 
-SHAPES = {  # channels, S, padding: what a ResNet-50 asks for, and one batch of four cubes
+SHAPES = {  # cubes, channels, S, padding: what a ResNet-50 asks for; a batch; a small U-Net's
     "6 x 64 x 56 x 56, 1": (1, 64, 56, 1),
     "6 x 3 x 224 x 224, 3": (1, 3, 224, 3),
     "6 x 256 x 14 x 14, 1": (1, 256, 14, 1),
     "24 x 64 x 56 x 56, 1": (4, 64, 56, 1),
+    "72 x 8 x 16 x 16, 1": (12, 8, 16, 1),
 }
 
 

@@ -186,19 +186,24 @@ def test_any_floating_dtype_and_any_strides(mode):
     assert torch.equal(pad(last), exact.flatten(0, 1))
 
 
-def test_large_maps_are_handled_in_blocks_that_change_nothing(monkeypatch):
+@modes
+@pytest.mark.parametrize("channels", [3, 7 * 2, 7 * 5])
+def test_cubes_and_channels_are_handled_in_blocks_that_change_nothing(mode, channels, monkeypatch):
+    """Three of seven channels at a time, two of five cubes, or all; a slice of a batch as well."""
     from sal360.nn import cube
 
-    x = torch.rand(12, 7, 6, 6, requires_grad=True)
-    for mode in ("copy", "reproject"):
-        whole = CubePad2d(2, mode)(x)
-        (gradient,) = torch.autograd.grad(whole.square().sum(), x)
-        with monkeypatch.context() as small:
-            small.setattr(cube, "_BLOCK", 6 * 100 * 3)  # three channels of seven at a time
-            blocks = CubePad2d(2, mode)(x)
-            assert torch.equal(blocks, whole)
-            (again,) = torch.autograd.grad(blocks.square().sum(), x)
-            assert torch.allclose(again, gradient)
+    monkeypatch.setattr(cube, "_BLOCK", 6 * 100 * channels)
+    batch = torch.rand(42, 7, 6, 6, dtype=torch.float64, requires_grad=True)
+    x = batch[6:36]
+    padded = CubePad2d(2, mode)(x)
+    (gradient,) = torch.autograd.grad(padded.square().sum(), batch)
+    together = torch.cat([
+        torch.cat([CubePad2d(2, mode)(faces[:, [k]]) for k in range(7)], 1)
+        for faces in x.split(6)
+    ])  # fmt: skip
+    assert torch.allclose(padded, together, atol=1e-15)
+    (wanted,) = torch.autograd.grad(together.square().sum(), batch)
+    assert torch.allclose(gradient, wanted, atol=1e-14)
 
 
 def test_in_inference_mode_first_and_in_training_after():

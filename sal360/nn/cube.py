@@ -173,7 +173,8 @@ class Rim:
 
 
 class Places(NamedTuple):
-    """The texels of a rim in memory, for some channels: a flat tensor of numbers for each."""
+    """The texels of a rim in memory, for some cubes and channels, counted from the first of them:
+    a flat tensor of numbers for each."""
 
     take: Tensor
     put: Tensor
@@ -184,23 +185,43 @@ class Places(NamedTuple):
 _BLOCK = 1 << 20  # texels handled at once: what the interior brought is still in the cache
 
 
-def _blocks(rim: Rim, B: int, C: int) -> Iterator[tuple[int, slice, Places]]:
-    """Cubes, channels, and what they read and write, counted from the first of the channels."""
+class Block(NamedTuple):
+    """Some cubes with all their channels, or some channels of one cube; and their rim."""
+
+    cubes: slice
+    channels: slice
+    at: Places
+
+    def of(self, faces: Tensor) -> Tensor:
+        """``(cubes, 6, channels, rows, cols)`` of them."""
+        return faces[self.cubes, :, self.channels]
+
+    def flat(self, faces: Tensor) -> Tensor:
+        """Memory from the first of them on."""
+        _, six, C, rows, cols = faces.shape
+        return faces.view(-1)[(self.cubes.start * six * C + self.channels.start) * rows * cols :]
+
+
+def _blocks(rim: Rim, B: int, C: int) -> Iterator[Block]:
+    """Some cubes at a time, or some channels of one."""
     rows, cols = rim.size
-    channels = min(C, max(1, _BLOCK // (6 * rows * cols)))
-    for cube in range(B):
+    channels = max(1, min(C, _BLOCK // (6 * rows * cols)))
+    cubes = max(1, min(B, _BLOCK // (6 * rows * cols * channels))) if channels >= C else 1
+    for cube in range(0, B, cubes):
         for first in range(0, C, channels):
-            some = min(channels, C - first)
-            yield cube, slice(first, first + some), _places(rim, C, some)
+            many, some = min(cubes, B - cube), min(channels, C - first)
+            at = _places(rim, C, many, some)
+            yield Block(slice(cube, cube + many), slice(first, first + some), at)
 
 
 @untraced
 @lru_cache(maxsize=48)
-def _places(rim: Rim, C: int, channels: int) -> Places:
+def _places(rim: Rim, C: int, cubes: int, channels: int) -> Places:
     def flat(texels: Tensor, plane: int, along: bool) -> Tensor:
         face = torch.div(texels, plane, rounding_mode="floor")
         place = texels + face * (C - 1) * plane
-        step = torch.arange(channels, device=texels.device) * plane
+        cube, channel = (torch.arange(k, device=texels.device) for k in (cubes, channels))
+        step = ((6 * C * cube[:, None] + channel) * plane).flatten()
         # Copies go along lines, as they lie in memory; sums are taken of rows of channels.
         return (place + step[:, None] if along else place[:, None] + step).flatten()
 
@@ -297,10 +318,9 @@ class _Pad(torch.autograd.Function):
         out = x.new_empty(len(faces), 6, C, rows, cols)
         inside, exact = rim.inside(out), computing_dtype(x)
         sums = _sums_in(rim, exact)
-        for cube, channels, at in _blocks(rim, len(faces), C):
-            inside[cube, :, channels] = faces[cube, :, channels]
-            source = faces[cube].view(-1)[channels.start * S * S :]
-            target = out[cube].view(-1)[channels.start * rows * cols :]
+        for block in _blocks(rim, len(faces), C):
+            block.of(inside).copy_(block.of(faces))
+            source, target, at = block.flat(faces), block.flat(out), block.at
             target.scatter_(0, at.put, source.index_select(0, at.take))
             if len(at.mixed):
                 given = source.index_select(0, at.parts).to(exact).view(len(rim.parts), -1)
@@ -324,10 +344,9 @@ class _Unpad(torch.autograd.Function):
         sums = _sums_in(rim, exact)
         out = y.new_empty(len(padded), 6, C, S, S, dtype=exact)
         inside = rim.inside(padded)
-        for cube, channels, at in _blocks(rim, len(padded), C):
-            out[cube, :, channels] = inside[cube, :, channels]
-            source = padded[cube].view(-1)[channels.start * rows * cols :]
-            target = out[cube].view(-1)[channels.start * S * S :]
+        for block in _blocks(rim, len(padded), C):
+            block.of(out).copy_(block.of(inside))
+            source, target, at = block.flat(padded), block.flat(out), block.at
             target.scatter_add_(0, at.take, source.index_select(0, at.put).to(exact))
             if len(at.mixed):
                 given = source.index_select(0, at.mixed).to(exact).view(len(rim.mixed), -1)

@@ -34,6 +34,7 @@ from torch import Tensor
 
 from benchmarks.gpu_smoke import checks
 from benchmarks.measure import interleaved, reason, save, wait
+from benchmarks.roofline import measure_rates
 from sal360 import patterns, upstream
 from sal360.nn import CubePad2d, SphereMaxPool2d, sampled, sampled_conv2d, sampled_cuda
 from sal360.nn.sampled import reads_of
@@ -318,22 +319,9 @@ def others(device: torch.device, small: bool, repeats: int) -> dict[str, Any]:
 
 def rates_of(device: torch.device, n: int) -> dict[str, float]:
     """Bytes moved and operations done per second."""
-
-    def once(call: Callable[[], Any]) -> float:
-        def waiting() -> None:
-            call()
-            wait(device)
-
-        return float(interleaved({"x": waiting}, 9)["x"]["median_s"])
-
-    large = torch.rand(8, n, n, device=device, dtype=torch.bfloat16)
-    copy = torch.empty_like(large)
-    moved = 2 * large.numel() * large.element_size()
-    out = {"bytes_per_s": moved / once(lambda: copy.copy_(large))}
-    for name, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
-        a = torch.rand(n, n, device=device, dtype=dtype)
-        out[f"{name}_operations_per_s"] = 2 * n**3 / once(lambda a=a: a @ a)
-    return out
+    rates = measure_rates(device, n)
+    found = {f"{k}_operations_per_s": rates.operations_per_s[k] for k in ("bf16", "fp32")}
+    return {"bytes_per_s": rates.bytes_per_s, **found}
 
 
 def run(device: torch.device, small: bool, repeats: int, seconds: float) -> dict[str, Any]:

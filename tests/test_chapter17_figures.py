@@ -176,8 +176,8 @@ def test_each_planted_fault_changes_the_board(fault):
         ("17.1", lambda a, b: a.mean(), "wanted two numbers"),
         ("17.2", lambda m, n, bins: n, "shape (2,), wanted (1,)"),
         ("17.2", lambda m, n, bins: n.sum()[None], "(shares sum to 1)"),
-        ("17.3", lambda p: p <= 0.05, "(that is without a correction)"),
-        ("17.3", lambda p: p <= 0.05 / len(p), "(that is Bonferroni's, which asks more)"),
+        ("17.3", lambda p: p <= 0.05, "(as without a correction)"),
+        ("17.3", lambda p: p <= 0.05 / len(p), "(as by Bonferroni's, which asks more)"),
         ("17.4", lambda q, looks, powers: powers[-1], "you gave 3"),
         ("17.4", lambda q, looks, powers: max(powers, key=lambda g: g * float(
             q[looks[:, 0], looks[:, 1]].log().mean())), "divide by it"),
@@ -190,3 +190,21 @@ def test_each_planted_fault_changes_the_board(fault):
 def test_wrong_answers_are_told_what_is_wrong(number, answer, words):
     reply = check(number, answer)
     assert not reply.passed and not reply.waiting and words in repr(reply)
+
+
+def test_holms_correction_may_be_written_in_other_ways():
+    def one_by_one(p):
+        out = torch.zeros(len(p), dtype=torch.bool)
+        for i, k in enumerate(p.argsort()):
+            if p[k] > 0.05 / (len(p) - i):
+                break
+            out[k] = True
+        return out
+
+    def adjusted(p):
+        order = p.argsort()
+        raised = (p[order] * torch.arange(len(p), 0, -1)).cummax(0).values
+        return (raised <= 0.05)[order.argsort()].numpy()
+
+    assert check("17.3", one_by_one) and check("17.3", adjusted)
+    assert check("17.3", lambda p: one_by_one(p.numpy()).tolist())

@@ -152,7 +152,7 @@ WRONG = {
         lambda mass, looks, bins: torch.full((bins,), 1 / bins),
         "four pixels in two parts: you gave [0.500, 0.500], wanted [0.375, 0.625]",
     ),
-    "17.3": (lambda p: p <= 0.05 / len(p), "(that is Bonferroni's, which asks more)"),
+    "17.3": (lambda p: p <= 0.05 / len(p), "(as by Bonferroni's, which asks more)"),
     "17.4": (lambda density, looks, powers: powers[0], "to the power 1: you gave 0.25"),
     "17.5": (lambda board: set(), "planted: ['best seed']; you missed ['best seed']"),
     "16.1": (

@@ -226,10 +226,13 @@ def holm(answer: Callable[..., Any]) -> Iterator[Case]:
     }
     for name, p in cases.items():
         wanted = survives(p)
-        got = [bool(v) for v in torch.as_tensor(ask(answer, torch.tensor(p).double())).tolist()]
+        got = [
+            bool(v)
+            for v in torch.as_tensor(ask(answer, torch.tensor(p, dtype=torch.float64))).tolist()
+        ]
         K = len(p)
-        slips = {"that is without a correction": [v <= 0.05 for v in p],
-                 "that is Bonferroni's, which asks more": [v <= 0.05 / K for v in p]}  # fmt: skip
+        slips = {"as without a correction": [v <= 0.05 for v in p],
+                 "as by Bonferroni's, which asks more": [v <= 0.05 / K for v in p]}  # fmt: skip
         hint = next((f" ({t})" for t, s in slips.items() if got == s != wanted), "")
         yield Case("exactly those that survive", got == wanted,
                    f"{name}, {p}: you gave {got}, wanted {wanted}{hint}")  # fmt: skip

@@ -224,7 +224,8 @@ def rank_slopes(
                 text=[f"{scores[0]:.3f} ", f" {scores[1]:.3f}  {name}"], hoverinfo="skip",
                 textposition=["middle left", "middle right"], cliponaxis=False,
                 textfont={"color": CYCLE[n % 6] if moved else INK, "size": 13},
-                line={"color": CYCLE[n % 6] if moved else INK, "width": 3.5 if moved else 1.2},
+                line={"color": CYCLE[n % 6] if moved else INK, "width": 3.5 if moved else 1.2,
+                      "dash": "dot" if n >= 6 else "solid"},
                 marker={"size": 8},
             ))  # fmt: skip
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -411,11 +412,12 @@ def test_the_tables_of_a_record(tiny):
     assert "(2 steps)" in leaderboard_table.seeds_table(interrupted)
 
 
-def test_a_limit_is_kept_and_told(tiny, monkeypatch):
+def test_a_limit_is_kept_and_told(tiny, tmp_path, monkeypatch):
     out, record, _, _ = tiny
+    there = shutil.copytree(out, tmp_path / "board")
     monkeypatch.setitem(SCALES, "fast", TINY)
     late = leaderboard.run(
-        "fast", out, ("equator", "uniform"), minutes=0.001, device="cpu", report=lambda line: None
+        "fast", there, ("equator", "uniform"), minutes=0.001, device="cpu", report=lambda line: None
     )
     assert late["arms"] == {"equator": record["arms"]["equator"]}  # what was there already
     assert late["not_run"]["uniform, seed 0"] == "time was up before it began"

@@ -14,14 +14,15 @@ class DiskFull(OSError):
     """There is no room for a file; the one before it is untouched."""
 
 
-def write_whole(path: str | Path, data: bytes) -> None:
+def write_whole(path: str | Path, data: bytes, sync: bool = True) -> None:
     """Write a file beside its place, wait until the disk has it, and put it there by its name.
 
     Until the last moment the file that was there before is untouched: a full disk, a crash or a
     kill leaves that one, and at most a hidden ``.part`` beside it (:func:`remove_parts`).
 
     Args:
-        path: its folder must be there. data: all of it.
+        path: its folder must be there. data: all of it. sync: False does not wait for the disk:
+            for many small files, whose reader finds out which of them a power cut has taken.
     Raises:
         DiskFull: no room for it. OSError: the folder is missing or may not be written to. Both
             name the file.
@@ -31,15 +32,17 @@ def write_whole(path: str | Path, data: bytes) -> None:
     try:
         with open(part, "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())  # else a power cut may leave the new name and no content
+            if sync:  # else a power cut may leave the new name and no content
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(part, path)
     except OSError as error:
         kind = DiskFull if error.errno in FULL else OSError
         raise kind(error.errno, f"{error.strerror} ({len(data)} bytes wanted)", str(path)) from None
     finally:
         part.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    if sync:
+        _sync_folder(path.parent)
 
 
 def remove_parts(folder: str | Path) -> None:

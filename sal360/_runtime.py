@@ -28,3 +28,11 @@ def tune_allocator() -> bool:
     trim_threshold, mmap_max = -1, -4  # <malloc.h>
     settings = ((mmap_max, 0), (trim_threshold, -1))
     return all(mallopt(name, value) == 1 for name, value in settings)
+
+
+def no_memory(error: BaseException) -> bool:
+    """Whether an error says that there is not enough memory; torch has several ways to say it."""
+    told = str(error).lower()
+    return isinstance(error, MemoryError) or any(
+        words in told for words in ("out of memory", "not enough memory", "allocate memory")
+    )

@@ -7,17 +7,23 @@ written beside the input.
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
+import signal
 import sys
 import tempfile
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import click
 
+from sal360._runtime import no_memory
 from sal360._version import __version__
 
 # Heavy imports stand inside the commands, so that --help answers at once.
@@ -38,6 +44,16 @@ class _Fps(click.ParamType):
         return number
 
 
+class _Range(click.FloatRange):
+    """NaN is in no range."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value!r}: wanted a number", param, ctx)
+        return number
+
+
 class _Size(click.ParamType):
     name = "HxW"
 
@@ -48,6 +64,8 @@ class _Size(click.ParamType):
             self.fail(f"{value!r}: wanted height x width, such as 240x480", param, ctx)
         if height < 1 or width < 1:
             self.fail(f"{value!r}: wanted at least 1x1", param, ctx)
+        if height * width > 2**25 or max(height, width) > 2**15:
+            self.fail(f"{value!r}: wanted at most 4096x8192", param, ctx)
         return height, width
 
 
@@ -67,7 +85,7 @@ _COLORMAP = click.option(
     help="Colours of the overlay; all safe for colour-blind eyes.",
 )
 _OPACITY = click.option(
-    "--opacity", type=click.FloatRange(0, 1), default=0.7, show_default=True, help="At the peak."
+    "--opacity", type=_Range(0, 1), default=0.7, show_default=True, help="At the peak."
 )
 
 
@@ -106,8 +124,8 @@ def cli() -> None:
     "SST-Sal: one frame in round(source/8)); 'source' predicts every frame. Of a folder of "
     "frames: the rate at which they were taken.",
 )
-@click.option("--start", type=click.FloatRange(0), default=0.0, help="First second to predict.")
-@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Length to predict.")
+@click.option("--start", type=_Range(0), default=0.0, help="First second to predict.")
+@click.option("--seconds", type=_Range(0, min_open=True), help="Length to predict.")
 @click.option("--device", default=None, help="cpu, cuda, cuda:1, mps. [default: cuda if present]")
 @click.option(
     "--out",
@@ -145,9 +163,10 @@ def predict(
     Ctrl-C keeps the maps that are finished; --resume goes on from there, to the same numbers.
     """
     from sal360._runtime import tune_allocator
-    from sal360.inference import predict_video
+    from sal360.inference import predict_video, refuse_taken
     from sal360.models import MODELS, load_model
     from sal360.models.shipped import weights_path
+    from sal360.results import PredictionFolder
     from sal360.sources import expand, open_source
 
     if settings["force"] and settings["resume"]:
@@ -166,14 +185,17 @@ def predict(
         raise click.UsageError(
             f"--model {model}: wanted --weights FILE with the mean of other videos"
         )
+    targets = [out / name for name in _names(paths)]
+    for target in targets:  # before the first of them takes an hour
+        refuse_taken(PredictionFolder(target), settings["force"], settings["resume"])
     network = load_model(model, weights, device=_device(device))
-    for path, source, name in zip(paths, sources, _names(paths), strict=True):
+    for path, source, target in zip(paths, sources, targets, strict=True):
         _say(_described(source, settings, network))
-        target = out / name
         try:
             record = predict_video(path, network, target, progress=True, **settings)  # type: ignore[arg-type]
         except KeyboardInterrupt:
-            _say(f"interrupted: finished maps are in {target}; --resume goes on from there")
+            kept = f"finished maps are in {target}; --resume goes on from there"
+            _say(f"interrupted: {kept if target.exists() else 'no map was finished yet'}")
             raise click.exceptions.Exit(130) from None
         maps = "1 map" if record["maps"] == 1 else f"{record['maps']} maps"
         _say(f"{target}: {maps}, {record['frames_per_s']:.2f} frames/s")
@@ -208,7 +230,7 @@ def predict(
 )
 @click.option(
     "--eps",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=_Range(0, 1, max_open=True),
     default=0.0,
     show_default=True,
     help="Share of a prediction's mass that is spread evenly before kld and information_gain: both "
@@ -247,7 +269,7 @@ def predict(
 @click.option("--split", help="Of that data set: train, validation or test, if it has them.")
 @click.option(
     "--level",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=_Range(0, 1, min_open=True, max_open=True),
     default=0.95,
     show_default=True,
     help="Of the intervals.",
@@ -473,7 +495,7 @@ def overlay(folder: Path, out: Path | None, force: bool, **look: Any) -> None:
 
     source, predictions = _prediction(folder)
     out = out or folder / ("overlay.jpg" if source.kind == "image" else "overlay.mp4")
-    _free(out, force)
+    _free(out, force, source.path, *source.pictures, predictions.record_path)
     rendering.overlay(source, predictions, out, progress=True, **look)
     _say(f"{out}: written")
 
@@ -485,7 +507,7 @@ def overlay(folder: Path, out: Path | None, force: bool, **look: Any) -> None:
 @_OPACITY
 @click.option(
     "--seconds",
-    type=click.FloatRange(0, min_open=True),
+    type=_Range(0, min_open=True),
     default=20.0,
     show_default=True,
     help="Length of a video to put into the page.",
@@ -512,24 +534,25 @@ def view(
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
     out = out or Path(f"{path.resolve().stem}.html")
-    _free(out, force)
     if not out.resolve().parent.is_dir():
         raise FileNotFoundError(f"--out {out}: no such folder")
     with tempfile.TemporaryDirectory() as scratch:
         if path.is_dir() and (path / "record.json").is_file():
             source, predictions = _prediction(path)
+            _free(out, force, source.path, *source.pictures, predictions.record_path)
             pair = Path(scratch) / ("pair.jpg" if source.kind == "image" else "pair.mp4")
-            rendering.stacked(source, predictions, pair)
+            rendering.stacked(source, predictions, pair, seconds)
             lon, lat = _peak(predictions)
             page = make(
-                pair, stacked=True, opacity=opacity, lon=lon, lat=lat, caption=source.path.name
+                pair, stacked=True, opacity=opacity, lon=lon, lat=lat, caption=_shown(source.path)
             )
         else:
             source = open_source(path, stereo)
+            _free(out, force, path, *source.pictures)
             _say(f"{path}: {source.stereo.layout} ({source.stereo.reason})")
             film = Path(scratch) / ("film.jpg" if source.kind == "image" else "film.mp4")
             rendering.plain(source, film, seconds)
-            page = make(film, caption=path.name)
+            page = make(film, caption=_shown(path))
         page.save(out)
     _say(f"{out}: written, {out.stat().st_size / 1e6:.1f} MB")
     if show:
@@ -603,13 +626,15 @@ _LAYOUT_HELP = "sphere360, wild360, vr-eyetracking, salient360 or avtrack360."
 @click.option("--videos", type=click.IntRange(1), default=3, show_default=True)
 @click.option(
     "--seconds",
-    type=click.FloatRange(0, min_open=True),
+    type=_Range(0, min_open=True),
     default=2.0,
     show_default=True,
     help="Length of each, at 8 frames a second.",
 )
 @click.option("--size", type=_Size(), default="64x128", show_default=True, help="Of a frame.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of pictures and gaze.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of pictures and gaze."
+)
 def data_make(out: Path, layout: str, **settings: Any) -> None:
     """Write a small synthetic data set, in the files and names of a real one, into OUT.
 
@@ -780,8 +805,15 @@ def _weights(card: Any, folder: Path) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit status is returned, for the console script to pass on."""
     warnings.showwarning = lambda message, *_: _say(f"warning: {message}")
+    if sys.stderr is None:  # it was closed: progress has nowhere to go
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     try:
-        return cli.main(arguments, prog_name="sal360", standalone_mode=False) or 0
+        with _ended_by_sigterm():
+            return cli.main(arguments, prog_name="sal360", standalone_mode=False) or 0
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # who read us has seen enough
+            return 0
+        raise
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         return 0
@@ -794,9 +826,14 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, MemoryError, RuntimeError) as error:
         if os.environ.get("SAL360_DEBUG"):
             raise
+        if isinstance(error, (MemoryError, RuntimeError)):
+            if not no_memory(error):
+                raise
+            _say(f"not enough memory ({' '.join(str(error).split())[:120]})")
+            return 2
         _say(" ".join(_message(error).split()))
         return 2
 
@@ -808,7 +845,21 @@ def _message(error: Exception) -> str:
 
 
 def _say(line: str) -> None:
-    click.echo(f"sal360: {line}", err=True)
+    with suppress(BrokenPipeError):  # nobody listens; the work goes on
+        click.echo(f"sal360: {line}", err=True)
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends as an exception does: what is half written is removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _version(name: str) -> str:
@@ -866,7 +917,7 @@ def _prediction(path: Path) -> tuple[Any, Any]:
     from sal360.sources import open_source
 
     folder = PredictionFolder(path)
-    made_from = folder.read_record()["source"]
+    made_from = folder.read_record(whole=True)["source"]
     rate = made_from["fps"] if made_from["kind"] == "folder" else None
     return open_source(made_from["path"], made_from["stereo"], rate), folder
 
@@ -881,9 +932,19 @@ def _peak(predictions: Any) -> tuple[float, float]:
     ) * 180
 
 
-def _free(out: Path, force: bool) -> None:
+def _free(out: Path, force: bool, *read: Path) -> None:
+    """Whether a file may be written: not over what is read for it, and not over another unasked."""
+    if out.is_dir():
+        raise IsADirectoryError(f"{out}: a folder, wanted a file")
+    if any(out.exists() and path.exists() and out.samefile(path) for path in read):
+        raise ValueError(f"{out}: is read for this, wanted another file to write")
     if out.exists() and not force:
         raise FileExistsError(f"{out}: exists; --force writes over it")
+
+
+def _shown(path: Path) -> str:
+    """A file's name as text, whatever bytes it has."""
+    return path.name.encode("utf-8", "replace").decode()
 
 
 if __name__ == "__main__":

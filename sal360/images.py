@@ -35,13 +35,20 @@ def write_image(path: str | Path, image: NDArray[np.uint8]) -> None:
     """Write ``(H, W)`` grey or ``(H, W, 3)`` RGB; the suffix chooses the format.
 
     Raises:
-        OSError: the file cannot be written, with the path.
+        OSError: the file cannot be written, with the path. ValueError: an unknown suffix.
     """
     import cv2
 
     path = Path(path)
     data = image if image.ndim == 2 else np.ascontiguousarray(image[..., ::-1])
-    ok, encoded = cv2.imencode(path.suffix, data)
+    try:
+        ok, encoded = cv2.imencode(path.suffix, data)
+    except cv2.error:
+        told = f"no picture format has the suffix {path.suffix!r}" if path.suffix else "no suffix"
+        raise ValueError(f"{path}: {told}, wanted .png or .jpg") from None
     if not ok:
         raise OSError(f"{path}: cannot be encoded")
-    path.write_bytes(encoded.tobytes())
+    try:
+        path.write_bytes(encoded.tobytes())
+    except OSError as error:  # a full disk does not say where
+        raise OSError(error.errno, error.strerror, str(path)) from None

@@ -28,20 +28,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sal360._check import as_size
+from sal360._check import as_number, as_size, as_tensor
 from sal360.nn.state import filled_state, state_tensors
 from sal360.projections import SamplingTable, apply_table, erp_table
 from sal360.sphere import erp_directions, pixel_area
 
 if TYPE_CHECKING:
     from sal360.models.base import Reading
+    from sal360.results import PredictionFolder
 
 MAP_SIZE = (240, 480)
 """Height and width of the maps of a video, whatever the size of its frames."""
 MAX_PIXELS = 2**25
 """Pixels of the largest map that is written (4096 x 8192)."""
-
-
+MAX_SIDE = 2**15
+"""Rows or columns of it."""
 KEEP = 64
 """A stateful model's memory is stored once in so many frames of a video."""
 
@@ -226,7 +227,8 @@ def predict_frames(frames: Any, model: ClipModel, size: tuple[int, int] | None =
     Raises:
         ValueError, TypeError: frames of another shape, dtype or range.
     """
-    clip = frames if isinstance(frames, Tensor) else torch.as_tensor(np.asarray(frames))
+    _check_model(model)
+    clip = as_tensor(frames, "frames")
     if clip.ndim != 4 or clip.shape[1] != 3 or 0 in clip.shape:
         raise ValueError(f"frames: shape {tuple(clip.shape)}, wanted (T, 3, H, W)")
     if clip.is_floating_point():
@@ -284,94 +286,113 @@ def predict_video(
     from sal360.results import PredictionFolder, new_record
     from sal360.sources import open_source
 
+    _check_model(model)
+    height, width = as_size(size, "size")
+    for name, value in (("start", start), ("seconds", seconds), ("fps", fps)):
+        if value is not None or name == "start":
+            as_number(value, name)
     source = open_source(path, stereo, fps)
     if fps is None:
         fps = model.rate
     every = None if fps is None or fps == float("inf") else fps
-    if size[0] * size[1] > MAX_PIXELS:
-        raise ValueError(f"size: {size[0]} x {size[1]}, wanted at most {MAX_PIXELS} pixels")
+    if height * width > MAX_PIXELS or max(height, width) > MAX_SIDE:
+        wanted = f"at most {MAX_PIXELS} pixels, {MAX_SIDE} on a side"
+        raise ValueError(f"size: {height} x {width}, wanted {wanted}")
     folder = PredictionFolder(out)
     settings = {"fps": every, "start": start, "seconds": seconds, "size": list(size)}
     record = new_record(source, model, settings)
     total = source.count(every, start, seconds)
     if total == 0:
         raise ValueError(f"{source.path}: has no frame from {start:g} s on, in the length wanted")
-    done = _prepare(folder, record, force, resume)
-    have = 0
-    for frame in islice(source.frames(every, start, seconds), done):
-        if not folder.has_map(frame.index):
-            break
-        have += 1
-    memory = Memory()
-    if _stateful(model):
-        memory.frames, memory.stored = folder.read_state() or (0, None)
-        if not 1 < memory.frames <= have:  # of maps that are gone, or not worth it
-            memory = Memory()
-        have = memory.frames
-    kept = memory.frames
-    point = restart_point(have, model)
-    first = first_map(point, model)
-    chosen = islice(source.frames(every, start, seconds), point, None)
-    meta: list[tuple[int, float]] = []
+    with folder.alone():
+        done = _prepare(folder, record, force, resume)
+        have = 0
+        for frame in islice(source.frames(every, start, seconds), done):
+            if not folder.has_map(frame.index):
+                break
+            have += 1
+        memory = Memory()
+        if _stateful(model):
+            memory.frames, memory.stored = folder.read_state() or (0, None)
+            if not 1 < memory.frames <= have:  # of maps that are gone, or not worth it
+                memory = Memory()
+            have = memory.frames
+        kept = memory.frames
+        point = restart_point(have, model)
+        first = first_map(point, model)
+        chosen = islice(source.frames(every, start, seconds), point, None)
+        meta: list[tuple[int, float]] = []
 
-    def pictures() -> Iterator[NDArray[np.uint8]]:
-        for frame in chosen:
-            meta.append((frame.index, frame.time))
-            yield frame.rgb
+        def pictures() -> Iterator[NDArray[np.uint8]]:
+            for frame in chosen:
+                meta.append((frame.index, frame.time))
+                yield frame.rgb
 
-    begun, count = time.perf_counter(), first
-    try:
-        maps = predict_stream(pictures(), model, size, point > 0, memory)
-        bar = tqdm(
-            maps, "predict", total, initial=first, unit="frame", disable=not progress or None
-        )
-        waiting = first - point  # frames that only fill the memory have a number but no map
-        for density in bar:
-            index, stamp = meta[waiting]
-            del meta[: waiting + 1]
-            waiting = 0
-            folder.write_map(index, stamp, density.numpy())
-            count += 1
-            if _stateful(model) and count - kept >= KEEP:
-                folder.write_state(count, state_tensors(memory.state))
-                kept = count
-        if count == 0:
-            raise ValueError(f"{source.path}: has no frame from {start:g} s on")
-        if not with_overlay:
-            record["status"] = "complete"
+        begun, count = time.perf_counter(), first
+        try:
+            maps = predict_stream(pictures(), model, size, point > 0, memory)
+            bar = tqdm(
+                maps, "predict", total, initial=first, unit="frame", disable=not progress or None
+            )
+            waiting = first - point  # frames that only fill the memory have a number but no map
+            for density in bar:
+                index, stamp = meta[waiting]
+                del meta[: waiting + 1]
+                waiting = 0
+                folder.write_map(index, stamp, density.numpy())
+                count += 1
+                if _stateful(model) and count - kept >= KEEP:
+                    folder.write_state(count, state_tensors(memory.state))
+                    kept = count
+            if count == 0:
+                raise ValueError(f"{source.path}: has no frame from {start:g} s on")
+            if not with_overlay:
+                record["status"] = "complete"
+                folder.remove_state()
+        except BaseException as error:
+            record["status"] = "interrupted"
+            record["reason"] = type(error).__name__
+            if memory.frames == count > kept:  # else the map of its last frame was not written
+                with suppress(OSError):
+                    folder.write_state(count, state_tensors(memory.state))
+            raise
+        finally:
+            elapsed = time.perf_counter() - begun
+            record["maps"] = count
+            record["predicted_now"] = count - first
+            record["elapsed_s"] = round(elapsed, 3)
+            record["frames_per_s"] = round((count - first) / max(elapsed, 1e-9), 3)
+            folder.write_record(record)
+            if count == 0 and not done:  # nothing was predicted: out of the next try's way
+                folder.clear()
+        if with_overlay:
+            name = "overlay.jpg" if source.kind == "image" else "overlay.mp4"
+            rendering.overlay(source, folder, folder.path / name, progress=progress)
             folder.remove_state()
-    except BaseException as error:
-        record["status"] = "interrupted"
-        record["reason"] = type(error).__name__
-        if memory.frames == count > kept:  # else the map of its last frame was not written
-            with suppress(OSError):
-                folder.write_state(count, state_tensors(memory.state))
-        raise
-    finally:
-        elapsed = time.perf_counter() - begun
-        record["maps"] = count
-        record["predicted_now"] = count - first
-        record["elapsed_s"] = round(elapsed, 3)
-        record["frames_per_s"] = round((count - first) / max(elapsed, 1e-9), 3)
-        folder.write_record(record)
-        if count == 0 and not done:  # nothing was predicted: do not stand in the way of a next try
-            folder.clear()
-    if with_overlay:
-        name = "overlay.jpg" if source.kind == "image" else "overlay.mp4"
-        rendering.overlay(source, folder, folder.path / name, progress=progress)
-        folder.remove_state()
-        record["status"] = "complete"
-        folder.write_record(record)
-    return record
+            record["status"] = "complete"
+            folder.write_record(record)
+        return record
+
+
+def refuse_taken(folder: PredictionFolder, force: bool, resume: bool) -> bool:
+    """Whether a folder holds something; an error if it may not be written into.
+
+    Raises:
+        FileExistsError: it holds something, and neither force nor resume; or it is a file.
+    """
+    if folder.path.exists() and not folder.path.is_dir():
+        raise FileExistsError(f"{folder.path}: a file, wanted a folder to write into")
+    taken = folder.path.is_dir() and any(folder.path.iterdir())
+    if taken and not (force or resume):
+        raise FileExistsError(f"{folder.path}: not empty; --force writes over it")
+    return taken
 
 
 def _prepare(folder: Any, record: dict[str, Any], force: bool, resume: bool) -> int:
     """Make the folder ready; how many maps an interrupted run left in it."""
-    if folder.path.exists() and not folder.path.is_dir():
-        raise FileExistsError(f"{folder.path}: a file, wanted a folder to write into")
-    taken = folder.path.is_dir() and any(folder.path.iterdir())
+    taken = refuse_taken(folder, force, resume)
     if taken and resume:
-        before = folder.read_record()
+        before = folder.read_record(whole=True)
         for part in ("source", "model", "settings"):
             old = before.get(part) or {}
             other = [name for name, value in record[part].items() if old.get(name) != value]
@@ -381,13 +402,17 @@ def _prepare(folder: Any, record: dict[str, Any], force: bool, resume: bool) -> 
                     f"({', '.join(other)})"
                 )
         return len(folder.frames())
-    if taken and not force:
-        raise FileExistsError(f"{folder.path}: not empty; --force writes over it")
     if taken:
         folder.clear()
     folder.create()
     folder.write_record(record)
     return 0
+
+
+def _check_model(model: Any) -> None:
+    if not callable(getattr(model, "features", None)):
+        found = repr(model) if isinstance(model, str) else type(model).__name__
+        raise TypeError(f"model: {found}, wanted one that sal360.models.load_model made")
 
 
 def _stateful(model: Any) -> bool:

@@ -53,11 +53,18 @@ def overlay(
         partial.unlink(missing_ok=True)
 
 
-def stacked(source: Source, folder: PredictionFolder, out: str | Path, width: int = 1280) -> None:
+def stacked(
+    source: Source,
+    folder: PredictionFolder,
+    out: str | Path,
+    seconds: float | None = None,
+    width: int = 1280,
+) -> None:
     """Frame above, grey map below, in one file: what the viewer plays in step.
 
     Args:
         source, folder, out: as for :func:`overlay`.
+        seconds: how long, from the first predicted frame on; None: all that is predicted.
         width: of the film in pixels; the height is the same, two 2:1 halves.
     """
     import cv2
@@ -66,7 +73,7 @@ def stacked(source: Source, folder: PredictionFolder, out: str | Path, width: in
         grey = cv2.resize(levels(density), (rgb.shape[1], rgb.shape[0]))
         return np.concatenate((rgb, np.repeat(grey[..., None], 3, axis=2)))
 
-    pairs = _pairs(source, folder, width)
+    pairs = _pairs(source, folder, width, seconds)
     if source.kind == "image":
         write_image(out, both(*next(pairs)))
         return
@@ -97,7 +104,7 @@ def _two_to_one(rgb: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
 
 
 def _pairs(
-    source: Source, folder: PredictionFolder, width: int
+    source: Source, folder: PredictionFolder, width: int, seconds: float | None = None
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
     """Frames 2:1 and their maps, from the first predicted frame to the last."""
     known = folder.frames()
@@ -114,11 +121,13 @@ def _pairs(
         while True:
             yield wanted.pop()
 
-    maps = folder.maps_at(times())
+    maps, begin = folder.maps_at(times()), None
     for frame in frames:
         if frame.index < first:
             continue
-        if frame.index >= last + step:
+        begin = frame.time if begin is None else begin
+        late = seconds is not None and frame.time > begin and frame.time - begin >= seconds
+        if frame.index >= last + step or late:
             break
         wanted.append(frame.time)
         yield _two_to_one(frame.rgb, width), next(maps)

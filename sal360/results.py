@@ -7,17 +7,22 @@
     state.safetensors  what the model remembered when it was interrupted; gone when complete
 
 Frames are named by their number in the source. Files appear under their final name only when
-they are complete, so a folder that was interrupted at any moment can be used and continued.
+they are complete, so a folder that was interrupted at any moment can be used and continued. One
+process at a time writes into it.
 """
 
 from __future__ import annotations
 
 import bisect
 import hashlib
+import io
 import json
 import os
 import platform
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,10 +30,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sal360._files import write_whole
 from sal360._version import __version__
 from sal360.images import write_image
 from sal360.overlay import levels
 from sal360.sources import Source
+
+try:
+    import fcntl
+except ImportError:  # Windows: two processes must not write into the same folder at once
+    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,6 +58,34 @@ class PredictionFolder:
         """Where the record lies."""
         return self.path / "record.json"
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Make the folder, and keep other processes from writing into it.
+
+        Raises:
+            FileExistsError: a file is there. BlockingIOError: another process is writing into it.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise FileExistsError(f"{self.path}: a file, wanted a folder to write into")
+        new = not self.path.exists()
+        self.path.mkdir(parents=True, exist_ok=True)
+        handle = None if fcntl is None else os.open(self.path, os.O_RDONLY)
+        try:
+            if handle is not None:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    told = f"{self.path}: another process is writing into it"
+                    raise BlockingIOError(told) from None
+                except OSError:  # a file system without locks
+                    pass
+            yield
+        finally:
+            if new and self.path.is_dir() and not any(self.path.iterdir()):
+                self.path.rmdir()
+            if handle is not None:
+                os.close(handle)
+
     def create(self) -> None:
         """Make the folders."""
         for name in ("maps", "png"):
@@ -60,7 +99,10 @@ class PredictionFolder:
         """
         if not self.record_path.is_file():
             raise FileExistsError(f"{self.path}: not a prediction of sal360, left alone")
-        ours = (("maps", "*.npz"), ("png", "*.png"), (".", "overlay.*"), (".", "state.*"))
+        ours = (
+            *(("maps", "*.npz"), ("maps", ".*.part"), ("png", "*.png"), (".", ".*.part")),
+            *((".", "overlay.*"), (".", ".overlay.*"), (".", "..overlay.*"), (".", "state.*")),
+        )
         for name, pattern in ours:
             for path in (self.path / name).glob(pattern):
                 path.unlink()
@@ -73,14 +115,19 @@ class PredictionFolder:
         """Store the map of one frame, the npz last: its presence means "done"."""
         png = self.path / "png" / f"{index:06d}.png"
         write_image(png, levels(density))
-        final = self.path / "maps" / f"{index:06d}.npz"
-        partial = final.with_suffix(".part.npz")
-        np.savez(partial, density=density, index=index, time=time)
-        os.replace(partial, final)
+        stored = io.BytesIO()
+        np.savez(stored, density=density, index=index, time=time)
+        write_whole(self.path / "maps" / f"{index:06d}.npz", stored.getvalue(), sync=False)
 
     def has_map(self, index: int) -> bool:
-        """Whether the map of a frame is complete."""
-        return (self.path / "maps" / f"{index:06d}.npz").is_file()
+        """Whether the map of a frame is there, and whole."""
+        if not (self.path / "maps" / f"{index:06d}.npz").is_file():
+            return False
+        try:
+            self.read_map(index)
+        except ValueError:  # a power cut, or somebody's hand
+            return False
+        return True
 
     def frames(self) -> list[int]:
         """Numbers of the frames that have a map, ascending."""
@@ -88,13 +135,21 @@ class PredictionFolder:
         return sorted(int(name[:-4]) for name in names if name[:-4].isdigit())
 
     def read_map(self, index: int) -> tuple[NDArray[np.float32], float]:
-        """Density ``(H, W)`` and time in seconds of one frame."""
+        """Density ``(H, W)`` and time in seconds of one frame.
+
+        Raises:
+            ValueError: no such map, or a broken one.
+        """
         path = self.path / "maps" / f"{index:06d}.npz"
         try:
             with np.load(path, allow_pickle=False) as stored:
-                return stored["density"], float(stored["time"])
-        except (OSError, ValueError, KeyError) as error:
+                density, time = stored["density"], float(stored["time"])
+        except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile,
+                zlib.error, NotImplementedError) as error:  # fmt: skip
             raise ValueError(f"{path}: not a map of sal360 ({error})") from None
+        if density.ndim != 2 or density.dtype.kind != "f" or 0 in density.shape:
+            raise ValueError(f"{path}: not a map of sal360 ({density.dtype}, {density.shape})")
+        return density, time
 
     @property
     def state_path(self) -> Path:
@@ -103,13 +158,11 @@ class PredictionFolder:
 
     def write_state(self, frames: int, tensors: Iterable[Tensor]) -> None:
         """Store what a model remembers after so many frames, whole or not at all."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         parts = {f"{k:04d}": part.detach().cpu().clone() for k, part in enumerate(tensors)}
         parts = {name: part.contiguous() for name, part in parts.items()}
-        partial = self.state_path.with_suffix(".part")
-        save_file(parts, str(partial), metadata={"sal360.frames": str(frames)})
-        os.replace(partial, self.state_path)
+        write_whole(self.state_path, save(parts, metadata={"sal360.frames": str(frames)}))
 
     def read_state(self) -> tuple[int, list[Tensor]] | None:
         """Frames seen and tensors of :meth:`write_state`; None if nothing is stored.
@@ -159,13 +212,14 @@ class PredictionFolder:
 
     def write_record(self, record: dict[str, Any]) -> None:
         """Store the record, whole or not at all."""
-        partial = self.record_path.with_suffix(".part")
-        partial.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-        os.replace(partial, self.record_path)
+        write_whole(self.record_path, (json.dumps(record, indent=1) + "\n").encode())
 
-    def read_record(self) -> dict[str, Any]:
+    def read_record(self, whole: bool = False) -> dict[str, Any]:
         """The record of this folder.
 
+        Args:
+            whole: it must say what was predicted, with what; those who only score maps need not
+                know.
         Raises:
             FileNotFoundError: there is none. ValueError: not a record, or of another schema.
         """
@@ -177,7 +231,17 @@ class PredictionFolder:
             raise ValueError(f"{self.record_path}: not JSON ({error})") from None
         if not isinstance(record, dict) or record.get("schema") != SCHEMA:
             raise ValueError(f"{self.record_path}: not a record of schema {SCHEMA}")
+        for name, wanted in _KEYS.items() if whole else ():
+            part = record.get(name)
+            missing = wanted - set(part) if isinstance(part, dict) else wanted
+            if not isinstance(part, dict) or missing:
+                lack = f" ({', '.join(sorted(missing))})" * bool(missing)
+                raise ValueError(f"{self.record_path}: a record without {name}{lack}")
         return record
+
+
+_KEYS = {"source": {"path", "kind", "fps", "stereo"}, "model": set(), "settings": set()}
+"""What a record says of each, at least."""
 
 
 def new_record(source: Source, model: Any, settings: dict[str, Any]) -> dict[str, Any]:

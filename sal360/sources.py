@@ -104,6 +104,8 @@ def open_source(path: str | Path, stereo: str = "auto", fps: float | None = None
         FileNotFoundError: nothing there. ValueError: not something that can be read.
     """
     path = Path(path)
+    if stereo not in ("auto", "mono", "tb", "sbs"):
+        raise ValueError(f"stereo: {stereo!r}, wanted 'auto', 'mono', 'tb' or 'sbs'")
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
     if path.is_dir():
@@ -123,7 +125,8 @@ def open_source(path: str | Path, stereo: str = "auto", fps: float | None = None
 
 
 def expand(paths: list[Path]) -> list[Path]:
-    """Replace each folder that holds videos by those videos; keep everything else.
+    """Replace each folder that holds videos by those videos; keep everything else. Hidden files
+    (some systems put one beside each film) are left out.
 
     Raises:
         ValueError: a folder that holds both videos and pictures.
@@ -134,7 +137,8 @@ def expand(paths: list[Path]) -> list[Path]:
         if path.is_dir():
             if (path / "record.json").is_file():
                 raise ValueError(f"{path}: is a prediction; name what it was made from")
-            videos = sorted(p for p in path.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES)
+            files = (p for p in path.iterdir() if not p.name.startswith("."))
+            videos = sorted(p for p in files if p.suffix.lower() in VIDEO_SUFFIXES)
             if videos and any(_pictures(path)):
                 raise ValueError(f"{path}: holds videos and pictures; name the ones you want")
         found.extend(videos or [path])
@@ -146,15 +150,20 @@ def _picture(path: Path, stereo: str) -> tuple[StereoChoice, tuple[int, int]]:
     rgb = read_image(path)
     if stereo == "auto":
         choice = image_stereo(rgb)
-    elif stereo in ("mono", "tb", "sbs"):
-        choice = StereoChoice(stereo, "as requested")  # type: ignore[arg-type]
     else:
-        raise ValueError(f"stereo: {stereo!r}, wanted 'auto', 'mono', 'tb' or 'sbs'")
+        choice = StereoChoice(stereo, "as requested")  # type: ignore[arg-type]
     return choice, _eye_size((rgb.shape[0], rgb.shape[1]), choice)
 
 
 def _eye_size(size: tuple[int, int], choice: StereoChoice) -> tuple[int, int]:
-    return size[0] // (1 + (choice.layout == "tb")), size[1] // (1 + (choice.layout == "sbs"))
+    height, width = (
+        size[0] // (1 + (choice.layout == "tb")),
+        size[1] // (1 + (choice.layout == "sbs")),
+    )
+    if height == 0 or width == 0:
+        found = f"{size[1]} x {size[0]} pixels"
+        raise ValueError(f"stereo: {choice.layout}, but {found} cannot hold two eyes")
+    return height, width
 
 
 def _pictures(folder: Path) -> list[Path]:
@@ -162,7 +171,7 @@ def _pictures(folder: Path) -> list[Path]:
 
     def by_number(path: Path) -> list[tuple[int, str]]:
         parts = re.split(r"(\d+)", path.name)
-        return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+        return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
     files = (p for p in folder.iterdir() if not p.name.startswith("."))
     return sorted((p for p in files if p.suffix.lower() in IMAGE_SUFFIXES), key=by_number)

@@ -256,6 +256,11 @@ def _check_window(fps: float | None, start: float, seconds: float | None) -> Non
         raise ValueError(f"seconds: found {seconds}, wanted a positive number or None")
 
 
+def _as_frames(frames: float) -> int:
+    """A time in frames, rounded up; however long somebody says."""
+    return math.ceil(min(frames, 1e15) - _EARLY)
+
+
 def count_selected(
     info: VideoInfo, fps: float | None = None, start: float = 0.0, seconds: float | None = None
 ) -> int | None:
@@ -266,10 +271,10 @@ def count_selected(
         an estimate otherwise; None if neither the file nor ``seconds`` bounds it.
     """
     _check_window(fps, start, seconds)
-    first = max(0, math.ceil(start * info.fps - _EARLY))
+    first = max(0, _as_frames(start * info.fps))
     ends = [info.frames] if info.frames else []
     if seconds is not None and seconds < math.inf:
-        ends.append(math.ceil(start * info.fps + max(seconds * info.fps, 2 * _EARLY) - _EARLY))
+        ends.append(_as_frames(start * info.fps + max(seconds * info.fps, 2 * _EARLY)))
     return max(0, math.ceil((min(ends) - first) / _step(info, fps))) if ends else None
 
 
@@ -524,6 +529,8 @@ def _judge(pictures: list[np.ndarray]) -> StereoChoice:
 
 def _likeness(rgb: np.ndarray, layout: Stereo) -> float | None:
     """Correlation of two halves after removing each row's mean; None without texture."""
+    if rgb.shape[0 if layout == "tb" else 1] < 2:
+        return None
     left, right = (
         # At 2.8 degrees per pixel, what is a metre away moves by about one between the eyes.
         _resized(one_eye(rgb, layout, eye), (64, 128)).mean(axis=2)

@@ -582,7 +582,7 @@ def test_a_run_is_not_written_over_unless_asked(tmp_path, films):
     with pytest.raises(ValueError, match="the checkpoint's recipe has seed = 0, wanted 1 as now"):
         run(tmp_path, films, changes={"seed": 1}, resume=True)
     (tmp_path / "run" / "checkpoint.safetensors").unlink()
-    with pytest.raises(ValueError, match="holds a run of another recipe or data set"):
+    with pytest.raises(ValueError, match="holds a run of another recipe, data or validation set"):
         run(tmp_path, Embedded(3), resume=True)
     other = run(tmp_path, films, changes={"seed": 1}, force=True)
     assert other["weights"] != first["weights"]

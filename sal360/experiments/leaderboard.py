@@ -244,6 +244,8 @@ def one(
                 exact=scale.exact,
                 stop=None if until is None else lambda: time.time() > until,
             )
+            if run["status"] == "interrupted" and (until is None or time.time() <= until):
+                raise KeyboardInterrupt  # by a signal, which the training took: not a result
             steps, batch = int(run["steps"]), steps_of(arm, scale)[1]
             result |= {
                 "status": run["status"],
@@ -291,6 +293,9 @@ def run(
 ) -> dict[str, Any]:
     """Train and score everything; what is done already in ``out`` is not done again.
 
+    A training that the time cut off has its place in the record, and is trained anew if the same
+    ``out`` is given more time.
+
     Args:
         scale_name: of :data:`SCALES`. out: folder. only: these arms.
         processes: arms at once, each in its own process; 0: one after the other in this one.
@@ -304,8 +309,10 @@ def run(
     jobs = jobs_of(scale_name, tuple(only))
     held = packs(out, scale, processes, report)
     until = None if minutes is None else begun + 60 * minutes - TAIL
-    waiting = [job for job in jobs if not _result_path(out, job).is_file()]
-    earlier = sum(_result(out, job)["seconds"] for job in jobs if job not in waiting)
+    known = {job: _result(out, job) for job in jobs if _result_path(out, job).is_file()}
+    cut = [job for job, found in known.items() if found["status"] == "interrupted"]
+    waiting = [job for job in jobs if job not in known] + cut
+    earlier = sum(found["seconds"] for found in known.values())
     failed: dict[str, str] = {}
     if processes:
         failed = _at_once(waiting, scale_name, out, device, processes, until, report)
@@ -315,8 +322,6 @@ def run(
             continue
         done = one(name, seed, scale_name, out, device, until, held)
         report(_told(done))
-        if done["status"] == "interrupted" and (until is None or time.time() < until):
-            raise KeyboardInterrupt  # by a signal, which the training took
     record = collect(scale_name, out, jobs, failed, held, device)
     record |= {
         "command": command,
@@ -402,6 +407,7 @@ def collect(
         if not _result_path(out, (name, seed)).is_file():
             failed.setdefault(f"{name}, seed {seed}", "not begun")
             continue
+        failed.pop(f"{name}, seed {seed}", None)  # it was to be trained anew, and is as it was
         found = _result(out, (name, seed))
         arm = ARMS[name]
         row = arms.setdefault(name, {
@@ -539,7 +545,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--scale", default="fast", choices=sorted(SCALES))
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--only", action="append", default=[], metavar="ARM", help="repeatable")
-    parser.add_argument("--processes", type=int, default=0, help="arms at once; 0: none beside")
+    parser.add_argument("--processes", type=int, default=0, choices=range(256), metavar="N",
+                        help="arms at once; 0: none beside")  # fmt: skip
     parser.add_argument("--minutes", type=float, help="after which everything is over")
     parser.add_argument("--device")
     parser.add_argument("--archive", type=Path, metavar="FOLDER", help="pack the results there")
@@ -559,15 +566,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_told(one(name, int(seed), given.scale, given.out, device, until, None, at_once)))
         return 0
 
+    try:
+        return _run_all(given, device, sys.argv[1:] if arguments is None else list(arguments))
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from there", file=sys.stderr)
+        return 130
+    except (ValueError, TypeError, OSError) as error:
+        if os.environ.get("SAL360_DEBUG"):
+            raise
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return 2
+
+
+def _run_all(given: argparse.Namespace, device: str, words: list[str]) -> int:
     def report(line: str) -> None:
         print(line, flush=True)
 
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0][:80]
+        raise ValueError(f"--device {device}: not to be had here ({reason})") from None
     if given.real:
         from sal360.experiments.leaderboard_real import add_real
 
         add_real(given.real, given.out / "weights", given.root, report)
         return 0
-    words = sys.argv[1:] if arguments is None else list(arguments)
     places = {str(given.out): "FOLDER", str(given.archive): "ARCHIVE"}  # nobody else's are these
     words = [places.get(str(word), str(word)) for word in words]
     command = " ".join(["python -m sal360.experiments.leaderboard", *words])

@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from sal360._runtime import no_memory
 from sal360.datasets.download import cache_folder
 from sal360.datasets.item import VideoDataset
 from sal360.training import report as reports
@@ -41,7 +40,7 @@ def read_recipe(
         assert name is not None
         return load_recipe(name, scale, overrides)
     try:
-        text = file.read_text("utf-8")
+        text = file.read_text("utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError(f"{file}: not text, wanted TOML") from None
     return parse_recipe(text, file.stem, scale, overrides)
@@ -126,10 +125,11 @@ def run_training(
     report = reports.All(*told)
     try:
         usual = USUAL[recipe.scale]
-        films = _opened(data or usual[0], recipe, world, say)
+        films = _opened(usual[0] if data is None else data, recipe, world, say)
         checked = None
         if validation != "none":
-            checked = Remembered(_opened(validation or usual[1], recipe, world, say))
+            spec = usual[1] if validation is None else validation
+            checked = Remembered(_opened(spec, recipe, world, say))
         workers = _workers(films, recipe) if workers is None else workers
         if world.main:
             scored = "nothing" if checked is None else getattr(checked, "spec", checked.name)
@@ -152,12 +152,18 @@ def run_training(
             world=world,
             exact=exact,
         )
-    except (FloatingPointError, RuntimeError) as error:
-        known = isinstance(error, (FloatingPointError, ProcessLost, torch.cuda.OutOfMemoryError))
-        if os.environ.get("SAL360_DEBUG") or not (known or "a worker died" in str(error)):
+    except (FloatingPointError, RuntimeError, MemoryError) as error:
+        known = isinstance(error, (FloatingPointError, ProcessLost)) or no_memory(error)
+        uncompiled = type(error).__module__.startswith(("torch._inductor", "torch._dynamo"))
+        if os.environ.get("SAL360_DEBUG") or not (
+            known or uncompiled or "a worker died" in str(error)
+        ):
             raise
         report.close()
-        say(f"{' '.join(str(error).split())} (what was done until then is in {out})")
+        line = " ".join(str(error).split())
+        if uncompiled:
+            line = f"compile: torch cannot compile the network here ({line[:160]})"
+        say(f"{line} (what was done until then is in {out})")
         return 1
     finally:
         report.close()

@@ -46,6 +46,8 @@ USUAL: dict[str, tuple[str, str]] = {
 """By scale: what is trained on and what is validated on unless something else is asked for."""
 VIDEOS, SECONDS, FPS = 64, 10.0, 8.0
 """Of synthetic worlds, unless the spec says others."""
+MOST_VIDEOS, MOST_SECONDS = 1_000_000, 86_400
+"""Of synthetic worlds: more is a slip of the finger."""
 _SPLIT_NAMES = ("train", "val", "validation", "test", "all")
 
 
@@ -271,8 +273,9 @@ def _rate(spec: str) -> tuple[str, float | None]:
 
 
 def _count(spec: str, text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise ValueError(f"data: {spec!r}: {text!r} videos, wanted a whole number of at least 1")
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= MOST_VIDEOS:
+        wanted = f"a whole number of at least 1, at most {MOST_VIDEOS}"
+        raise ValueError(f"data: {spec!r}: {text!r} videos, wanted {wanted}")
     return int(text)
 
 
@@ -281,8 +284,10 @@ def _positive(spec: str, text: str, what: str) -> float:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"data: {spec!r}: {text!r} {what}, wanted a positive number")
+    if not 0 < value <= MOST_SECONDS:
+        raise ValueError(
+            f"data: {spec!r}: {text!r} {what}, wanted a positive number, at most {MOST_SECONDS}"
+        )
     return value
 
 

@@ -169,7 +169,7 @@ def parse_recipe(
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{name}: not TOML ({error})") from None
     _known(document, ("system", "sources", "published", "ours", "scale"), f"{name}:")
-    if document.get("system") not in INPUTS:
+    if not isinstance(document.get("system"), str) or document["system"] not in INPUTS:
         raise ValueError(
             f"{name}: system: {document.get('system')!r}, wanted one of {', '.join(INPUTS)}"
         )
@@ -222,7 +222,8 @@ def _number(low: float, closed: bool = False) -> Rule:
 
 
 def _whole(low: int) -> Rule:
-    return int, lambda value: value >= low, f"a whole number of at least {low}"
+    right = f"a whole number of at least {low}, below 2^62"
+    return int, lambda value: low <= value < 2**62, right
 
 
 def _word(*words: str) -> Rule:
@@ -353,7 +354,7 @@ def _published(document: Mapping[str, Any], name: str) -> dict[str, Published]:
         where = f"{name}: [published] {key}"
         if not isinstance(entry, dict) or set(entry) != {"value", "source"}:
             raise ValueError(f"{where}: {entry!r}, wanted {{ value = ..., source = ... }}")
-        if entry["source"] not in sources:
+        if not isinstance(entry["source"], str) or entry["source"] not in sources:
             raise ValueError(
                 f"{where}: source {entry['source']!r}, wanted one of {', '.join(sources)}"
             )

@@ -123,8 +123,8 @@ def train(
         the record (:mod:`sal360.training.records`). Its ``status`` is ``"interrupted"`` after
         SIGINT, SIGTERM (``record["more"]["signal"]``) or ``stop``.
     Raises:
-        ValueError: a folder that is not to be had, a checkpoint of another recipe or data set
-            (what differs is said), data that the recipe cannot use.
+        ValueError: a folder that is not to be had, a checkpoint of another recipe, data set or
+            validation set (what differs is said), data that the recipe cannot use.
         FloatingPointError: a loss that is not finite, with step and clips. OSError, ValueError:
             a clip that cannot be read. The state before that step is in the checkpoint, and its
             weights are the last ones.
@@ -140,12 +140,15 @@ def train(
     if ended is not None and folder is not None:
         mine = {"digest": recipe.digest, "mix": mix, **data_facts(data)}
         theirs = {**ended["data"], "digest": ended["recipe"]["digest"]}
-        if all(theirs.get(key) == value for key, value in mine.items()):
+        scored = None if validation is None else data_facts(validation)
+        if ended["validation"] == scored and all(
+            theirs.get(key) == value for key, value in mine.items()
+        ):
             told = f"{out}: this run is {ended['status']} ({ended['steps']} steps), nothing to do"
             warnings.warn(told, UserWarning, stacklevel=2)
             return ended
         if not folder.checkpoint_path.is_file():  # which would say what differs
-            raise ValueError(f"resume: {out} holds a run of another recipe or data set")
+            raise ValueError(f"resume: {out} holds a run of another recipe, data or validation set")
     if recipe.patience and validation is None:
         raise ValueError("validation: None, wanted a data set: the recipe stops by its scores")
     model = world.prepare((build_model(recipe) if model is None else model).to(place))
@@ -194,10 +197,14 @@ class _Run:
         """Be where a checkpoint was.
 
         Raises:
-            ValueError: it is of another recipe or data set; what differs.
+            ValueError: it is of another recipe, data set or validation set; what differs.
         """
-        for what, mine in (("recipe", self.recipe.settings()), ("data", self.data)):
-            theirs = found.extra[what]
+        for what, mine in (
+            ("recipe", self.recipe.settings()),
+            ("data", self.data),
+            ("validation", self.record["validation"] or {"spec": None}),
+        ):
+            theirs = found.extra.get(what, mine)  # those of older versions do not say all
             for key in dict.fromkeys((*mine, *theirs)):
                 if mine.get(key) != theirs.get(key):
                     raise ValueError(
@@ -230,6 +237,8 @@ class _Run:
         halt = False
         try:
             with stopping(stop) as asked:
+                if self.owes():
+                    self.validate()
                 while not (halt or self.over()):
                     self.step(steps)
                     if self.due():
@@ -296,6 +305,12 @@ class _Run:
         step = self.state.step
         return step == self.recipe.steps or (every > 0 and step % every == 0)
 
+    def owes(self) -> bool:
+        """Whether the validation of the last step is missing: it failed, and the run ended."""
+        done = self.progress.validations
+        late = not done or done[-1]["step"] < self.state.step
+        return self.state.step > 0 and self.due() and late
+
     def validate(self) -> None:
         """Score what is to be kept; keep it if it is the best."""
         from sal360.training.validation import TOGETHER, better, mean_scores, validate
@@ -346,6 +361,7 @@ class _Run:
         extra = {
             "recipe": self.recipe.settings(),
             "data": self.data,
+            "validation": self.record["validation"] or {"spec": None},
             "progress": asdict(self.progress),
             "curve": self.curve.state_dict(),
             "started": self.record["started"],

@@ -811,7 +811,7 @@ def main(arguments: list[str] | None = None) -> int:
         with _ended_by_sigterm():
             return cli.main(arguments, prog_name="sal360", standalone_mode=False) or 0
     except SystemExit as error:
-        if isinstance(error.__context__, BrokenPipeError):  # who read us has seen enough
+        if error.code == 1:  # click's, only for this: who read us has seen enough, and left
             return 0
         raise
     except click.exceptions.NoArgsIsHelpError as error:

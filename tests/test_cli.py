@@ -335,3 +335,184 @@ def test_memory_does_not_grow_with_the_length(tmp_path):
 def test_a_mean_map_needs_the_file_it_is_in(film, tmp_path, capsys):
     assert main(["predict", str(film), "--out", str(tmp_path), "--model", "mean-map"]) == 2
     assert "mean-map: wanted --weights FILE" in capsys.readouterr().err
+
+
+# --- what careful students broke ---
+
+
+SMALL = ("--size", "8x16", "--no-overlay")
+
+
+def test_one_process_at_a_time_writes_into_a_prediction(film, tmp_path, capsys):
+    folder = PredictionFolder(tmp_path / "discs")
+    with folder.alone():
+        for more in ((), ("--force",), ("--resume",)):
+            assert predict(film, "--out", tmp_path, *SMALL, *more) == 2
+            assert "another process is writing into it" in capsys.readouterr().err
+    assert not folder.path.exists()  # it was new, and nothing was written
+    assert predict(film, "--out", tmp_path, *SMALL) == 0
+
+
+def test_the_source_of_a_picture_is_never_written_over(film, tmp_path, capsys):
+    mine = tmp_path / "mine.mp4"
+    mine.write_bytes(film.read_bytes())
+    assert predict(mine, "--out", tmp_path, *SMALL) == 0
+    (tmp_path / "link.mp4").symlink_to(mine)
+    record = tmp_path / "mine" / "record.json"
+    for command in (
+        ["overlay", tmp_path / "mine", "--out", mine],
+        ["overlay", tmp_path / "mine", "--out", tmp_path / "link.mp4"],
+        ["overlay", tmp_path / "mine", "--out", record],
+        ["view", tmp_path / "mine", "--out", mine],
+        ["view", mine, "--out", mine],
+    ):
+        before = mine.read_bytes(), record.read_bytes()
+        assert main([*map(str, command), "--force"]) == 2
+        assert "is read for this" in capsys.readouterr().err
+        assert (mine.read_bytes(), record.read_bytes()) == before
+    assert main(["view", str(mine), "--out", str(tmp_path)]) == 2
+    assert "a folder, wanted a file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", [0, 100])
+def test_a_broken_map_is_told_and_predicted_again(size, film, tmp_path, capsys):
+    assert predict(film, "--out", tmp_path, *SMALL) == 0
+    maps = sorted((tmp_path / "discs" / "maps").glob("*.npz"))
+    whole = maps[1].read_bytes()
+    maps[1].write_bytes(whole[:size])
+    page = tmp_path / "page.html"
+    assert main(["view", str(tmp_path / "discs"), "--out", str(page)]) == 2
+    assert f"{maps[1]}: not a map of sal360" in capsys.readouterr().err and not page.exists()
+    assert main(["overlay", str(tmp_path / "discs")]) == 2
+    assert f"{maps[1]}: not a map of sal360" in capsys.readouterr().err
+    assert predict(film, "--out", tmp_path, *SMALL, "--resume") == 0
+    again, stamp = PredictionFolder(tmp_path / "discs").read_map(int(maps[1].stem))
+    maps[1].write_bytes(whole)
+    density, time_there = PredictionFolder(tmp_path / "discs").read_map(int(maps[1].stem))
+    assert np.array_equal(again, density) and stamp == time_there
+
+
+def test_hidden_files_are_no_films(film, tmp_path):
+    folder = tmp_path / "films"
+    folder.mkdir()
+    (folder / "a.mp4").write_bytes(film.read_bytes())
+    (folder / "._a.mp4").write_bytes(b"what a Mac leaves on a stick")
+    assert predict(folder, "--out", tmp_path / "out", *SMALL) == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a"]
+
+
+def test_no_work_is_begun_that_cannot_all_be_done(film, tmp_path, capsys):
+    other = tmp_path / "other.mp4"
+    other.write_bytes(film.read_bytes())
+    (tmp_path / "out" / "other").mkdir(parents=True)
+    (tmp_path / "out" / "other" / "note.txt").write_text("mine")
+    assert predict(film, other, "--out", tmp_path / "out", *SMALL) == 2
+    assert "not empty" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "discs").exists()
+
+
+def test_the_page_of_a_prediction_may_be_short(film, tmp_path):
+    assert predict(film, "--out", tmp_path, *SMALL) == 0
+    sizes = []
+    for seconds in (0.1, 20):
+        page = tmp_path / f"{seconds}.html"
+        told = ["view", tmp_path / "discs", "--out", page, "--seconds", seconds]
+        assert main([*map(str, told)]) == 0
+        sizes.append(page.stat().st_size)
+    assert sizes[1] > sizes[0] + 2000
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        ({}, "a record without source"),
+        ({"source": 5, "model": {}, "settings": {}}, "a record without source"),
+        ({"source": {"path": "a"}, "model": {}, "settings": {}}, "(fps, kind, stereo)"),
+    ],
+)
+def test_a_record_that_says_too_little(record, said, film, tmp_path, capsys):
+    folder = tmp_path / "discs"
+    folder.mkdir()
+    text = json.dumps({"schema": "sal360/prediction/1", **record})
+    (folder / "record.json").write_text(text)
+    again = ["predict", film, "--out", tmp_path, "--model", "motion", "--resume"]
+    for command in (["view", folder], ["overlay", folder], again):
+        assert main([*map(str, command)]) == 2
+        assert said in capsys.readouterr().err
+    assert (folder / "record.json").read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--seconds", "nan"], "wanted a number"),
+        (["--size", "1x33554432"], "wanted at most 4096x8192"),
+        (["--size", "100000x200000"], "wanted at most 4096x8192"),
+        (["--start", "1e308"], "has no frame from"),
+    ],
+)
+def test_numbers_beyond_all_measure(arguments, said, film, tmp_path, capsys):
+    assert predict(film, "--out", tmp_path, *arguments) == 2
+    told = capsys.readouterr().err
+    assert said in told and told.count("\n") <= 2
+    assert predict(film, "--out", tmp_path, *SMALL, "--seconds", 1e308) == 0
+
+
+def test_films_of_a_pixel(tmp_path, capsys):
+    path = tmp_path / "dot.png"
+    write_image(path, np.full((1, 2, 3), 90, np.uint8))
+    assert predict(path, "--out", tmp_path / "out", "--stereo", "tb") == 2
+    assert "cannot hold two eyes" in capsys.readouterr().err
+    assert predict(path, "--out", tmp_path / "out", "--stereo", "mono", *SMALL) == 0
+
+
+def test_an_overlay_in_no_format(tmp_path, capsys):
+    path = tmp_path / "still.png"
+    write_image(path, np.full((16, 32, 3), 90, np.uint8))
+    assert predict(path, "--out", tmp_path / "out", *SMALL) == 0
+    for name in ("foo", "foo.xyz"):
+        out = ["overlay", str(tmp_path / "out" / "still"), "--out", str(tmp_path / name)]
+        assert main(out) == 2
+        assert "wanted .png or .jpg" in capsys.readouterr().err
+        assert not (tmp_path / name).exists()
+
+
+def _started(arguments, **settings):
+    command = [sys.executable, "-m", "sal360", *map(str, arguments)]
+    return subprocess.Popen(command, cwd=os.getcwd(), **settings)
+
+
+def test_whoever_reads_us_may_leave(film, tmp_path):
+    """`sal360 info | head -1` is no failure, and a closed stderr stops no work."""
+    told = _started(["info"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    told.stdout.close()
+    assert told.wait(60) == 0 and b"Traceback" not in told.stderr.read()
+    reading, writing = os.pipe()
+    os.close(reading)
+    deaf = _started(["predict", film, "--model", "motion", "--out", tmp_path, *SMALL],
+                    stderr=writing, stdout=subprocess.DEVNULL)  # fmt: skip
+    os.close(writing)
+    assert deaf.wait(120) == 0
+    assert PredictionFolder(tmp_path / "discs").read_record()["status"] == "complete"
+
+
+def test_sigterm_leaves_nothing_half_written(film, tmp_path):
+    assert predict(film, "--out", tmp_path, "--size", "8x16") == 0
+    folder = tmp_path / "discs"
+    before = {path.name for path in folder.iterdir()}
+    film_bytes = (folder / "overlay.mp4").read_bytes()
+    script = (
+        "import sys, time, sal360.rendering as r\n"
+        "from sal360.cli import main\n"
+        "blend = r.blend\n"
+        "def slow(*a):\n"
+        "    print('on', flush=True); time.sleep(0.2); return blend(*a)\n"
+        "r.blend = slow\n"
+        "sys.exit(main(['overlay', sys.argv[1], '--force']))\n"
+    )
+    running = subprocess.Popen([sys.executable, "-c", script, str(folder)], stdout=subprocess.PIPE)
+    assert running.stdout.readline() == b"on\n"
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(60) == 143
+    assert {path.name for path in folder.iterdir()} == before
+    assert (folder / "overlay.mp4").read_bytes() == film_bytes

@@ -266,3 +266,40 @@ def test_two_processes_train_by_the_same_line(tmp_path):
     assert len(record["scores"]) == 2 and (out / "table.md").is_file()
     assert "torchrun --nproc-per-node 2 -m sal360 train" in command_of(record)
     assert "scored on" in told[0] and told[1] == ""  # one of them speaks
+
+
+@pytest.mark.parametrize("option", ["--data", "--validation"])
+def test_an_empty_word_is_no_data_set(option, tmp_path, capsys):
+    """An unset variable of the shell: no other data are taken in its place."""
+    assert train(option, "", out=tmp_path / "run") == 2
+    assert "data: ''" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--data", "worlds:train:\u00b2:1"), "videos, wanted a whole number of at least 1"),
+        (("--data", "worlds:train:4:1e300"), "seconds, wanted a positive number"),
+        (("--validation", "worlds:val:99999999999999999999:1"), "wanted a whole number"),
+        (("--seed", "18446744073709551616"), "wanted a whole number"),
+    ],
+)
+def test_slips_of_the_finger_get_one_line(words, said, tmp_path, capsys):
+    assert train(*words, out=tmp_path / "run") == 2
+    told = capsys.readouterr().err
+    assert said in told and told.count("\n") == 1 and not (tmp_path / "run").exists()
+
+
+def test_a_network_that_no_machine_holds(tmp_path, capsys):
+    told = ["train", "sst-sal", "--scale", "fast", "--set", "model.hidden=100000000"]
+    assert main([*told, "--out", str(tmp_path / "run")]) == 2
+    said = capsys.readouterr().err
+    assert "not enough memory" in said and said.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_recipe_file_as_windows_writes_it(tmp_path, capsys):
+    file = tmp_path / "mine.toml"
+    file.write_bytes(b"\xef\xbb\xbf" + b'system = ["a"]\n')
+    assert main(["train", "--recipe-file", str(file), "--out", str(tmp_path / "run")]) == 2
+    assert "system: ['a'], wanted one of" in capsys.readouterr().err

@@ -502,3 +502,50 @@ def test_the_published_runs_are_those_of_the_published_record():
         assert run["recipe"] | {"digest": None} == (
             record["arms"][path.stem]["recipe"] | {"digest": None}
         )
+
+
+def test_a_training_that_was_stopped_by_hand_is_no_result(tmp_path, monkeypatch, capsys):
+    """And one that the time cut off is trained anew when there is more time."""
+    from sal360.training import run as training_run
+
+    monkeypatch.setitem(SCALES, "fast", TINY)
+    train, asked = training_run.train, []
+
+    def stopped(*given, **more):
+        asked.append(more["stop"])
+        return train(*given, **{**more, "stop": lambda: True})
+
+    words = ["--scale", "fast", "--out", str(tmp_path), "--only", "lookup-unet"]
+    with monkeypatch.context() as patch:
+        patch.setattr(training_run, "train", stopped)
+        assert leaderboard.main(words) == 130
+    assert "interrupted: the same command goes on" in capsys.readouterr().err
+    assert not list((tmp_path / "jobs").glob("*.json")) and len(asked) == 1
+    record = leaderboard.run("fast", tmp_path, ("lookup-unet",), report=lambda line: None)
+    assert [run["status"] for run in record["arms"]["lookup-unet"]["runs"]] == ["done", "done"]
+
+    job = tmp_path / "jobs" / "lookup-unet-1.json"
+    cut = json.loads(job.read_text()) | {"status": "interrupted", "steps": 1}
+    job.write_text(json.dumps(cut))
+    late = leaderboard.run(
+        "fast", tmp_path, ("lookup-unet",), minutes=0.001, report=lambda line: None
+    )
+    assert [run["steps"] for run in late["arms"]["lookup-unet"]["runs"]] == [4, 1]
+    assert "lookup-unet, seed 1" not in late["not_run"]
+    again = leaderboard.run("fast", tmp_path, ("lookup-unet",), report=lambda line: None)
+    for one, other in zip(
+        *(r["arms"]["lookup-unet"]["runs"] for r in (again, record)), strict=True
+    ):
+        assert (one["sha256"], one["scores"]) == (other["sha256"], other["scores"])
+
+
+@pytest.mark.parametrize(
+    "words", [["--only", "nobody"], ["--device", "tpu"], ["--out", __file__], ["--processes", "-3"]]
+)
+def test_the_command_refuses_in_one_line(words, tmp_path, capsys):
+    try:
+        status = leaderboard.main(["--scale", "fast", "--out", str(tmp_path / "board"), *words])
+    except SystemExit as error:  # argparse's
+        status = error.code
+    told = capsys.readouterr().err
+    assert status == 2 and "Traceback" not in told and told.strip()

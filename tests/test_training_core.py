@@ -656,3 +656,40 @@ def test_killed_runs_end_in_the_same_bits():
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stdout + found.stderr
     assert f"{runs} resumed to the same bits" in found.stdout
+
+
+class OnceBroken(Embedded):
+    """Films one of which cannot be read when it is asked for the first time."""
+
+    broken = True
+
+    def read(self, *where, **how):
+        if self.broken:
+            self.broken = False
+            raise OSError("a stick that was pulled out")
+        return super().read(*where, **how)
+
+
+@pytest.mark.parametrize(("every", "at"), [(2, [2, 4, 6]), (0, [6])])
+def test_a_validation_that_failed_is_made_up(every, at, tmp_path, films):
+    changes = {"validate_every": every}
+    whole = run(tmp_path, films, "whole", validation=Embedded(2, 6), changes=changes)
+    with pytest.raises(OSError, match="pulled out"):
+        run(tmp_path, films, validation=OnceBroken(2, 6), changes=changes)
+    again = run(tmp_path, films, validation=Embedded(2, 6), changes=changes, resume=True)
+    assert [v["step"] for v in again["validations"]] == at
+    assert not list(differences(outcome(tmp_path / "whole"), outcome(tmp_path / "run")))
+    for part in ("validations", "best", "scores"):
+        assert again[part] == whole[part]
+
+
+def test_a_run_is_scored_on_one_set_of_films(tmp_path, films):
+    told = Told()
+    two = Embedded(2, 6)
+    run(tmp_path, films, validation=two, report=told, stop=lambda: len(told.steps) == 2)
+    for other, found in ((Embedded(3, 6), "videos = 2, wanted 3"), (None, "wanted None")):
+        with pytest.raises(ValueError, match=f"the checkpoint's validation has .*{found} as now"):
+            run(tmp_path, films, validation=other, resume=True)
+    assert run(tmp_path, films, validation=two, resume=True)["status"] == "done"
+    with pytest.raises(ValueError, match="the checkpoint's validation has"):
+        run(tmp_path, films, validation=Embedded(3, 6), resume=True)

@@ -414,7 +414,7 @@ def evaluate(
 )  # fmt: skip
 @click.option(
     "--workers",
-    type=click.IntRange(0),
+    type=click.IntRange(0, 256),
     help="Processes that read clips; they change nothing but the time. [default: none for little "
     "data, which stays in memory, else one for each core but one]",
 )

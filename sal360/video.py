@@ -248,6 +248,10 @@ def _step(info: VideoInfo, fps: float | None) -> int:
 
 
 def _check_window(fps: float | None, start: float, seconds: float | None) -> None:
+    for name, value in (("fps", fps), ("start", start), ("seconds", seconds)):
+        if not (isinstance(value, (int, float, Fraction, np.number)) or (
+                value is None and name != "start")):  # fmt: skip
+            raise TypeError(f"{name}: found {value!r}, wanted a number")
     if fps is not None and not 0 < fps < math.inf:
         raise ValueError(f"fps: found {fps}, wanted a positive number or None")
     if not 0 <= start < math.inf:
@@ -319,6 +323,8 @@ def read_frames(
         raise ValueError(f"stereo: found {stereo!r}, wanted 'mono', 'tb' or 'sbs'")
     if eye not in ("left", "right"):
         raise ValueError(f"eye: found {eye!r}, wanted 'left' or 'right'")
+    if size is not None and not isinstance(size, (tuple, list)):
+        raise TypeError(f"size: found {size!r}, wanted (height, width)")
     if size is not None and (len(size) != 2 or min(size) < 1):
         raise ValueError(f"size: found {size}, wanted (height, width) of at least 1")
     info = probe(path)
@@ -621,6 +627,8 @@ class VideoWriter:
         spherical: bool = True,
         stereo: Stereo = "mono",
     ) -> None:
+        if isinstance(fps, bool) or not isinstance(fps, (int, float, Fraction, np.number)):
+            raise TypeError(f"fps: found {fps!r}, wanted a number")
         if not 0 < fps <= 1000:
             raise ValueError(f"fps: found {fps}, wanted above 0 and at most 1000")
         if not 0 <= crf <= 51:

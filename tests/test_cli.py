@@ -12,7 +12,10 @@ import pytest
 
 from sal360.cli import main
 from sal360.datasets.synthetic import render_clip
+from sal360.gaze import fixation_maps, leave_one_out
 from sal360.images import read_image, write_image
+from sal360.inference import predict_frames, predict_video
+from sal360.models import load_model
 from sal360.results import PredictionFolder
 from sal360.sphere import pixel_area
 from sal360.video import VideoWriter, probe, read_frames
@@ -516,3 +519,34 @@ def test_sigterm_leaves_nothing_half_written(film, tmp_path):
     assert running.wait(60) == 143
     assert {path.name for path in folder.iterdir()} == before
     assert (folder / "overlay.mp4").read_bytes() == film_bytes
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "said"),
+    [
+        (lambda film, out: predict_frames(np.zeros((2, 3, 8, 16), np.uint8), None),
+         TypeError, "model: NoneType"),
+        (lambda film, out: predict_frames(np.zeros((2, 3, 8, 16), np.uint8), "equator"),
+         TypeError, "model: 'equator'"),
+        (lambda film, out: predict_frames(None, load_model("equator")), TypeError, "frames: "),
+        (lambda film, out: predict_video(film, None, out), TypeError, "model: NoneType"),
+        (lambda film, out: predict_video(film, load_model("equator"), out, size="8x16"),
+         TypeError, "size: '8x16'"),
+        (lambda film, out: predict_video(film, load_model("equator"), out, fps="x"),
+         TypeError, "fps: 'x'"),
+        (lambda film, out: predict_video(film, load_model("equator"), out, start=None),
+         TypeError, "start: None"),
+        (lambda film, out: predict_video(film, load_model("equator"), out, stereo="q"),
+         ValueError, "stereo: 'q'"),
+        (lambda film, out: load_model("equator", 5), TypeError, "weights: 5"),
+        (lambda film, out: next(read_frames(film, size=5)), TypeError, "size: found 5"),
+        (lambda film, out: next(read_frames(film, fps="8")), TypeError, "fps: found '8'"),
+        (lambda film, out: VideoWriter(out, fps="30"), TypeError, "fps: found '30'"),
+        (lambda film, out: leave_one_out(None, 8, 16), TypeError, "observers: NoneType"),
+        (lambda film, out: fixation_maps(None, 8, 16, 5.0), TypeError, "fixations: NoneType"),
+    ],
+)  # fmt: skip
+def test_what_is_no_argument_is_named(call, kind, said, film, tmp_path):
+    with pytest.raises(kind, match=f"^{said}"):
+        call(film, tmp_path / "out")
+    assert not list(tmp_path.iterdir())

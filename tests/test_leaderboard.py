@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -549,3 +552,14 @@ def test_the_command_refuses_in_one_line(words, tmp_path, capsys):
         status = error.code
     told = capsys.readouterr().err
     assert status == 2 and "Traceback" not in told and told.strip()
+
+
+def test_packs_that_were_never_finished_are_swept_away(tmp_path, worlds):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    for name in (f"pack.{dead.pid}.part", f"pack.{os.getppid()}.part", f"other.{dead.pid}.part"):
+        (tmp_path / name).mkdir()
+    hold(worlds, tmp_path / "pack")
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "pack", f"pack.{os.getppid()}.part", f"other.{dead.pid}.part",
+    }  # fmt: skip

@@ -693,3 +693,14 @@ def test_a_run_is_scored_on_one_set_of_films(tmp_path, films):
     assert run(tmp_path, films, validation=two, resume=True)["status"] == "done"
     with pytest.raises(ValueError, match="the checkpoint's validation has"):
         run(tmp_path, films, validation=Embedded(3, 6), resume=True)
+
+
+def test_a_first_step_that_is_refused_leaves_nothing_in_the_way(tmp_path, films):
+    class Flat(Embedded):
+        def read(self, *where, **how):
+            return replace(super().read(*where, **how), truth=None)
+
+    with pytest.raises(ValueError, match="truth"):
+        run(tmp_path, Flat(4))
+    assert list((tmp_path / "run").iterdir()) == []
+    assert run(tmp_path, films)["status"] == "done"

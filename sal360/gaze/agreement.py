@@ -10,7 +10,7 @@ How wide should the kernel be? As wide as makes the left-out observers' gaze mos
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -211,6 +211,8 @@ def best_bandwidth(
 
 
 def _groups(observers: Groups) -> list[Tensor]:
+    if not isinstance(observers, Iterable):
+        raise TypeError(f"observers: {type(observers).__name__}, wanted the gaze of each")
     points = [as_float64(o, f"observers[{n}]") for n, o in enumerate(observers)]
     for n, each in enumerate(points):
         if each.numel() and (each.ndim != 2 or each.shape[1] != 2):

@@ -13,7 +13,7 @@ read from there (:mod:`sal360.gaze.fourier`).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -91,6 +91,8 @@ def fixation_maps(fixations: Sequence[ArrayLike], H: int, W: int, sigma_deg: flo
     Raises:
         ValueError: as there.
     """
+    if not isinstance(fixations, Iterable):
+        raise TypeError(f"fixations: {type(fixations).__name__}, wanted those of each frame")
     parts = [_points(f, f"fixations[{t}]") for t, f in enumerate(fixations)]
     if not parts:
         raise ValueError("fixations: no frames, wanted at least one")

@@ -58,7 +58,10 @@ def load_model(
     if about is not None:
         if about["model"] != name:
             raise ValueError(f"{path}: weights of {about['model']}, wanted those of {name}")
-        settings = {**_from_json(about["settings"]), **settings}
+        stored = _from_json(about["settings"])
+        if "size" in stored:  # it is no setting of a network, but names some
+            raise ValueError(f"{path}: settings with a size, wanted those of {name}")
+        settings = {**stored, **settings}
     model = card.build(size, **settings)
     if about is not None:
         _set_input(model, about)
@@ -155,6 +158,8 @@ def _card(name: str) -> ModelCard:
 
 def _file(card: ModelCard, weights: str | Path) -> Path:
     """Where the weights lie, downloaded if need be."""
+    if not isinstance(weights, (str, Path)):
+        raise TypeError(f"weights: {weights!r}, wanted 'official', 'bundled' or a file")
     named = weights in ("official", "bundled")
     if card.is_baseline and (named or not card.build().state_dict()):
         raise ValueError(f"weights: {str(weights)!r}, but {card.name} is a baseline and has none")

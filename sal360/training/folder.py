@@ -44,8 +44,12 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         remove_parts(self.path)
         if force and not resume:
-            for file in (self.checkpoint_path, self.record_path, *self._weights().values()):
-                file.unlink(missing_ok=True)
+            self.forget()
+
+    def forget(self) -> None:
+        """Leave the folder as if no run had begun."""
+        for file in (self.checkpoint_path, self.record_path, *self._weights().values()):
+            file.unlink(missing_ok=True)
 
     def _check(self, resume: bool, force: bool, data: tuple[VideoDataset, ...]) -> None:
         if self.path.exists() and not self.path.is_dir():

@@ -127,7 +127,7 @@ def train(
             validation set (what differs is said), data that the recipe cannot use.
         FloatingPointError: a loss that is not finite, with step and clips. OSError, ValueError:
             a clip that cannot be read. The state before that step is in the checkpoint, and its
-            weights are the last ones.
+            weights are the last ones; of a run whose first step was refused nothing is left.
         sal360.training.checkpoint.DiskFull: the checkpoint before is untouched.
     """
     positive_int(checkpoint_every, "checkpoint_every")
@@ -257,7 +257,10 @@ class _Run:
                     self.folder.write_record(self.told("interrupted"))
             raise
         except Exception as error:
-            if self.state.whole:
+            refused = self.state.step == 0 and isinstance(error, (ValueError, TypeError))
+            if refused and self.folder is not None:
+                self.folder.forget()  # nothing was done, and it may not stand in the way
+            elif self.state.whole:
                 self.note(f"step {self.state.step}: {error}")
                 with suppress(Exception):  # the first error is the one to be told
                     self.end("interrupted")

@@ -312,6 +312,19 @@ def test_a_worker_that_dies_is_told():
         list(loader)
 
 
+class Hungry(Numbers):
+    def read(self, *args, **named):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+
+def test_why_a_worker_gave_up_is_one_line_and_its_trace_is_kept():
+    loader = clip_loader(Hungry([3, 3]), 3, workers=1, shuffle=False)
+    with pytest.raises(RuntimeError, match="allocate memory") as caught:
+        list(loader)
+    assert "Traceback" not in str(caught.value) and "\n" not in str(caught.value)
+    assert "in read" in str(caught.value.__cause__)
+
+
 def children(pid):
     found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True)
     return [int(x) for x in found.stdout.split()]

@@ -174,10 +174,13 @@ class ClipLoader:
             ahead = self.batches(self.epoch)[self._next :][: 1 + self.workers * self.prefetch]
             ours = [_part(clips, self.rank, self.ranks) for clips in ahead]
             names = dict.fromkeys(self.windows[clip].video for clips in ours for clip in clips)
+            _, trace, rest = str(error).rpartition("Traceback")
+            lines = rest.strip().splitlines()[1:] if trace else [str(error)]  # a worker's own error
+            told = " ".join(" ".join(line for line in lines if line[:1] != " ").split())
             raise RuntimeError(
                 f"{self.windows.dataset.name}: a worker died; it was reading one of "
-                f"{', '.join(names)} ({' '.join(str(error).split())})"
-            ) from None
+                f"{', '.join(names)} ({told})"
+            ) from error
 
     def _epoch(self) -> Iterator[Batch]:
         first, self._first = self._first, 0

@@ -225,6 +225,7 @@ BAD = [
     (["predict", "{film}", "--seconds", "-1"], "--seconds"),
     (["predict", "{film}", "--stereo", "vr"], "--stereo"),
     (["predict", "{film}", "--device", "toaster"], "--device toaster"),
+    (["predict", "{film}", "--device", "meta"], "--device meta"),
     (["predict", "{film}", "--force", "--resume"], "exclude each other"),
     (["predict", "{film}", "--model", "equator", "--weights", "official"], "has none"),
     (["predict", "{film}", "--model", "sst-sal", "--weights", "{film}"], "not a torch zip"),

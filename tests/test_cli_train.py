@@ -1,6 +1,7 @@
 """`sal360 train`: what it leaves, how it ends, and that its own line makes the same bytes again."""
 
 import errno
+import importlib
 import io
 import json
 import os
@@ -303,3 +304,20 @@ def test_a_recipe_file_as_windows_writes_it(tmp_path, capsys):
     file.write_bytes(b"\xef\xbb\xbf" + b'system = ["a"]\n')
     assert main(["train", "--recipe-file", str(file), "--out", str(tmp_path / "run")]) == 2
     assert "system: ['a'], wanted one of" in capsys.readouterr().err
+
+
+def test_what_cannot_be_compiled_is_told_in_one_line(tmp_path, monkeypatch, capsys):
+    class Refused(RuntimeError):
+        __module__ = "torch._inductor.exc"
+
+    def gradients(*_):
+        raise Refused("no compiler found\nand a hundred lines of trace")
+
+    loop = importlib.import_module("sal360.training.fit")  # its function has the same name
+    monkeypatch.setattr(loop, "gradients", gradients)
+    assert train(out=tmp_path / "run") == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "compile: torch cannot compile the network here (no compiler found" in last
+    assert list((tmp_path / "run").iterdir()) == []
+    monkeypatch.undo()
+    assert train(out=tmp_path / "run") == 0

@@ -163,7 +163,8 @@ def run_training(
         line = " ".join(str(error).split())
         if uncompiled:
             line = f"compile: torch cannot compile the network here ({line[:160]})"
-        say(f"{line} (what was done until then is in {out})")
+        kept = f" (what was done until then is in {out})" if (out / "record.json").is_file() else ""
+        say(line + kept)
         return 1
     finally:
         report.close()

@@ -257,7 +257,7 @@ class _Run:
                     self.folder.write_record(self.told("interrupted"))
             raise
         except Exception as error:
-            refused = self.state.step == 0 and isinstance(error, (ValueError, TypeError))
+            refused = self.state.step == 0 and not isinstance(error, (OSError, FloatingPointError))
             if refused and self.folder is not None:
                 self.folder.forget()  # nothing was done, and it may not stand in the way
             elif self.state.whole:

@@ -64,8 +64,11 @@ class _Size(click.ParamType):
             self.fail(f"{value!r}: wanted height x width, such as 240x480", param, ctx)
         if height < 1 or width < 1:
             self.fail(f"{value!r}: wanted at least 1x1", param, ctx)
-        if height * width > 2**25 or max(height, width) > 2**15:
-            self.fail(f"{value!r}: wanted at most 4096x8192", param, ctx)
+        from sal360.inference import MAX_PIXELS, MAX_SIDE
+
+        if height * width > MAX_PIXELS or max(height, width) > MAX_SIDE:
+            wanted = f"at most {MAX_PIXELS} pixels, {MAX_SIDE} on a side"
+            self.fail(f"{value!r}: wanted {wanted}", param, ctx)
         return height, width
 
 

@@ -98,7 +98,7 @@ from sal360.experiments.leaderboard_scores import (
 from sal360.models import load_model
 from sal360.models.cp360 import CP360
 from sal360.models.cp360_pretraining import pretrain
-from sal360.models.registry import save_weights
+from sal360.models.registry import check_device, save_weights
 from sal360.models.weights import read_weights
 from sal360.nn.planar import to_planar
 from sal360.results import sha256
@@ -582,11 +582,7 @@ def _run_all(given: argparse.Namespace, device: str, words: list[str]) -> int:
     def report(line: str) -> None:
         print(line, flush=True)
 
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0][:80]
-        raise ValueError(f"--device {device}: not to be had here ({reason})") from None
+    check_device(device)
     if given.real:
         from sal360.experiments.leaderboard_real import add_real
 

@@ -50,7 +50,7 @@ def load_model(
         FileNotFoundError: no file at that path.
     """
     card = _card(name)
-    _check_device(device)
+    check_device(device)
     path = None if weights is None else _file(card, weights)
     about = read_about(path) if path is not None else None
     if weights == "official":
@@ -142,7 +142,8 @@ def _fixed(name: str) -> str:
     return f", wanted a {_card(name).kind.__name__}" + (f" with {told}" if told else "")
 
 
-def _check_device(device: str | torch.device) -> None:
+def check_device(device: str | torch.device) -> None:
+    """Raise a ValueError, one line, if there is no such device here."""
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, TypeError) as error:  # torch has all three for it

@@ -1,9 +1,9 @@
 """Twice the size, bilinear, of pictures that bring a rim: no edge is ever repeated.
 
 ``torch.nn.functional.interpolate`` does it fast on a CPU. On a GPU its gradient adds with atomics,
-in another order each time, and ``torch.compile`` writes it with atomics for a CPU too; there the
-same sums are written out: a new row lies a quarter of a step from the old one, and three quarters
-of a step from that one's neighbour.
+in another order each time, and ``torch.compile`` makes four scattered additions of it on a CPU too;
+there the same sums are written out: a new row lies a quarter of a step from the old one, and three
+quarters of a step from that one's neighbour.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What the tests share: the real files if they are here, the golden figures, a browser."""
 
 import os
+import random
 import shutil
 import signal
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import hypothesis
 import numpy as np
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 # The same examples every time, and no test fails because a machine is busy.
@@ -18,6 +20,13 @@ os.environ.setdefault("SAL360_OFFLINE", "1")
 # A shell's background jobs ignore Ctrl-C, and so would the processes that test it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Whatever a test draws, it draws again next time, alone or after any other."""
+    random.seed(360)
+    torch.manual_seed(360)
 
 
 @pytest.fixture(scope="session")

@@ -150,6 +150,24 @@ def test_a_notebook_reads_well_raw(path):
                 assert (path.parent / link).exists(), link
 
 
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.name)
+def test_a_notebook_draws_the_same_numbers_every_time(path):
+    """torch starts each process with another seed: who draws from it must set it before."""
+    drawing = {"rand", "randn", "rand_like", "randn_like", "randint", "randperm", "multinomial"}
+    seeded = False
+    for cell in json.loads(path.read_text("utf-8"))["cells"]:
+        if cell["cell_type"] != "code":
+            continue
+        source = re.sub(r"^(\s*)%.*", r"\1pass", "".join(cell["source"]), flags=re.M)
+        for node in ast.walk(ast.parse(source)):
+            if not isinstance(node, ast.Call):
+                continue
+            name = ast.unparse(node.func).removeprefix("torch.")
+            seeded |= name == "manual_seed"
+            if name in drawing and "generator" not in {k.arg for k in node.keywords}:
+                assert seeded, ast.unparse(node)
+
+
 def test_the_line_under_a_title_comes_from_the_record():
     from benchmarks.chapter_times import RECORD, line
 

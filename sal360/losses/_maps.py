@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from sal360._check import ArrayLike, as_tensor
-from sal360._tables import untraced
+from sal360._shares import shares_of_rows
 from sal360.resampling import computing_dtype
-from sal360.sphere import pixel_area
 
 Reduction = Literal["mean", "sum", "none"]
 
@@ -70,14 +68,7 @@ def share_of_sphere(like: Tensor) -> Tensor:
 
     A map of densities per steradian times ``4 pi`` is a map of densities per share: 1 is uniform.
     """
-    return _share(like.shape[-2], like.shape[-1], like.dtype, like.device)
-
-
-@untraced
-@lru_cache(maxsize=16)
-def _share(H: int, W: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    area = pixel_area(H, W)
-    return (area / (area.sum() * W)).to(device, dtype)[:, None]
+    return shares_of_rows(like.shape[-2], like.shape[-1], like.dtype, like.device)
 
 
 def rescaled(maps: Tensor) -> Tensor:

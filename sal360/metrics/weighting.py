@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from sal360._check import ArrayLike, as_float64
-from sal360._tables import untraced
-from sal360.sphere import pixel_area
+from sal360._shares import shares_of_rows
 
 Weighting = Literal["sphere", "pixels"]
 
@@ -23,17 +21,10 @@ def weights(like: Tensor, weighting: Weighting) -> Tensor:
     """
     H, W = like.shape[-2:]
     if weighting == "sphere":
-        return _areas(H, W, like.device)
+        return shares_of_rows(H, W, torch.float64, like.device)
     if weighting == "pixels":
         return torch.full((H, 1), 1 / (H * W), dtype=torch.float64, device=like.device)
     raise ValueError(f"weighting: {weighting!r}, wanted 'sphere' or 'pixels'")
-
-
-@untraced
-@lru_cache(maxsize=16)
-def _areas(H: int, W: int, device: torch.device) -> Tensor:
-    area = pixel_area(H, W)[:, None]
-    return (area / (area.sum() * W)).to(device)
 
 
 def as_map(value: ArrayLike, name: str) -> Tensor:

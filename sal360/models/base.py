@@ -9,9 +9,7 @@ frame to frame, and a frame model is given *its own* last map, never the truth.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -20,9 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sal360._check import positive_int
-from sal360._tables import constant
+from sal360._shares import shares_of_rows
 from sal360.nn.state import detach_state
-from sal360.sphere import pixel_area
 
 Convention = Literal["corrected", "upstream"]
 CONVENTIONS: tuple[Convention, ...] = ("corrected", "upstream")
@@ -40,14 +37,8 @@ def as_convention(convention: str) -> Convention:
 
 def sphere_mean(maps: Tensor) -> Tensor:
     """Means over the sphere, each pixel by its area: ``(..., H, W)`` to ``(..., 1, 1)``."""
-    share = _share(maps.shape[-2], maps.shape[-1], maps.dtype, maps.device)
+    share = shares_of_rows(maps.shape[-2], maps.shape[-1], maps.dtype, maps.device)
     return (maps * share).sum((-2, -1), keepdim=True)
-
-
-@constant
-@lru_cache(maxsize=16)
-def _share(H: int, W: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    return pixel_area(H, W).to(device, dtype)[:, None] / (4 * math.pi)
 
 
 class FrameModel(nn.Module):

@@ -285,11 +285,16 @@ def _copy(file: BinaryIO, out: BinaryIO, start: int, end: int) -> None:
         start += len(piece)
 
 
+def begins_as_mp4(file: BinaryIO) -> bool:
+    """Whether the first box is one that a mp4 or mov begins with. It says nothing of the rest."""
+    first = next(_boxes(file, 0, file.seek(0, os.SEEK_END)), None)
+    return first is not None and first.kind in _FIRST
+
+
 def _plan(file: BinaryIO, stereo: Stereo) -> tuple[int, bytes, list[_Box]]:
     """The new layout: bytes ``[0, lead)`` as they are, the new index, then the other boxes."""
     length = file.seek(0, os.SEEK_END)
-    first = next(_boxes(file, 0, length), None)
-    if first is None or first.kind not in _FIRST:
+    if not begins_as_mp4(file):
         raise ValueError("not a mp4 file")
     boxes = list(_boxes(file, 0, length, strict=True))
     kinds = {box.kind for box in boxes}

@@ -172,10 +172,12 @@ def test_bad_input_names_the_argument_the_value_and_the_wish(name):
         call()
 
 
-def test_a_file_that_is_no_picture(tmp_path):
-    (tmp_path / "a.jpg").write_bytes(b"text")
-    with pytest.raises(ValueError, match=r"source: .*a\.jpg"):
-        viewer.view(tmp_path / "a.jpg")
+@pytest.mark.parametrize("name", ["a.jpg", "a.mp4"])
+@pytest.mark.parametrize("held", [b"text", b"", bytes(500)])
+def test_a_file_that_is_not_what_its_name_says(name, held, tmp_path):
+    (tmp_path / name).write_bytes(held)
+    with pytest.raises(ValueError, match=rf"source: .*{name}"):
+        viewer.view(tmp_path / name)
 
 
 class Tags(HTMLParser):
@@ -683,7 +685,7 @@ def test_video_waits_until_it_is_seen(desk, tmp_path):
 
 @pytest.mark.browser
 def test_media_that_cannot_be_decoded_say_so(desk, tmp_path):
-    (tmp_path / "a.mp4").write_bytes(b"\0" * 500)
+    (tmp_path / "a.mp4").write_bytes(b"\0\0\0\x10ftypisom\0\0\0\0" + b"\0" * 500)
     page = desk.open(viewer.view(tmp_path / "a.mp4"))
     assert page.locator("#figure").get_attribute("data-ready") == "error"
     assert page.locator(".s-note").text_content() == "This browser cannot play the video."

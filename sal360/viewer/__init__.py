@@ -20,11 +20,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
+from io import BytesIO
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from sal360.mp4_spherical import begins_as_mp4
 
 __all__ = ["COLORMAPS", "Viewer", "linked", "page", "view"]
 
@@ -260,7 +263,10 @@ def _encode_picture(
     wanted = tuple(_MEDIA_TYPES) if video else tuple(_MEDIA_TYPES)[:-1]
     path = _existing(name, source, wanted)
     if path.suffix.lower() == ".mp4":
-        return _data_url(_MEDIA_TYPES[".mp4"], path.read_bytes()), (0, 0)
+        raw = path.read_bytes()
+        if not begins_as_mp4(BytesIO(raw)):
+            raise ValueError(f"{name}: {path} is not a mp4 file, whatever its name says")
+        return _data_url(_MEDIA_TYPES[".mp4"], raw), (0, 0)
     raw, pixels = _read_image(name, path)
     size = (pixels.shape[0], pixels.shape[1])
     if size[1] > max_width:

@@ -53,10 +53,15 @@ def as_image(image: ArrayLike, name: str = "image") -> Tensor:
 
 def positive_int(value: Any, name: str) -> int:
     """``value`` as an int of at least 1."""
+    return whole_number(value, name, 1)
+
+
+def whole_number(value: Any, name: str, least: int = 0) -> int:
+    """``value`` as an int of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name}: {value!r}, wanted a whole number")
-    if value < 1:
-        raise ValueError(f"{name}: {value}, wanted at least 1")
+    if value < least:
+        raise ValueError(f"{name}: {value}, wanted at least {least}")
     return int(value)
 
 

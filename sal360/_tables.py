@@ -7,8 +7,10 @@ that call may be one that ``torch.compile`` or ``torch.export`` watches.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import is_dataclass
 from functools import cache, wraps
+from operator import index
 from typing import Any, TypeVar
 
 import torch
@@ -53,32 +55,55 @@ def constant(function: Function) -> Function:
     """The same, for a function whose answer depends on its arguments alone.
 
     A compiled program has the answer in it, and is not cut in two where it is needed. Arguments
-    are numbers, strings, sizes, dtypes, devices and layers. It is the mark that
+    are whole numbers, strings, sizes, dtypes, devices and layers. It is the mark that
     ``torch.compiler.assume_constant_result`` sets.
     """
     made = _real(function)
 
     def held(*arguments: Any, **named: Any) -> tuple[Any]:
-        return (made(*arguments, **named),)  # of bare tensors, torch keeps but one in a program
+        found = made(*arguments, **named)
+        for tensor in _tensors_in(found):  # what torch._dynamo.mark_static does outside of tracing:
+            # its sizes are numbers, also where those of images vary
+            tensor._dynamo_static_indices = set(range(tensor.ndim))  # type: ignore[attr-defined]
+        return (found,)  # of bare tensors, torch keeps but one in a program
 
     held._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
     @wraps(made)
-    def found(*arguments: Any, **named: Any) -> Any:
-        return held(*arguments, **named)[0]
+    def answer(*arguments: Any, **named: Any) -> Any:
+        if torch.compiler.is_dynamo_compiling():
+            plain = [index(v) if type(v) is int else v for v in arguments]  # what varied is asked
+            return held(*plain, **named)[0]
+        return made(*arguments, **named)
 
-    return found  # type: ignore[return-value]
+    return answer  # type: ignore[return-value]
+
+
+def _tensors_in(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for part in value:
+            yield from _tensors_in(part)
+    elif is_dataclass(value):
+        yield from _tensors_in(list(vars(value).values()))
 
 
 def _real(function: Function) -> Function:
     @wraps(function)
     def made(*arguments: Any, **named: Any) -> Any:
         watched = torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack()
-        with torch.inference_mode(False), torch.no_grad():
-            if not watched:  # leaving modes costs more than finding a kept table
+        if not watched:  # leaving modes costs more than finding a kept table
+            with torch.inference_mode(False), torch.no_grad():
                 return function(*arguments, **named)
-            with torch._C.DisableTorchFunction(), _disable_current_modes():
-                return function(*arguments, **named)
+        # Left first, or an exported program would have the switching of gradients in it.
+        with (
+            torch._C.DisableTorchFunction(),
+            _disable_current_modes(),
+            torch.inference_mode(False),
+            torch.no_grad(),
+        ):
+            return function(*arguments, **named)
 
     for name in ("cache_clear", "cache_info"):  # of a cache below, which is the usual place
         if hasattr(function, name):

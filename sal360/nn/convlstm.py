@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import _register_namedtuple
 
 from sal360._check import positive_int
 from sal360.nn.sphere_conv import SphereConv2d
@@ -22,6 +23,10 @@ class CellState(NamedTuple):
 
     hidden: Tensor
     cell: Tensor
+
+
+# So that an exported program that takes or gives one can be saved.
+_register_namedtuple(CellState, serialized_type_name="sal360.nn.CellState")
 
 
 class ConvLSTMCell(nn.Module):

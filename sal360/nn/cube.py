@@ -9,6 +9,7 @@ transposed for the gradient. Chapter 08 derives both ways to fill it.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sal360._check import positive_int
+from sal360._check import whole_number
 from sal360._tables import untraced
 from sal360.cubemap import cube_directions, cube_pixel, cube_table
 from sal360.nn.sampled import Reads, reads_between
@@ -251,7 +252,12 @@ def make_rim(S: int, padding: Sides, table: SamplingTable, device: torch.device)
     which, _ = used[~alone].nonzero().unbind(1)
     parts, source = table.pixels[~alone][used[~alone]].unique(return_inverse=True)
     values, others = table.weights[~alone][used[~alone]], int((~alone).sum())
-    sums = reads_between(which, source, values, (others, len(parts)))
+    # A texel that a sum has several times counts once: of shares that cancel, infinities do not.
+    pairs, entry = (which * len(parts) + source).unique(return_inverse=True)
+    values = values.new_zeros(len(pairs)).index_add_(0, entry, values)
+    kept = values.abs() > 1e-12
+    which, source = pairs[kept] // len(parts), pairs[kept] % len(parts)
+    sums = reads_between(which, source, values[kept], (others, len(parts)))
     return Rim(
         S,
         padding,
@@ -314,8 +320,9 @@ class _Pad(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, rim: Rim) -> Tensor:
         ctx.rim = rim
         C, S, (rows, cols) = x.shape[-3], rim.S, rim.size
-        faces = x.reshape(-1, 6, C, S, S).contiguous()
-        out = x.new_empty(len(faces), 6, C, rows, cols)
+        faces = x.reshape(math.prod(x.shape[:-3]) // 6, 6, C, S, S).contiguous()
+        whole = x.new_empty(*x.shape[:-2], rows, cols)  # not a view: it may be written over
+        out = whole.view(len(faces), 6, C, rows, cols)
         inside, exact = rim.inside(out), computing_dtype(x)
         sums = _sums_in(rim, exact)
         for block in _blocks(rim, len(faces), C):
@@ -325,7 +332,7 @@ class _Pad(torch.autograd.Function):
             if len(at.mixed):
                 given = source.index_select(0, at.parts).to(exact).view(len(rim.parts), -1)
                 target.scatter_(0, at.mixed, sums.forward.of(given).flatten().to(x.dtype))
-        return out.view(*x.shape[:-2], rows, cols)
+        return whole
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, None]:
@@ -339,10 +346,11 @@ class _Unpad(torch.autograd.Function):
     def forward(ctx: Any, y: Tensor, rim: Rim) -> Tensor:
         ctx.rim = rim
         C, S, (rows, cols) = y.shape[-3], rim.S, rim.size
-        padded = y.reshape(-1, 6, C, rows, cols).contiguous()
+        padded = y.reshape(math.prod(y.shape[:-3]) // 6, 6, C, rows, cols).contiguous()
         exact = computing_dtype(y)
         sums = _sums_in(rim, exact)
-        out = y.new_empty(len(padded), 6, C, S, S, dtype=exact)
+        whole = y.new_empty(*y.shape[:-2], S, S, dtype=exact)
+        out = whole.view(len(padded), 6, C, S, S)
         inside = rim.inside(padded)
         for block in _blocks(rim, len(padded), C):
             block.of(out).copy_(block.of(inside))
@@ -351,7 +359,7 @@ class _Unpad(torch.autograd.Function):
             if len(at.mixed):
                 given = source.index_select(0, at.mixed).to(exact).view(len(rim.mixed), -1)
                 target.scatter_add_(0, at.parts, sums.backward.of(given).flatten())
-        return out.view(*y.shape[:-2], S, S).to(y.dtype)
+        return whole.to(y.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, None]:
@@ -411,8 +419,7 @@ def _as_sides(padding: Any) -> Sides:
     sides = padding if isinstance(padding, (tuple, list)) else (padding,) * 4
     if len(sides) != 4:
         raise ValueError(f"padding: {padding!r}, wanted one number or (left, right, top, bottom)")
-    # As numbers of at least 0: a width of nothing is allowed.
-    left, right, top, bottom = (0 if k == 0 else positive_int(k, "padding") for k in sides)
+    left, right, top, bottom = (whole_number(k, "padding") for k in sides)
     return left, right, top, bottom
 
 
@@ -439,21 +446,26 @@ def to_cube_padded(module: nn.Module, mode: CubeMode = "copy") -> nn.Module:
         mode: of :class:`CubePad2d`.
     Returns:
         A module which takes ``(6 B, C, S, S)``, faces F R B L U D, or ``(B, 6, C, S, S)``; then
-        what it returns has two axes in place of the first as well.
+        what it returns has two axes in place of the first as well, and so may what else it is
+        given (a mask, a recurrent state): what begins with the same two axes and has five.
     Raises:
         TypeError: not a module, or a layer in it that works on something else than square faces
-            (named): convolutions of one or three dimensions or transposed, pooling other than
-            the above, ``Fold`` and ``Unfold``. ValueError: an unknown mode, a padding layer
-            that crops, pooling that returns indices.
+            (named): convolutions of one or three dimensions or transposed, quantized ones,
+            pooling other than the above, ``Fold`` and ``Unfold``, this package's layers for
+            panoramas. ValueError: an unknown mode, a padding layer that crops, pooling that
+            returns indices, a network that cannot be copied.
     """
     if not isinstance(module, nn.Module) or isinstance(module, torch.jit.ScriptModule):
         raise TypeError(f"module: {type(module).__name__}, wanted a torch.nn.Module")
     mode = _as_mode(mode)
     for name, layer in module.named_modules():
         _refuse(name or "module", layer)
-    twin = copy.deepcopy(module)
+    try:
+        twin = copy.deepcopy(module)
+    except RuntimeError as error:  # old weight_norm and spectral_norm leave such weights
+        raise ValueError(f"module: cannot be copied ({error})") from None
     twins: dict[nn.Module, nn.Module] = {
-        layer: CubePad2d(layer.padding, mode)
+        layer: _in_place_of(layer, CubePad2d(layer.padding, mode))
         for layer in twin.modules()
         if isinstance(layer, _PADS)
     }
@@ -467,8 +479,9 @@ def to_cube_padded(module: nn.Module, mode: CubeMode = "copy") -> nn.Module:
             _pad_convolution(layer, mode)
         elif isinstance(layer, (nn.MaxPool2d, nn.AvgPool2d)):
             _pad_pooling(layer, mode)
-    twin.register_forward_pre_hook(_faces_in, prepend=True, with_kwargs=True)
-    twin.register_forward_hook(_faces_out, with_kwargs=True)
+    if _faces_in not in twin._forward_pre_hooks.values():  # of what is glued already
+        twin.register_forward_pre_hook(_faces_in, prepend=True, with_kwargs=True)
+        twin.register_forward_hook(_faces_out, with_kwargs=True)
     return twin
 
 
@@ -485,9 +498,25 @@ _OTHERS = (
 )  # fmt: skip
 
 
+def _in_place_of(layer: nn.Module, other: CubePad2d) -> CubePad2d:
+    """With the mode and the hooks of the layer that it stands for."""
+    hooks = {k: v for k, v in vars(layer).items() if "_hooks" in k and k.startswith("_")}
+    vars(other).update(hooks, training=layer.training)
+    return other
+
+
+_PANORAMA = (
+    "SphereConv2d", "CrownConv2d", "RingConv2d", "SpherePad2d", "SphereMaxPool2d",
+    "SphereAvgPool2d", "SphereBlockMaxPool2d",
+)  # fmt: skip
+
+
 def _refuse(name: str, layer: nn.Module) -> None:
     """Layers for which there is no padding from the neighbours."""
-    if isinstance(layer, _OTHERS):
+    home = type(layer).__module__
+    panorama = home.startswith("sal360.nn.") and type(layer).__name__ in _PANORAMA
+    quantized = home.startswith("torch.ao.nn.quantized") and hasattr(layer, "kernel_size")
+    if isinstance(layer, _OTHERS) or panorama or quantized:
         wanted = "Conv2d, MaxPool2d, AvgPool2d or a 2d padding layer"
         raise TypeError(f"{name}: {type(layer).__name__}, wanted {wanted}: it cannot be glued")
     if isinstance(layer, nn.MaxPool2d) and layer.return_indices:
@@ -514,14 +543,23 @@ class _PadBefore:
     mode: CubeMode
     windows: tuple[tuple[int, int], tuple[int, int]] | None = None
 
-    def __call__(self, _: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        S = face_size(args[0])
+    def __call__(
+        self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if args:
+            return (self.padded(args[0]), *args[1:]), kwargs
+        return args, {key: self.padded(x) if key == "input" else x for key, x in kwargs.items()}
+
+    def padded(self, x: Tensor) -> Tensor:
+        """Faces with the rim that the layer looks at."""
+        S = face_size(x)
         left, right, top, bottom = self.sides
         if self.windows is not None:
             bottom, right = (
                 _overhang(S, p, *each) for p, each in zip((top, left), self.windows, strict=True)
             )
-        return (CubePad2d((left, right, top, bottom), self.mode)(args[0]), *args[1:])
+        out: Tensor = CubePad2d((left, right, top, bottom), self.mode)(x)
+        return _marked(out) if _is_marked(x) else out
 
 
 def _overhang(S: int, before: int, reach: int, stride: int) -> int:
@@ -541,8 +579,9 @@ def _pad_convolution(layer: nn.Conv2d, mode: CubeMode) -> None:
         down, right = _pair(layer.padding)
         sides = right, right, down, down
     layer.padding, layer.padding_mode = (0, 0), "zeros"
+    layer._reversed_padding_repeated_twice = [0, 0, 0, 0]
     if any(sides):
-        layer.register_forward_pre_hook(_PadBefore(sides, mode))
+        layer.register_forward_pre_hook(_PadBefore(sides, mode), with_kwargs=True)
 
 
 def _pad_pooling(layer: nn.MaxPool2d | nn.AvgPool2d, mode: CubeMode) -> None:
@@ -552,38 +591,60 @@ def _pad_pooling(layer: nn.MaxPool2d | nn.AvgPool2d, mode: CubeMode) -> None:
     sides = padding[1], padding[1], padding[0], padding[0]
     if layer.ceil_mode or any(padding):
         windows = (rows, cols) if layer.ceil_mode else None
-        layer.register_forward_pre_hook(_PadBefore(sides, mode, windows))
+        layer.register_forward_pre_hook(_PadBefore(sides, mode, windows), with_kwargs=True)
     layer.padding, layer.ceil_mode = 0, False
 
 
 def _faces_in(
     _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    def flat(value: Any) -> Any:
-        if not isinstance(value, Tensor) or value.ndim < 4:
-            return value
-        face_size(value)
-        if value.ndim == 4:
-            return value
-        folded = value.flatten(0, 1)
-        folded._sal360_faces = True  # type: ignore[attr-defined]
-        return folded
+    first = next((v for v in (*args, *kwargs.values()) if isinstance(v, Tensor)), None)
+    if first is None or first.ndim < 4:
+        return args, kwargs
+    face_size(first)
 
-    return tuple(map(flat, args)), {key: flat(value) for key, value in kwargs.items()}
+    def flat(value: Tensor) -> Tensor:
+        if first.ndim == 5 and value.ndim == 5 and value.shape[:2] == first.shape[:2]:
+            return _marked(value.flatten(0, 1))
+        # What another twin folded, that one unfolds.
+        return value.view_as(value) if _is_marked(value) else value
+
+    return _each(args, flat), _each(kwargs, flat)
 
 
 def _faces_out(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Any:
-    folded = [v for v in (*args, *kwargs.values()) if getattr(v, "_sal360_faces", False)]
-    return _unfolded(out, len(folded[0])) if folded else out
+    folded = [v for v in (*args, *kwargs.values()) if _is_marked(v)]
+    if not folded:
+        return out
+    faces = len(folded[0])
+
+    def whole(value: Tensor) -> Tensor:
+        if value.ndim > 0 and len(value) == faces:
+            return value.unflatten(0, (faces // 6, 6))
+        return value
+
+    return _each(out, whole)
 
 
-def _unfolded(value: Any, faces: int) -> Any:
+def _marked(folded: Tensor) -> Tensor:
+    """A tensor whose first axis was two; what comes of it is to have two again."""
+    folded._sal360_faces = True  # type: ignore[attr-defined]
+    return folded
+
+
+def _is_marked(value: Any) -> bool:
+    return getattr(value, "_sal360_faces", False)
+
+
+def _each(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Containers of tensors, each of them changed."""
     if isinstance(value, Tensor):
-        whole = value.ndim > 0 and len(value) == faces
-        return value.unflatten(0, (faces // 6, 6)) if whole else value
+        return change(value)
     if isinstance(value, dict):
-        return type(value)((key, _unfolded(v, faces)) for key, v in value.items())
+        found = copy.copy(value)
+        found.update((key, _each(v, change)) for key, v in value.items())
+        return found
     if isinstance(value, (tuple, list)):
-        parts = [_unfolded(v, faces) for v in value]
+        parts = [_each(v, change) for v in value]
         return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
     return value

@@ -88,10 +88,11 @@ class _Pad(torch.autograd.Function):
         B, _, C = faces.shape[:3]
         given = faces.flatten(-2)[:, glue.source[0], :, glue.source[1]]  # (U, B, C)
         around = read(given.reshape(1, -1, B * C), glue.sums, how)
-        out = x.new_empty(B, 6, C, *rim.size)
+        whole = x.new_empty(*x.shape[:-2], *rim.size)  # not a view: it may be written over
+        out = whole.view(B, 6, C, *rim.size)
         rim.inside(out).copy_(faces)
         out.flatten(-2)[:, glue.target[0], :, glue.target[1]] = around.view(-1, B, C)
-        return out.view(*x.shape[:-2], *rim.size)
+        return whole
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
@@ -109,11 +110,12 @@ class _Unpad(torch.autograd.Function):
         B, _, C = padded.shape[:3]
         given = padded.flatten(-2)[:, glue.target[0], :, glue.target[1]]
         back = read(given.reshape(1, -1, B * C), adjoint(glue.sums), how).view(-1, B, C)
-        out = y.new_empty(B, 6, C, rim.S, rim.S)
+        whole = y.new_empty(*y.shape[:-2], rim.S, rim.S)
+        out = whole.view(B, 6, C, rim.S, rim.S)
         out.copy_(rim.inside(padded))
         flat, (face, place) = out.flatten(-2), glue.source
         flat[:, face, :, place] = flat[:, face, :, place] + back  # every texel once
-        return out.view(*y.shape[:-2], rim.S, rim.S)
+        return whole
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -40,7 +42,8 @@ class SphereMaxPool2d(nn.Module):
         """``(B, C, H, W)`` to ``(B, C, ceil(H / stride), ceil(W / stride))``."""
         x = as_image(x, "x")
         (H, W), exact, taps = x.shape[-2:], computing_dtype(x), self.kernel_size**2
-        reads, size = self._tables(H, W, exact, x.device)
+        looks = self.kernel_size, self.stride, self.dilation, self.centred
+        reads, size = self._tables(H, W, exact, x.device, *looks)
         if x.is_cuda:  # all images at once: memory is there, and launches are what costs
             from sal360.nn import sampled_cuda
 
@@ -53,9 +56,10 @@ class SphereMaxPool2d(nn.Module):
 
     @constant
     def _tables(
-        self, H: int, W: int, dtype: torch.dtype, device: torch.device
+        self, H: int, W: int, dtype: torch.dtype, device: torch.device, *_: Any
     ) -> tuple[Reads, tuple[int, int]]:
-        """Where the kernels look, and how many stand in rows and columns."""
+        """Where the kernels look, and how many stand in rows and columns; the last arguments as
+        for :class:`~sal360.nn.PatternConv2d`."""
         size, made = (self.kernel_size, self.kernel_size), in_blocks if self.centred else tangent
         pattern = made(H, W, size, self.dilation, self.stride)
         return reads_of(pattern, "bilinear", dtype, device), out_size(pattern)

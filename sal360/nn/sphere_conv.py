@@ -92,7 +92,7 @@ def _cap_shares(Kt: int, Kp: int, radius: float) -> Tensor:
     return (area / area.sum() / Kp)[:, None].expand(Kt, Kp).contiguous()
 
 
-@constant
+@untraced
 @lru_cache(maxsize=64)
 def _cap_shares_at(
     Kt: int, Kp: int, radius: float, dtype: torch.dtype, device: torch.device
@@ -104,9 +104,10 @@ class PatternConv2d(nn.Module):
     """A convolution whose kernel looks where a pattern says; the base of those below.
 
     Subclasses say :meth:`pattern`. What every one of them gives: kernels that cross the seam and
-    the poles, yaw by whole columns that commutes exactly, gradients that are the exact adjoint,
-    any ``H`` and ``W``. ``weight`` is drawn so that the output of independent unit noise has
-    the variance that ``torch.nn.Conv2d`` would give it.
+    the poles, yaw that commutes exactly (by whole columns; with a stride that divides ``W``, by
+    multiples of it), gradients that are the exact adjoint, any ``H`` and ``W``. ``weight`` is
+    drawn so that the output of independent unit noise has the variance that ``torch.nn.Conv2d``
+    would give it.
 
     Args:
         in_channels, out_channels, stride, bias, groups: as in ``torch.nn.Conv2d``; kernels stand
@@ -118,6 +119,9 @@ class PatternConv2d(nn.Module):
             ``"bicubic"`` reads 16, and they differ by a thousandth (chapter 06). ``"nearest"``
             reads 1.
     """
+
+    dilation = 1
+    bias: nn.Parameter | None
 
     def __init__(
         self,
@@ -144,10 +148,13 @@ class PatternConv2d(nn.Module):
         self.stride = positive_int(stride, "stride")
         self.mode: Mode = mode
         shape = (out_channels, in_channels // groups, *kernel_size)
+        if not isinstance(bias, bool):
+            raise TypeError(f"bias: {bias!r}, wanted True or False (no padding is asked for)")
+        if dtype is not None and not dtype.is_floating_point:
+            raise TypeError(f"dtype: {dtype}, wanted floating")
         self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
-        self.bias = (
-            nn.Parameter(torch.empty(out_channels, device=device, dtype=dtype)) if bias else None
-        )
+        own = nn.Parameter(torch.empty(out_channels, device=device, dtype=dtype)) if bias else None
+        self.register_parameter("bias", own)
         self.reset_parameters()
 
     def pattern(self, H: int, W: int) -> Pattern:
@@ -186,14 +193,16 @@ class PatternConv2d(nn.Module):
             raise ValueError(f"x: {x.shape[1]} channels, wanted {self.in_channels}")
         check_alike(x, self.weight)
         H, W = x.shape[-2:]
-        reads, size, first = self._tables(H, W, computing_dtype(x), x.device)
+        looks = self.mode, self.stride, self.dilation, self.kernel_size
+        reads, size, first = self._tables(H, W, computing_dtype(x), x.device, *looks)
         return convolve(x, self.kernel(), reads, size, self.bias, self.groups, first)
 
     @constant
     def _tables(
-        self, H: int, W: int, dtype: torch.dtype, device: torch.device
+        self, H: int, W: int, dtype: torch.dtype, device: torch.device, *_: Any
     ) -> tuple[Reads, tuple[int, int], bool]:
-        """What :func:`~sal360.nn.sampled.convolve` wants to know of the pattern."""
+        """What :func:`~sal360.nn.sampled.convolve` wants to know of the pattern; the last
+        arguments are there so that a compiled program notices when they change."""
         pattern = self.pattern(H, W)
         first = products_first(pattern, self.in_channels, self.out_channels, self.groups)
         return reads_of(pattern, self.mode, dtype, device, first), out_size(pattern), first
@@ -308,8 +317,11 @@ class CrownConv2d(PatternConv2d):
 
     def _shares(self) -> Tensor:
         """On the weights' device, kept there: it would be copied at every call."""
-        weight = self.weight
-        return _cap_shares_at(*self.kernel_size, self.radius, weight.dtype, weight.device)
+        return self._shares_at(self.weight.dtype, self.weight.device)
+
+    @constant
+    def _shares_at(self, dtype: torch.dtype, device: torch.device) -> Tensor:
+        return _cap_shares_at(*self.kernel_size, self.radius, dtype, device)
 
     def kernel(self) -> Tensor:
         """Weights by place: the centre and, if ``radius`` is pi, the far pole stand once."""

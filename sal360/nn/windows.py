@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sal360._check import as_image
-from sal360._tables import untraced
+from sal360._tables import constant, untraced
 
 
 def max_in_windows(x: Tensor, width: list[int], left: list[int]) -> Tensor:
@@ -29,12 +29,14 @@ def max_in_windows(x: Tensor, width: list[int], left: list[int]) -> Tensor:
     Returns:
         ``(B, C, ceil(H / 2), ceil(W / 2))``.
     """
-    H, W = x.shape[-2:]
-    if H % 2:
+    return _carried_out(x, _plan(tuple(width), tuple(left), x.shape[-1], x.device))
+
+
+def _carried_out(x: Tensor, plan: Plan) -> Tensor:
+    if x.shape[-2] % 2:
         x = torch.cat((x, x[..., -1:, :]), -2)
     run = torch.maximum(x[..., 0::2, :], x[..., 1::2, :])
-    steps, order = _plan(tuple(width), tuple(left), W, x.device)
-    parts = []
+    (steps, order), parts = plan, []
     for ready, first, second, open_, span in steps:
         row = run.index_select(-2, ready)
         shape = (*x.shape[:2], *first.shape)
@@ -58,11 +60,12 @@ class _Step(NamedTuple):
     span: int
 
 
+Plan = tuple[list[_Step], Tensor]
+
+
 @untraced
 @lru_cache(maxsize=32)
-def _plan(
-    width: tuple[int, ...], left: tuple[int, ...], W: int, device: torch.device
-) -> tuple[list[_Step], Tensor]:
+def _plan(width: tuple[int, ...], left: tuple[int, ...], W: int, device: torch.device) -> Plan:
     """The steps for rows of these widths, and the order that puts their rows back in place."""
     wide, steps, order, span = torch.tensor(width), [], [], 1
     start = torch.arange(0, W, 2) - torch.tensor(left)[:, None]
@@ -84,14 +87,20 @@ class SphereBlockMaxPool2d(nn.Module):
     The blocks of ``torch.nn.MaxPool2d(2)``, each widened to both sides by ``1 / cos(latitude)``,
     an even number of columns, at most all of them. Where they overlap, they share pixels; no
     pixel is left out. Rows and columns of the output stand where those of ``MaxPool2d(2)`` do.
-    Yaw by an even number of columns commutes exactly. Chapter 13.
+    Where ``W`` is even, yaw by an even number of columns commutes exactly. Chapter 13.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, H, W)`` to ``(B, C, ceil(H / 2), ceil(W / 2))``."""
         x = as_image(x, "x")
-        width = block_widths(*x.shape[-2:])
-        return max_in_windows(x, width, [(m - 2) // 2 if m > 2 else 0 for m in width])
+        return _carried_out(x, _block_plan(x.shape[-2], x.shape[-1], x.device))
+
+
+@constant
+@lru_cache(maxsize=32)
+def _block_plan(H: int, W: int, device: torch.device) -> Plan:
+    width = block_widths(H, W)
+    return _plan(tuple(width), tuple((m - 2) // 2 if m > 2 else 0 for m in width), W, device)
 
 
 def block_widths(H: int, W: int) -> list[int]:

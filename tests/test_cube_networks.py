@@ -1,0 +1,135 @@
+"""Networks as others write them, glued: bare layers, glued parts, states, masks, subclasses."""
+
+import math
+from collections import defaultdict
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from sal360.nn import ConvLSTMCell, CubePad2d, SphereConv2d, SpherePad2d, to_cube_padded
+
+
+def faces_of(*batch, C=3, S=8):
+    draw = torch.Generator().manual_seed(11)
+    return torch.randn(*batch, 6, C, S, S, generator=draw)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [nn.Conv2d(3, 4, 3, padding=1), nn.MaxPool2d(3, 2, 1), nn.AvgPool2d(3, 1, 1), nn.ZeroPad2d(1)],
+)
+def test_a_layer_by_itself_keeps_the_axis_of_the_cube(layer):
+    twin, x = to_cube_padded(layer), faces_of(2)
+    assert twin(x).shape[:2] == (2, 6)
+    torch.testing.assert_close(twin(x).flatten(0, 1), twin(x.flatten(0, 1)))
+
+
+def test_a_glued_part_of_a_glued_network():
+    inner = to_cube_padded(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1)))
+    twin, x = to_cube_padded(nn.Sequential(inner, nn.BatchNorm2d(4))).eval(), faces_of(2)
+    torch.testing.assert_close(twin(x).flatten(0, 1), twin(x.flatten(0, 1)))
+
+
+def test_what_is_padded_may_be_written_over():
+    for pad in (CubePad2d(1), CubePad2d(1, "reproject"), to_cube_padded(nn.ZeroPad2d(1))):
+        for x in (faces_of(1), faces_of(2).flatten(0, 1)):
+            x.requires_grad_()
+            nn.Sequential(pad, nn.ReLU(inplace=True))(x).sum().backward()
+            assert x.grad.shape == x.shape
+
+
+def test_a_glued_cell_takes_the_state_it_gave():
+    cell = ConvLSTMCell(3, 4, conv=lambda i, o: nn.Conv2d(i, o, 3, padding=1))
+    twin, x = to_cube_padded(cell), faces_of(2)
+    first = twin(x)
+    second = twin(x, first)
+    assert second[1].shape == (2, 6, 4, 8, 8) and type(second) is type(first)
+    flat = x.flatten(0, 1)
+    torch.testing.assert_close(second[1].flatten(0, 1), twin(flat, twin(flat))[1])
+
+
+class Masked(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.c = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, picture, mask, scale=None):
+        out = self.c(input=picture) * mask
+        found = defaultdict(list, a=out if scale is None else out * scale)
+        return found
+
+
+def test_other_arguments_keywords_and_kinds_of_answers():
+    twin, x = to_cube_padded(Masked()), faces_of(2)
+    for mask in (x[:, :, :1] > 0, (x[:, :, :1] > 0).int()):
+        out = twin(x, mask=mask, scale=torch.ones(1, 1, 8, 8))
+        assert isinstance(out, defaultdict) and out["a"].shape == (2, 6, 4, 8, 8)
+        flat = twin(x.flatten(0, 1), mask.flatten(0, 1))
+        torch.testing.assert_close(out["a"].flatten(0, 1), flat["a"])
+    bare = to_cube_padded(nn.Conv2d(3, 4, 3, padding=1))
+    torch.testing.assert_close(bare(input=x), bare(x))
+
+
+def test_nothing_stays_nothing_where_all_is_minus_infinity():
+    x = torch.full((6, 1, 4, 4), -math.inf)
+    assert (to_cube_padded(nn.MaxPool2d(3, 1, 1))(x) == -math.inf).all()
+    assert (CubePad2d(2)(x) == -math.inf).all()
+
+
+def test_a_layer_that_is_replaced_leaves_its_hooks_and_its_mode():
+    seen = []
+    pad = nn.ZeroPad2d(1)
+    pad.register_forward_hook(lambda *_: seen.append(1))
+    net = nn.Sequential(pad, nn.Conv2d(3, 4, 3)).eval()
+    twin = to_cube_padded(net)
+    assert not any(layer.training for layer in twin.modules())
+    twin(faces_of(1))
+    assert seen == [1]
+
+
+class PadsItself(nn.Conv2d):
+    def forward(self, x):
+        x = F.pad(x, self._reversed_padding_repeated_twice)
+        return F.conv2d(x, self.weight, self.bias)
+
+
+def test_a_convolution_that_pads_by_itself_keeps_its_size():
+    x = faces_of(1)
+    twin = to_cube_padded(PadsItself(3, 4, 3, padding=1))
+    plain = to_cube_padded(nn.Conv2d(3, 4, 3, padding=1))
+    plain.load_state_dict(twin.state_dict())
+    torch.testing.assert_close(twin(x), plain(x))
+
+
+@pytest.mark.parametrize(
+    ("net", "error", "words"),
+    [
+        (nn.Sequential(SphereConv2d(3, 4)), TypeError, "0: SphereConv2d, wanted"),
+        (nn.Sequential(nn.Identity(), SpherePad2d(1)), TypeError, "1: SpherePad2d, wanted"),
+        (torch.ao.nn.quantized.Conv2d(3, 4, 3, padding=1), TypeError, "cannot be glued"),
+    ],
+)
+def test_layers_that_do_not_work_on_faces_are_refused(net, error, words):
+    with pytest.raises(error, match=words):
+        to_cube_padded(net)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_network_that_cannot_be_copied_is_refused_in_a_line():
+    layer = nn.utils.weight_norm(nn.Conv2d(3, 4, 3, padding=1))
+    layer(faces_of(1)[0])
+    with pytest.raises(ValueError, match="^module: cannot be copied"):
+        to_cube_padded(layer)
+
+
+def test_no_channels_and_widths_that_are_no_numbers():
+    assert CubePad2d(1)(torch.zeros(6, 0, 4, 4)).shape == (6, 0, 6, 6)
+    assert CubePad2d(np.int64(1)).padding == (1, 1, 1, 1)
+    for width, error in ((False, TypeError), (0.0, TypeError), (np.ones(4), TypeError)):
+        with pytest.raises(error, match="^padding: "):
+            CubePad2d(width)
+    with pytest.raises(ValueError, match="padding: -1, wanted at least 0"):
+        CubePad2d(-1)

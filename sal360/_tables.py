@@ -14,6 +14,7 @@ from operator import index
 from typing import Any, TypeVar
 
 import torch
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch.utils._python_dispatch import _disable_current_modes
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -92,12 +93,17 @@ def _tensors_in(value: Any) -> Iterator[torch.Tensor]:
 def _real(function: Function) -> Function:
     @wraps(function)
     def made(*arguments: Any, **named: Any) -> Any:
-        watched = torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack()
+        watched = (
+            torch._C._len_torch_dispatch_stack()
+            or torch._C._len_torch_function_stack()
+            or torch._C._functorch.peek_interpreter_stack() is not None  # of torch.func
+        )
         if not watched:  # leaving modes costs more than finding a kept table
             with torch.inference_mode(False), torch.no_grad():
                 return function(*arguments, **named)
         # Left first, or an exported program would have the switching of gradients in it.
         with (
+            temporarily_clear_interpreter_stack(),
             torch._C.DisableTorchFunction(),
             _disable_current_modes(),
             torch.inference_mode(False),

@@ -20,7 +20,7 @@ from benchmarks.roofline import (
     operations_of,
     watching_kept,
 )
-from benchmarks.tries import TRIES, Before, attempt
+from benchmarks.tries import TRIES, UNREACHED, Before, attempt
 from sal360.models.cost import _READS
 from sal360.training.fit import fit
 
@@ -132,6 +132,12 @@ def test_a_try_is_timed_by_the_clip(monkeypatch):
     assert found["median_s"] == 0.3 and found["without_s"] == 0.2
     attempt("sst-sal-noflow", TRIES["TF32 products"], "fast", before(), CPU, 0.1)
     assert seen[1:] == [[1], [1]]  # what changes every step is timed by itself
+
+
+def test_a_precision_that_reaches_nothing_is_not_timed_against_itself():
+    found = attempt("sst-sal-noflow", TRIES["bf16"], "fast", before(), CPU, 0.1)
+    assert found["not run"] == UNREACHED and "ratio" not in found
+    assert attempt("cube-unet", TRIES["bf16"], "fast", before(), CPU, 0.1)["ratio"] > 0
 
 
 def test_steps_take_turns():

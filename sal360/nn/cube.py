@@ -317,8 +317,7 @@ class _Pad(torch.autograd.Function):
     """Faces to padded faces; linear, and its gradient is :class:`_Unpad`."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, rim: Rim) -> Tensor:
-        ctx.rim = rim
+    def forward(x: Tensor, rim: Rim) -> Tensor:
         C, S, (rows, cols) = x.shape[-3], rim.S, rim.size
         faces = x.reshape(math.prod(x.shape[:-3]) // 6, 6, C, S, S).contiguous()
         whole = x.new_empty(*x.shape[:-2], rows, cols)  # not a view: it may be written over
@@ -335,16 +334,24 @@ class _Pad(torch.autograd.Function):
         return whole
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Rim], output: Tensor) -> None:
+        ctx.rim = inputs[1]
+
+    @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, None]:
         return _Unpad.apply(grad[0], ctx.rim), None
+
+    @staticmethod
+    def vmap(info: Any, dims: tuple[int, None], x: Tensor, rim: Rim) -> tuple[Tensor, int]:
+        """Many cubes, as more of them."""
+        return _side_by_side(_Pad, x.movedim(dims[0], 0), rim), 0
 
 
 class _Unpad(torch.autograd.Function):
     """The adjoint: every texel collects what was taken from it."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, rim: Rim) -> Tensor:
-        ctx.rim = rim
+    def forward(y: Tensor, rim: Rim) -> Tensor:
         C, S, (rows, cols) = y.shape[-3], rim.S, rim.size
         padded = y.reshape(math.prod(y.shape[:-3]) // 6, 6, C, rows, cols).contiguous()
         exact = computing_dtype(y)
@@ -362,8 +369,22 @@ class _Unpad(torch.autograd.Function):
         return whole.to(y.dtype)
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Rim], output: Tensor) -> None:
+        ctx.rim = inputs[1]
+
+    @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, None]:
         return _Pad.apply(grad[0], ctx.rim), None
+
+    @staticmethod
+    def vmap(info: Any, dims: tuple[int, None], y: Tensor, rim: Rim) -> tuple[Tensor, int]:
+        """See :class:`_Pad`."""
+        return _side_by_side(_Unpad, y.movedim(dims[0], 0), rim), 0
+
+
+def _side_by_side(function: Any, x: Tensor, rim: Rim) -> Tensor:
+    out: Tensor = function.apply(x.flatten(0, 1), rim)
+    return out.unflatten(0, x.shape[:2])
 
 
 def _pad_by_name(x: Tensor, padding: Sides, mode: CubeMode) -> Tensor:

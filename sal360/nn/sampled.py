@@ -88,13 +88,25 @@ class _Read(torch.autograd.Function):
     """Sums, and the sums that are their gradient; in two pieces, as compilers can follow them."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, sums: Sums, transposed: Sums) -> Tensor:
-        ctx.sums, ctx.transposed = sums, transposed
+    def forward(values: Tensor, sums: Sums, transposed: Sums) -> Tensor:
         return sums.of(values.contiguous())
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Sums, Sums], output: Tensor) -> None:
+        _, ctx.sums, ctx.transposed = inputs
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         return _Read.apply(grad, ctx.transposed, ctx.sums), None, None
+
+    @staticmethod
+    def vmap(
+        info: Any, dims: tuple[int, Any, Any], values: Tensor, sums: Sums, transposed: Sums
+    ) -> tuple[Tensor, int]:
+        """Many maps side by side, as more channels."""
+        side = values.movedim(dims[0], 1)
+        out: Tensor = _Read.apply(side.flatten(1), sums, transposed)
+        return out.unflatten(1, side.shape[1:]), 1
 
 
 def read(values: Tensor, reads: Reads) -> Tensor:
@@ -113,12 +125,26 @@ class _ReadFirst(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, pixels: Tensor, kernel: Tensor, sums: Sums, transposed: Sums, groups: int
+        pixels: Tensor, kernel: Tensor, sums: Sums, transposed: Sums, groups: int
     ) -> Tensor:
-        ctx.save_for_backward(pixels, kernel)
-        ctx.sums, ctx.transposed, ctx.groups = sums, transposed, groups
         samples = sums.of(pixels.contiguous())
         return multiplied(samples, kernel, groups)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pixels, kernel, ctx.sums, ctx.transposed, ctx.groups = inputs
+        ctx.save_for_backward(pixels, kernel)
+
+    @staticmethod
+    def vmap(
+        info: Any, dims: tuple[Any, ...], pixels: Tensor, kernel: Tensor, *rest: Any
+    ) -> tuple[Tensor, int]:
+        """One after the other: nothing is shared but the tables."""
+        each = (
+            [part] * info.batch_size if dim is None else part.unbind(dim)
+            for part, dim in zip((pixels, kernel), dims[:2], strict=True)
+        )
+        return torch.stack([_ReadFirst.apply(p, k, *rest) for p, k in zip(*each, strict=True)]), 0
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:

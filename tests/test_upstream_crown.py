@@ -121,6 +121,16 @@ def test_bands_of_rows_are_the_loop_over_rows_in_value_and_gradient(size, radius
         assert torch.allclose(one, other, atol=1e-11)
 
 
+@pytest.mark.parametrize("taps", [(1, 1), (1, 5), (3, 1)])
+@pytest.mark.parametrize("channels", [(2, 3), (9, 9)], ids=["few", "many"])
+def test_a_kernel_of_one_circle_or_one_bearing_is_the_loop_over_rows(taps, channels):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, channels[1], 12, 24, generator=generator, dtype=torch.float64)
+    weight = torch.randn(*channels, *taps, generator=generator, dtype=torch.float64)
+    ours, plain = upstream.crown_conv2d(x, weight, 1.3), row_by_row(x, weight, 1.3)
+    assert torch.allclose(ours, plain, atol=1e-12)
+
+
 def test_ones_answer_ones_but_for_the_dark_rows(golden):
     wanted = golden("sconv_constant_response")["const_128_pi32"]
     ones, kernel = torch.ones(1, 1, 128, 256), torch.ones(1, 1, 8, 16)

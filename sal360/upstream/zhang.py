@@ -92,7 +92,7 @@ def crown_in_bands(
     for band in bands:
         R, n, m = band.grid.shape[:3]
         kernel = F.grid_sample(taps, band.grid.flatten(0, 1)[None].to(x), align_corners=True)
-        kernel = kernel.reshape(out_channels, C, R, n, m) / band.area.to(x)[:, None, None]
+        kernel = kernel.reshape(out_channels, C, R, n, m) / band.area.to(x)
         kernel = kernel.permute(2, 0, 1, 3, 4).reshape(-1, C, n, m)
         lines = x[:, :, band.lines.to(x.device)].transpose(1, 2).reshape(B, R * C, n, W)
         lines = F.pad(lines, (m // 2, m - 1 - m // 2, 0, 0), mode=mode)
@@ -105,7 +105,8 @@ class _Band(NamedTuple):
     """Output rows whose kernels are about equally wide, made equally wide by weights of zero.
 
     ``rows (R,)``; ``lines (R, n)`` the image rows each reads; ``grid (R, n, m, 2)`` with the
-    kernel's centre in column ``m // 2``; ``area (R,)``.
+    kernel's centre in column ``m // 2``; ``area (R, n, m)``, infinite where a row has no entry of
+    its own: no place is outside of a kernel of one circle or one bearing.
     """
 
     rows: Tensor
@@ -124,14 +125,15 @@ def _bands(H: int, W: int, radius: float) -> list[_Band]:
     bands = []
     for rows in by_width.values():
         n, m = (max(grids[t].grid.shape[axis] for t in rows) for axis in (0, 1))
-        grid = torch.full((len(rows), n, m, 2), -3.0, dtype=torch.float64)  # -3 is outside
+        grid = torch.zeros(len(rows), n, m, 2, dtype=torch.float64)
+        area = torch.full((len(rows), n, m), math.inf, dtype=torch.float64)
         for k, t in enumerate(rows):
             high, wide = grids[t].grid.shape[:2]
             left = m // 2 - wide // 2
             grid[k, :high, left : left + wide] = grids[t].grid
+            area[k, :high, left : left + wide] = grids[t].area
         start = torch.tensor([grids[t].start for t in rows])
         lines = (start[:, None] + torch.arange(n)).clamp(max=H - 1)
-        area = torch.tensor([grids[t].area for t in rows], dtype=torch.float64)
         bands.append(_Band(torch.tensor(rows), lines, grid, area))
     return bands
 

@@ -46,6 +46,12 @@ def as_image(image: ArrayLike, name: str = "image") -> Tensor:
         hint = f"; try {name}[None]" if tensor.ndim == 3 else ""
         shape = tuple(tensor.shape)
         raise ValueError(f"{name}: shape {shape}, wanted (B, C, H, W), each at least 1{hint}")
+    return as_floating(tensor, name)
+
+
+def as_floating(value: ArrayLike, name: str) -> Tensor:
+    """``value`` as a floating tensor of any shape."""
+    tensor = as_tensor(value, name)
     if not tensor.is_floating_point():
         raise TypeError(f"{name}: dtype {tensor.dtype}, wanted floating (divide bytes by 255)")
     return tensor

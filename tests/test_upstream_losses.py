@@ -269,3 +269,23 @@ def test_published_gradients_are_those_of_their_formulas():
 def test_bad_shapes_are_named(call, named):
     with pytest.raises(ValueError, match=f"^{named}: "):
         call()
+
+
+WHOLE, MAPS = torch.full((1, 2, 1, 8, 16), 5), torch.rand(1, 2, 1, 8, 16)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: upstream.sphere_mse(WHOLE[0], MAPS[0]), "pred: dtype torch.int64, wanted float"),
+        (lambda: upstream.sphere_mse(MAPS[0], WHOLE[0]), "truth: dtype torch.int64, wanted float"),
+        (lambda: upstream.sphere_kld(MAPS.cfloat(), MAPS), "pred: dtype torch.complex64, wanted"),
+        (lambda: upstream.sphere_kld(MAPS, None), "truth: NoneType, wanted numbers"),
+        (lambda: upstream.temporal_losses(WHOLE, MAPS), "maps: dtype torch.int64, wanted float"),
+        (lambda: upstream.temporal_losses(MAPS, "up"), "flow: str, wanted numbers"),
+    ],
+)
+def test_what_is_no_map_is_named(call, words):
+    """Whole numbers were weighed by whole numbers: every difference was 0."""
+    with pytest.raises(TypeError, match=f"^{words}"):
+        call()

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sal360._check import positive_int
+from sal360._check import ArrayLike, as_floating, as_tensor, positive_int
 
 TEMPORAL_WEIGHTS = (0.7, 1.0, 0.01)
 """CP-360's weights of the smooth, the temporal and the motion loss."""
@@ -36,22 +36,23 @@ def row_weight(H: int, W: int) -> Tensor:
     return (2 * math.pi / W) * (math.pi / H) * (sine[:-1] + sine[1:]) / 2
 
 
-def sphere_mse(pred: Tensor, truth: Tensor) -> Tensor:
+def sphere_mse(pred: ArrayLike, truth: ArrayLike) -> Tensor:
     """Zhang's SMSE: the integral of the squared difference over the sphere, over ``B``.
 
     An integral and not a mean, so it is 4 pi times as large as a weighted mean; channels add.
 
     Args:
-        pred, truth: ``(B, C, H, W)``.
+        pred, truth: ``(B, C, H, W)`` floating.
     Returns:
         scalar.
     """
+    pred, truth = as_floating(pred, "pred"), as_floating(truth, "truth")
     _same(pred, truth, (4,), "(B, C, H, W)")
     weight = row_weight(*pred.shape[-2:]).to(pred)[:, None]
     return ((pred - truth) ** 2 * weight).sum() / pred.shape[0]
 
 
-def sphere_kld(pred: Tensor, truth: Tensor) -> Tensor:
+def sphere_kld(pred: ArrayLike, truth: ArrayLike) -> Tensor:
     """SST-Sal's spherical KL divergence, whose minimiser is not the truth.
 
     Each map is stretched to [0, 1] and divided by its **sum over pixels**; then the terms
@@ -66,6 +67,7 @@ def sphere_kld(pred: Tensor, truth: Tensor) -> Tensor:
     Returns:
         ``(B, T)``; training sums it.
     """
+    pred, truth = as_tensor(pred, "pred"), as_tensor(truth, "truth")
     _same(pred, truth, (4, 5), "(B, T, H, W) or (B, T, 1, H, W)")
     if pred.ndim == 5 and pred.shape[2] != 1:
         raise ValueError(f"pred: shape {tuple(pred.shape)}, wanted (B, T, 1, H, W)")
@@ -90,8 +92,8 @@ class TemporalLosses(NamedTuple):
 
 
 def temporal_losses(
-    maps: Tensor,
-    flow: Tensor,
+    maps: ArrayLike,
+    flow: ArrayLike,
     threshold: float = 0.15,
     flow_scale: float = 0.5,
     align_corners: bool = True,
@@ -106,8 +108,8 @@ def temporal_losses(
     map and count the poles' pixels like all others.
 
     Args:
-        maps: ``(B, T, 1, h, w)``. flow: ``(B, T - 1, 2, H, W)``, right and down, pixels of its
-            grid.
+        maps: ``(B, T, 1, h, w)`` floating.
+        flow: ``(B, T - 1, 2, H, W)``, right and down, pixels of its grid.
         threshold: pixels per frame, of the flow after scaling; published at 480 x 960.
         flow_scale: .5 as published, where a height is divided by a width; 1 to repair that alone.
         align_corners: how the warp reads: True as in the torch of that time, False as the same
@@ -115,8 +117,9 @@ def temporal_losses(
     Returns:
         Three scalars; ``.total()`` is what is trained on.
     Raises:
-        ValueError: other shapes.
+        ValueError: other shapes. TypeError: maps of whole numbers.
     """
+    maps, flow = as_floating(maps, "maps"), as_tensor(flow, "flow")
     if maps.ndim != 5 or maps.shape[2] != 1 or maps.shape[1] < 2:
         raise ValueError(f"maps: shape {tuple(maps.shape)}, wanted (B, T, 1, h, w), T at least 2")
     wanted = (maps.shape[0], maps.shape[1] - 1, 2)

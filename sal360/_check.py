@@ -12,6 +12,9 @@ from torch import Tensor
 ArrayLike = Any
 """A torch tensor, a numpy array, a number or a nested sequence of numbers."""
 
+ROUNDING = 1e-6
+"""By how much a number may lie over a bound: pi in float32 is 9e-8 above pi."""
+
 
 def as_float64(value: ArrayLike, name: str, last: int | None = None) -> Tensor:
     """``value`` as a finite float64 tensor; a tensor keeps its device and its graph.
@@ -21,11 +24,14 @@ def as_float64(value: ArrayLike, name: str, last: int | None = None) -> Tensor:
         name: the argument's name, for the message.
         last: the wanted size of the last axis, if any.
     Raises:
-        TypeError: not numbers. ValueError: NaN or infinite, or a wrong last axis.
+        TypeError: not numbers. ValueError: NaN or infinite, a wrong last axis, or a device without
+            numbers.
     """
     tensor = as_tensor(value, name).to(torch.float64)
     if last is not None and (tensor.ndim == 0 or tensor.shape[-1] != last):
         raise ValueError(f"{name}: shape {tuple(tensor.shape)}, wanted (..., {last})")
+    if tensor.is_meta:
+        raise ValueError(f"{name}: on meta, wanted a device with numbers")
     if tensor.numel() and not all(bool(v.isfinite()) for v in tensor.detach().aminmax()):
         raise ValueError(f"{name}: holds NaN or infinite values, wanted finite numbers")
     return tensor
@@ -57,18 +63,18 @@ def as_floating(value: ArrayLike, name: str) -> Tensor:
     return tensor
 
 
+def whole_number(value: Any, name: str, least: int | None = None) -> int:
+    """``value`` as an int, of either sign or of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name}: {value!r}, wanted a whole number")
+    if least is not None and value < least:
+        raise ValueError(f"{name}: {value}, wanted at least {least}")
+    return int(value)
+
+
 def positive_int(value: Any, name: str) -> int:
     """``value`` as an int of at least 1."""
     return whole_number(value, name, 1)
-
-
-def whole_number(value: Any, name: str, least: int = 0) -> int:
-    """``value`` as an int of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name}: {value!r}, wanted a whole number")
-    if value < least:
-        raise ValueError(f"{name}: {value}, wanted at least {least}")
-    return int(value)
 
 
 def as_size(value: Any, name: str) -> tuple[int, int]:
@@ -83,6 +89,8 @@ def in_range(
 ) -> float:
     """``value`` as a float above ``low`` and below ``high`` (or equal to it, if ``closed``)."""
     number = as_number(value, name)
+    if closed and number <= high + ROUNDING:
+        number = min(number, high)
     inside = low < number < high or (closed and number == high)
     if not (math.isfinite(number) and inside):
         top = f"at most {high:g}" if closed else f"below {high:g}"
@@ -100,6 +108,14 @@ def as_number(value: Any, name: str) -> float:
         return float(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{name}: {value!r}, wanted one number") from error
+
+
+def finite_number(value: Any, name: str) -> float:
+    """``value`` as a finite float."""
+    number = as_number(value, name)
+    if not math.isfinite(number):
+        raise ValueError(f"{name}: {number:g}, wanted a finite number")
+    return number
 
 
 def non_negative(value: Any, name: str) -> float:

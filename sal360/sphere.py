@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from sal360._check import (
+    ROUNDING,
     ArrayLike,
     as_directions,
     as_float64,
@@ -225,10 +226,10 @@ def geodesic_circle(centre: ArrayLike, radius: ArrayLike, n: int = 96) -> Tensor
     """
     centre = _unit(as_directions(centre, "centre"))
     radius = as_float64(radius, "radius").to(centre.device)
-    if radius.numel() and not 0 <= radius.min() <= radius.max() <= math.pi + 1e-12:
+    if radius.numel() and not 0 <= radius.min() <= radius.max() <= math.pi + ROUNDING:
         low, high = radius.min(), radius.max()
         raise ValueError(f"radius: from {low:g} to {high:g}, wanted 0 to pi radians")
-    radius, _ = broadcast(radius=radius, centre=centre[..., 0])
+    radius, _ = broadcast(radius=radius.clamp(max=math.pi), centre=centre[..., 0])
     n = positive_int(n, "n")
     frame = rotation_matrix(*xyz_to_lonlat(centre))
     bearing = torch.arange(n, dtype=torch.float64, device=centre.device) * (2 * math.pi / n)

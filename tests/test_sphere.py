@@ -178,6 +178,15 @@ def test_a_geodesic_circle_has_one_distance_and_even_bearings(seed, radius, n):
         assert torch.cos(off).min() > 1 - 1e-12
 
 
+@pytest.mark.parametrize("pi", [np.float32(math.pi), torch.tensor(math.pi)])
+def test_half_a_turn_in_single_precision_is_half_a_turn(pi):
+    assert float(pi) > math.pi
+    ring, exact = (sphere.geodesic_circle([1, 0, 0], r, 5) for r in (pi, math.pi))
+    assert torch.equal(ring, exact)
+    with pytest.raises(ValueError, match="^radius: "):
+        sphere.geodesic_circle([1, 0, 0], math.pi + 1e-5)
+
+
 def test_bearings_are_those_of_a_compass():
     here = sphere.lonlat_to_xyz(0.3, 0.2)
     for lon, lat, wanted in ((0.3, 0.5, 0), (0.3, -0.5, math.pi)):

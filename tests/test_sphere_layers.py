@@ -4,6 +4,7 @@ import copy
 import io
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -295,6 +296,13 @@ def test_training_moves_every_weight():
 def test_bad_input_is_named(error, named, make):
     with pytest.raises(error, match=f"^{named}"):
         make()
+
+
+@pytest.mark.parametrize("pi", [np.float32(math.pi), torch.tensor(math.pi)])
+def test_the_whole_sphere_in_single_precision_is_the_whole_sphere(pi):
+    assert CrownConv2d(1, 1, (4, 8), pi).radius == RingConv2d(1, 1, pi).radius == math.pi
+    with pytest.raises(ValueError, match=r"^radius: .*degrees"):
+        CrownConv2d(1, 1, (4, 8), math.pi + 1e-5)
 
 
 def test_the_base_needs_a_pattern():

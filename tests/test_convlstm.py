@@ -137,6 +137,34 @@ def test_bad_input_is_named(named, call):
         call()
 
 
+ZEROS = torch.zeros(1, 2, 9, 14)
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ((ZEROS, ZEROS[..., 1:]), r"cell of shape \(1, 2, 9, 13\), wanted \(1, 2, 9, 14\)"),
+        ((ZEROS[0], ZEROS), r"hidden of shape \(2, 9, 14\), wanted \(1, 2, 9, 14\)"),
+        ((ZEROS,), "Tensor, wanted two tensors"),
+        ((ZEROS,) * 3, "Tensor, Tensor, Tensor, wanted two tensors"),
+        ((None, None), "NoneType, NoneType, wanted two tensors"),
+        ((), "nothing, wanted two tensors"),
+        ("hc", "str, wanted two tensors, hidden and cell, or None"),
+        ((ZEROS.numpy(), ZEROS.numpy()), "ndarray, ndarray, wanted two tensors"),
+    ],
+)
+def test_a_state_that_is_no_pair_of_memories_is_told_in_one_line(state, words):
+    with pytest.raises((ValueError, TypeError), match=f"^state: {words}"):
+        ConvLSTMCell(3, 2)(torch.rand(1, 3, 9, 14), state)
+
+
+def test_frames_are_arrays_or_tensors_and_nothing_else():
+    cell, x = ConvLSTMCell(3, 2), torch.rand(1, 3, 9, 14)
+    assert torch.equal(cell(x.numpy()).hidden, cell(x).hidden)
+    with pytest.raises(TypeError, match="^x: NoneType, wanted numbers"):
+        cell(None)
+
+
 def test_states_of_any_shape_are_taken_apart_and_put_together():
     a, b = torch.rand(2, requires_grad=True), torch.rand(3, dtype=torch.float64)
     state = (CellState(a, b), [None, {"x": a * 2}])

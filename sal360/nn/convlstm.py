@@ -8,13 +8,13 @@ with faces in the batch. After Shi et al., "Convolutional LSTM network", 2015, w
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import _register_namedtuple
 
-from sal360._check import positive_int
+from sal360._check import ArrayLike, as_floating, positive_int
 from sal360.nn.sphere_conv import SphereConv2d
 
 
@@ -72,22 +72,23 @@ class ConvLSTMCell(nn.Module):
             with torch.no_grad():
                 bias[hidden : 2 * hidden] = forget_bias
 
-    def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> CellState:
+    def forward(self, x: ArrayLike, state: tuple[Tensor, Tensor] | None = None) -> CellState:
         """``x (B, C, H, W)`` and the last state (zeros if None) to the next state.
 
         Raises:
             ValueError: another number of channels, a state of another size, a ``conv`` that
-                changes the size or answers other channels. TypeError: whole numbers.
+                changes the size or answers other channels. TypeError: whole numbers, a state that
+                is no pair of tensors.
         """
+        x = as_floating(x, "x")
         if x.ndim < 4 or x.shape[-3] != self.in_channels:
             wanted = f"wanted (B, {self.in_channels}, H, W)"
             raise ValueError(f"x: shape {tuple(x.shape)}, {wanted}")
-        if not x.is_floating_point():
-            raise TypeError(f"x: dtype {x.dtype}, wanted floating (divide bytes by 255)")
         shape = (*x.shape[:-3], self.hidden, *x.shape[-2:])
-        hidden, cell = (x.new_zeros(shape),) * 2 if state is None else state
-        if hidden.shape != shape or cell.shape != shape:
-            raise ValueError(f"state: shape {tuple(hidden.shape)}, wanted {shape}")
+        hidden, cell = (x.new_zeros(shape),) * 2 if state is None else _as_pair(state)
+        for name, part in (("hidden", hidden), ("cell", cell)):
+            if part.shape != shape:
+                raise ValueError(f"state: {name} of shape {tuple(part.shape)}, wanted {shape}")
         if hidden.ndim == 4 and hidden.stride(1) == 1:  # as sampled convolutions lay it out
             x = x.contiguous(memory_format=torch.channels_last)
         gates = self.conv(torch.cat((x, hidden), dim=-3))
@@ -101,3 +102,12 @@ class ConvLSTMCell(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.in_channels}, hidden={self.hidden}"
+
+
+def _as_pair(state: Any) -> tuple[Tensor, Tensor]:
+    parts = state if isinstance(state, (tuple, list)) else (state,)
+    if len(parts) != 2 or not all(isinstance(part, Tensor) for part in parts):
+        found = ", ".join(type(part).__name__ for part in parts)
+        wanted = "wanted two tensors, hidden and cell, or None"
+        raise TypeError(f"state: {found or 'nothing'}, {wanted}")
+    return parts[0], parts[1]

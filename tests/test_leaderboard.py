@@ -131,6 +131,8 @@ def test_layers_without_a_twin_are_named():
         to_planar(nn.Sequential(nn.Conv2d(1, 1, 3)))
     with pytest.raises(TypeError, match="wanted a torch"):
         to_planar(3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="^0: weight is computed, wanted a parameter"):
+        to_planar(nn.Sequential(nn.utils.parametrizations.weight_norm(SphereConv2d(1, 1))))
 
 
 # --- packs ---

@@ -9,6 +9,7 @@ are then where the picture ends. Chapter 17 trains both.
 from __future__ import annotations
 
 import copy
+from types import NoneType
 
 from torch import nn
 
@@ -40,7 +41,8 @@ def to_planar(module: nn.Module) -> nn.Module:
         the twin, with ``planar`` set to True.
     Raises:
         TypeError: a layer that has no planar twin, named: crowns, whose taps lie on circles as
-            wide as the sphere; convolutions padded by hooks (:func:`sal360.nn.to_cube_padded`).
+            wide as the sphere; convolutions padded by hooks (:func:`sal360.nn.to_cube_padded`);
+            weights that are made of others at every call (``torch.nn.utils.parametrize``).
         ValueError: a network with nothing in it that knows of a sphere.
 
     >>> import torch
@@ -85,6 +87,11 @@ def _refuse(name: str, layer: nn.Module) -> None:
         )
     if isinstance(layer, PatternConv2d) and not _has_twin(layer):
         raise TypeError(f"{name}: {type(layer).__name__}, wanted SphereConv2d or RingConv2d")
+    if isinstance(layer, PatternConv2d):
+        for key in ("weight", "bias"):
+            if not isinstance(getattr(layer, key), (nn.Parameter, NoneType)):
+                remedy = "remove_parametrizations first"
+                raise TypeError(f"{name}: {key} is computed, wanted a parameter ({remedy})")
     hooks = getattr(layer, "_forward_pre_hooks", {}).values()
     if isinstance(layer, nn.Conv2d) and any("Pad" in type(hook).__name__ for hook in hooks):
         raise TypeError(f"{name}: Conv2d padded by a hook, wanted one that pads by a layer")

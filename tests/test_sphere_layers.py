@@ -236,6 +236,8 @@ def test_padding_is_what_lies_over_seam_and_pole(size, padding):
     lon = ((torch.arange(-left, W + right).double() + 0.5) / W - 0.5) * 2 * math.pi
     wanted = sample_erp(x, lonlat_to_xyz(lon, lat[:, None]))
     assert torch.allclose(SpherePad2d(padding)(x), wanted, atol=1e-9)
+    assert SpherePad2d(tuple(np.array((left, right, top, bottom)))).padding == (
+        left, right, top, bottom)  # fmt: skip
 
 
 def test_an_ordinary_convolution_on_a_padded_panorama_turns_with_it():
@@ -287,6 +289,8 @@ def test_training_moves_every_weight():
         (ValueError, "kernel_size", lambda: SphereAvgPool2d(0)),
         (ValueError, "padding", lambda: SpherePad2d(-1)),
         (ValueError, "padding", lambda: SpherePad2d((1, 2))),
+        (TypeError, "padding: 1.5, wanted a whole", lambda: SpherePad2d(1.5)),
+        (TypeError, "padding: True, wanted a whole", lambda: SpherePad2d((1, 1, 1, True))),
         (ValueError, "x: 2 channels", lambda: SphereConv2d(1, 1)(torch.rand(1, 2, 4, 8))),
         (ValueError, "x: shape", lambda: SphereConv2d(1, 1)(torch.rand(1, 4, 8))),
         (ValueError, "x: shape", lambda: SpherePad2d(1)(torch.rand(1, 1, 0, 8))),
@@ -303,6 +307,15 @@ def test_the_whole_sphere_in_single_precision_is_the_whole_sphere(pi):
     assert CrownConv2d(1, 1, (4, 8), pi).radius == RingConv2d(1, 1, pi).radius == math.pi
     with pytest.raises(ValueError, match=r"^radius: .*degrees"):
         CrownConv2d(1, 1, (4, 8), math.pi + 1e-5)
+
+
+@pytest.mark.parametrize("layer", [SphereAvgPool2d(), SphereMaxPool2d(), SpherePad2d(1)])
+def test_the_default_device_is_not_asked_where_an_image_is(layer):
+    x = torch.rand(1, 2, 5, 11)
+    wanted = layer(x)
+    with torch.device("meta"):
+        assert torch.equal(layer(x), wanted)
+        assert layer(x.to("meta")).shape == wanted.shape
 
 
 def test_the_base_needs_a_pattern():

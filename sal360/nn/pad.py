@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sal360._check import as_image
+from sal360._check import as_image, whole_number
 from sal360._tables import constant
 
 
@@ -30,11 +30,10 @@ class SpherePad2d(nn.Module):
     def __init__(self, padding: int | tuple[int, int, int, int]) -> None:
         super().__init__()
         sides = padding if isinstance(padding, (tuple, list)) else (padding,) * 4
-        whole = all(isinstance(p, int) and not isinstance(p, bool) and p >= 0 for p in sides)
-        if len(sides) != 4 or not whole:
+        self.padding = tuple(whole_number(p, "padding") for p in sides)
+        if len(sides) != 4 or min(self.padding) < 0:
             wanted = "wanted a whole number of at least 0, or (left, right, top, bottom)"
             raise ValueError(f"padding: {padding!r}, {wanted}")
-        self.padding = tuple(sides)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, H, W)`` to ``(B, C, top + H + bottom, left + W + right)``."""

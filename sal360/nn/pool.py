@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sal360._check import as_image, positive_int
+from sal360._shares import shares_of_rows
 from sal360._tables import constant
 from sal360.nn.sampled import Reads, out_size, read, reads_of
 from sal360.nn.sphere_conv import in_blocks, tangent
 from sal360.resampling import computing_dtype
-from sal360.sphere import pixel_area
 
 
 class SphereMaxPool2d(nn.Module):
@@ -92,7 +92,7 @@ class SphereAvgPool2d(nn.Module):
         x = as_image(x, "x")
         H, W = x.shape[-2:]
         exact = x.to(computing_dtype(x))
-        area = (pixel_area(H, W) * (H * W)).to(exact)[:, None]
+        area = shares_of_rows(H, W, exact.dtype, x.device) * (H * W)
         block = (min(self.kernel_size[0], H), min(self.kernel_size[1], W))
         total = F.avg_pool2d(exact * area, block, ceil_mode=True)
         weight = F.avg_pool2d(area.expand(1, 1, H, W), block, ceil_mode=True)

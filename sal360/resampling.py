@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,12 @@ from sal360.sphere import erp_pixel
 
 Mode = Literal["bilinear", "nearest", "bicubic"]
 MODES = ("bilinear", "nearest", "bicubic")
+
+
+def check_mode(mode: Any) -> None:
+    """Refuse a word that is no way of reading."""
+    if mode not in MODES:
+        raise ValueError(f"mode: {mode!r}, wanted one of {', '.join(map(repr, MODES))}")
 
 
 class SamplingTable(NamedTuple):
@@ -65,12 +71,11 @@ def erp_table_at(
     Args:
         row, col: ``(N,)`` float64; a row beyond the image lies over a pole.
     """
+    check_mode(mode)
     if mode == "nearest":
         line, place = _over_the_pole(torch.round(row), col, H, W)
         nearest = line * W + torch.remainder(torch.round(place), W)
         return SamplingTable(nearest.long()[:, None], torch.ones_like(row)[:, None])
-    if mode not in MODES:
-        raise ValueError(f"mode: {mode!r}, wanted one of {', '.join(map(repr, MODES))}")
     split = _linear if mode == "bilinear" else _cubic
     pixels: list[Tensor] = []
     weights: list[Tensor] = []

@@ -161,12 +161,36 @@ X, W = torch.rand(1, 4, 6, 8), torch.rand(2, 4, 9)
         (TypeError, "x: torch.float64", {"x": X.double()}),
         (ValueError, "mode", {"mode": "linear"}),
         (ValueError, "x: on meta", {"x": X.to("meta")}),
+        (ValueError, "x: on cpu, bias: on meta", {"bias": torch.rand(2, device="meta")}),
+        (ValueError, r"weight: shape \(0, 4, ", {"weight": W[:0]}),
+        (TypeError, "weight: dtype torch.complex64", {"weight": W.cfloat() * 1j}),
+        (TypeError, "weight: dtype torch.int64", {"weight": W.long()}),
+        (TypeError, "weight: NoneType", {"weight": None}),
+        (TypeError, "bias: dtype torch.complex64", {"bias": torch.rand(2).cfloat() * 1j}),
+        (TypeError, "bias: str, wanted numbers", {"bias": "no"}),
+        (TypeError, "pattern: int, wanted a Pattern", {"pattern": 3}),
+        (TypeError, "groups: 1.0, wanted a whole number", {"groups": 1.0}),
+        (TypeError, "groups: '1', wanted a whole number", {"groups": "1"}),
+        (ValueError, r"mode: \['x'\], wanted one of", {"mode": ["x"]}),
     ],
 )
 def test_bad_input_is_named(error, named, arguments):
     pattern = patterns.tangent_pattern(6, 8)
     with pytest.raises(error, match=f"^{named}"):
         sampled_conv2d(**({"x": X, "weight": W, "pattern": pattern} | arguments))
+
+
+def test_arrays_serve_as_weights():
+    pattern, bias = patterns.tangent_pattern(6, 8), torch.rand(2)
+    plain = sampled_conv2d(X.numpy(), W.numpy(), pattern, bias.numpy())
+    assert torch.equal(plain, sampled_conv2d(X, W, pattern, bias))
+
+
+def test_a_layer_with_complex_weights_is_refused():
+    layer = SphereConv2d(4, 2)
+    layer.weight = torch.nn.Parameter(layer.weight.detach().cfloat() * 1j)
+    with pytest.raises(TypeError, match="^weight: dtype torch.complex64, wanted real"):
+        layer(X)
 
 
 def test_more_reads_than_an_index_can_count_are_refused():

@@ -19,6 +19,7 @@ other things cost, and :mod:`sal360.nn.sampled_cuda` takes over.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -28,10 +29,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sal360._check import as_image
+from sal360._check import ArrayLike, as_floating, as_image, positive_int
 from sal360._tables import eager, untraced
 from sal360.patterns import Pattern
-from sal360.resampling import Mode, computing_dtype
+from sal360.resampling import Mode, check_mode, computing_dtype
 
 SMALLEST = 1e-11
 """Weights below this are rounding noise of taps that stand on a pixel; they are not read."""
@@ -175,10 +176,10 @@ def multiplied(samples: Tensor, kernel: Tensor, groups: int) -> Tensor:
 
 @eager
 def sampled_conv2d(
-    x: Tensor,
-    weight: Tensor,
+    x: ArrayLike,
+    weight: ArrayLike,
     pattern: Pattern,
-    bias: Tensor | None = None,
+    bias: ArrayLike | None = None,
     groups: int = 1,
     mode: Mode = "bilinear",
     project_first: bool | None = None,
@@ -204,23 +205,26 @@ def sampled_conv2d(
     Raises:
         ValueError, TypeError: shapes, dtypes or devices that do not fit.
     """
-    x = as_image(x, "x")
-    K = pattern.taps
+    if not isinstance(pattern, Pattern):
+        raise TypeError(f"pattern: {type(pattern).__name__}, wanted a Pattern")
+    check_mode(mode)
+    x, weight = as_image(x, "x"), as_floating(weight, "weight")
+    K, groups = pattern.taps, positive_int(groups, "groups")
     I = x.shape[1]
     if tuple(x.shape[-2:]) != (pattern.H, pattern.W):
         wanted = f"wanted the pattern's {pattern.H} x {pattern.W}"
         raise ValueError(f"x: {x.shape[-2]} x {x.shape[-1]} pixels, {wanted}")
-    if groups < 1 or I % groups:
+    if I % groups:
         raise ValueError(f"groups: {groups}, wanted a divisor of x's {I} channels")
-    O = weight.shape[0] if weight.ndim else 0
-    if weight.ndim < 2 or weight.shape[1] != I // groups or weight[0, 0].numel() != K:
+    fits = weight.ndim > 1 and weight.shape[1] == I // groups and math.prod(weight.shape[2:]) == K
+    if not fits or len(weight) == 0:
         wanted = f"(O, {I // groups}, {', '.join(map(str, pattern.shape))})"
         raise ValueError(f"weight: shape {tuple(weight.shape)}, wanted {wanted}")
-    if O % groups or O == 0:
+    O = len(weight)
+    if O % groups:
         raise ValueError(f"groups: {groups}, wanted a divisor of weight's {O} outputs")
-    if bias is not None and bias.shape != (O,):
-        raise ValueError(f"bias: shape {tuple(bias.shape)}, wanted ({O},)")
-    check_alike(x, weight)
+    bias = as_bias(bias, O)
+    check_alike(x, weight, bias)
     exact = computing_dtype(x)
     if project_first is None:
         project_first = products_first(pattern, I, O, groups)
@@ -231,12 +235,24 @@ def sampled_conv2d(
     return convolve(x, kernel, reads, out_size(pattern), bias, groups, project_first)
 
 
-def check_alike(x: Tensor, weight: Tensor) -> None:
-    """Whether an image and a kernel can be multiplied."""
+def as_bias(bias: ArrayLike | None, O: int) -> Tensor | None:
+    """``(O,)`` floating, or None."""
+    if bias is None:
+        return None
+    bias = as_floating(bias, "bias")
+    if bias.shape != (O,):
+        raise ValueError(f"bias: shape {tuple(bias.shape)}, wanted ({O},)")
+    return bias
+
+
+def check_alike(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> None:
+    """Whether an image, a kernel and a bias can be multiplied and added."""
+    as_floating(weight, "weight")
     if (x.dtype == torch.float64) != (weight.dtype == torch.float64):
         raise TypeError(f"x: {x.dtype}, weight: {weight.dtype}, wanted both float64 or neither")
-    if x.device != weight.device:
-        raise ValueError(f"x: on {x.device}, weight: on {weight.device}, wanted one device")
+    for name, part in (("weight", weight), ("bias", bias)):
+        if part is not None and x.device != part.device:
+            raise ValueError(f"x: on {x.device}, {name}: on {part.device}, wanted one device")
 
 
 def products_first(pattern: Pattern, I: int, O: int, groups: int) -> bool:

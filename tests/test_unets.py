@@ -144,9 +144,14 @@ def test_a_lookup_convolution_is_the_picture_three_times_as_large():
     [
         ({"x": torch.zeros(4, 8)}, r"x: shape \(4, 8\)"),
         ({"weight": torch.zeros(1, 3, 3, 3)}, r"weight: shape .*wanted \(O, 2, 3, 3\)"),
-        ({"weight": torch.zeros(1, 2, 3, 3).double()}, "weight: dtype torch.float64, wanted"),
+        ({"weight": torch.zeros(0, 2, 3, 3)}, r"weight: shape .*wanted \(O, 2, 3, 3\)"),
+        ({"weight": torch.zeros(1, 2, 3, 3).double()}, "weight: torch.float64, wanted both"),
+        ({"weight": torch.zeros(1, 2, 3, 3, device="meta")}, "weight: on meta, wanted one device"),
+        ({"bias": torch.zeros(1).cfloat()}, "bias: dtype torch.complex64, wanted"),
         ({"bias": torch.zeros(2)}, r"bias: shape \(2,\), wanted \(1,\)"),
         ({"table": torch.zeros(4, 8, 2, 8)}, "table: torch.float32 of shape .*, wanted whole"),
+        ({"table": torch.zeros(4, 8, 2, 8).bool()}, "table: dtype torch.bool, wanted"),
+        ({"table": torch.zeros(4, 8, 2, 8).cfloat()}, "table: dtype torch.complex64, wanted"),
         ({"table": torch.full((4, 8, 2, 8), 4)}, "table: names pixels outside of the 4 x 8"),
     ],
 )
@@ -154,6 +159,13 @@ def test_bad_input_of_a_lookup_is_named(change, words):
     given = {"x": torch.zeros(1, 2, 4, 8), "weight": torch.zeros(1, 2, 3, 3)}
     with pytest.raises((ValueError, TypeError), match=words):
         upstream.lookup_conv2d(**given | change)
+
+
+def test_a_table_that_served_one_size_does_not_serve_another():
+    table, weight = upstream.ring_table(4, 8), torch.rand(1, 2, 3, 3)
+    upstream.lookup_conv2d(torch.rand(1, 2, 4, 8), weight, table=table)
+    with pytest.raises(ValueError, match=r"^table: .* wanted whole numbers \(8, 8, 2, 8\)"):
+        upstream.lookup_conv2d(torch.rand(1, 2, 8, 8), weight, table=table)
 
 
 @pytest.mark.parametrize("project_first", [False, True])
@@ -192,6 +204,10 @@ def test_the_published_padding_and_pooling(golden):
         assert upstream.sphere_pool_widths(H, 2 * H) == stored[key].tolist()
     with pytest.raises(ValueError, match=r"pad: \(-1, 0, 0, 0\), wanted"):
         upstream.sphere_pad(x, (-1, 0, 0, 0))
+    with pytest.raises(ValueError, match=r"pad: 1, wanted \(left"):
+        upstream.sphere_pad(x, 1)
+    with pytest.raises(TypeError, match=r"pad: 1.0, wanted a whole number"):
+        upstream.sphere_pad(x, (1.0, 1, 0, 0))
 
 
 @pytest.mark.parametrize("size", [(16, 32), (15, 31), (2, 1), (1, 6)])

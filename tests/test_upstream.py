@@ -65,6 +65,13 @@ def test_a_table_cached_without_gradients_serves_training_afterwards():
     assert w.grad.abs().sum() > 0
 
 
+def test_arrays_serve_as_images_and_weights():
+    x, w, b = torch.rand(1, 2, 7, 9), torch.rand(3, 2, 3, 3), torch.rand(3)
+    plain = upstream.sphere_conv2d(x.numpy(), w.numpy(), b.numpy())
+    assert torch.equal(plain, upstream.sphere_conv2d(x, w, b))
+    assert torch.equal(upstream.sphere_max_pool2d(x.numpy()), upstream.sphere_max_pool2d(x))
+
+
 def test_the_recorded_time_to_build_the_pattern_is_milliseconds():
     """From the benchmark's record, not timed here; the published loop takes 1.5 s."""
     path = Path(__file__).resolve().parents[1] / "data/benchmarks/sphere_conv.json"
@@ -77,10 +84,13 @@ def test_the_recorded_time_to_build_the_pattern_is_milliseconds():
         (torch.rand(3, 4, 4), torch.rand(1, 3, 3, 3), "x"),
         (torch.rand(1, 3, 4, 4), torch.rand(1, 2, 3, 3), "weight"),
         (torch.rand(1, 3, 4, 4), torch.rand(1, 3, 5, 5), "weight"),
+        (torch.rand(1, 3, 4, 4), torch.rand(1, 3, 3, 3).cfloat(), "weight"),
+        (torch.rand(1, 3, 4, 4), torch.rand(1, 3, 3, 3, device="meta"), "x: on cpu, weight"),
+        (torch.rand(1, 3, 4, 4), torch.rand(1, 3, 3, 3).double(), "x: torch.float32, weight"),
     ],
 )
-def test_bad_shapes_are_named(x, w, named):
-    with pytest.raises(ValueError, match=f"^{named}: "):
+def test_bad_input_is_named(x, w, named):
+    with pytest.raises((ValueError, TypeError), match=f"^{named}: "):
         upstream.sphere_conv2d(x, w)
 
 

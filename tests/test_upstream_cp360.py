@@ -1,5 +1,7 @@
 """CP-360's projections, class scores and ConvLSTM, against figures of the published code."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -106,8 +108,11 @@ def test_a_sequence_is_stretched_by_itself_alone():
         (lambda: upstream.cube_to_erp(torch.zeros(6, 1, 1, 1)), "faces: .*S at least 2"),
         (lambda: upstream.cube_to_erp(torch.zeros(1, 6, 1, 2, 2)), "faces: .*wanted"),
         (lambda: upstream.nfov_mask(4, 8, 180, 0, 0), "fov: 180, wanted above 0 and below 180"),
+        (lambda: upstream.nfov_mask(4, 8, 90, math.nan, 0), "yaw: nan, wanted a finite number"),
+        (lambda: upstream.nfov_mask(4, 8, 90, 0, math.inf), "pitch: inf, wanted a finite number"),
+        (lambda: upstream.nfov_mask(4, 8, 90, 0, 0, 3), r"size: 3, wanted \(H, W\)"),
     ],
 )
 def test_bad_input_is_named(call, named):
-    with pytest.raises(ValueError, match=named):
+    with pytest.raises((ValueError, TypeError), match=named):
         call()

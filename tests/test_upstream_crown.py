@@ -166,10 +166,15 @@ def test_a_yaw_is_a_yaw_and_the_seam_is_wrapped_unless_told():
         ({"x": torch.zeros(2, 8, 16)}, r"x: shape \(2, 8, 16\), wanted \(B, C, H, W\)"),
         ({"weight": torch.zeros(1, 3, 2, 4)}, r"weight: shape \(1, 3, 2, 4\), wanted \(O, 2"),
         ({"weight": torch.zeros(2, 4)}, r"weight: shape \(2, 4\)"),
-        ({"weight": torch.zeros(1, 2, 2, 4).double()}, "weight: dtype torch.float64, wanted"),
+        ({"weight": torch.zeros(1, 2, 2, 4).double()}, "weight: torch.float64, wanted both"),
+        ({"weight": torch.zeros(1, 2, 2, 4).long()}, "weight: dtype torch.int64, wanted"),
+        ({"weight": torch.zeros(1, 2, 2, 4, device="meta")}, "weight: on meta, wanted one device"),
         ({"padding_mode": "zeros"}, "padding_mode: 'zeros', wanted 'sphere' or '0'"),
         ({"radius": 45.0}, "radius: 45, wanted .*degrees"),
         ({"radius": 0.1}, "radius: 0.1"),
+        ({"radius": "a"}, "radius: 'a', wanted one number"),
+        ({"radius": None}, "radius: None, wanted one number"),
+        ({"radius": True}, "radius: True, wanted one number"),
     ],
 )
 def test_bad_input_is_named(change, words):

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sal360._check import as_image, in_range, positive_int
+from sal360._check import as_image, as_size, finite_number, in_range, positive_int
 from sal360._tables import untraced
 from sal360.nn.cube import face_size
 
@@ -157,10 +157,10 @@ def nfov_mask(
     """
     H, W = positive_int(H, "H"), positive_int(W, "W")
     half = math.radians(in_range(fov, "fov", 0, 180, "degrees")) / 2
-    h, w = size
-    lon = ((torch.arange(W, dtype=torch.float64) + 0.5) / W * 2 - 1) * math.pi - math.radians(yaw)
+    turn, up = (math.radians(finite_number(v, n)) for v, n in ((yaw, "yaw"), (pitch, "pitch")))
+    h, w = as_size(size, "size")
+    lon = ((torch.arange(W, dtype=torch.float64) + 0.5) / W * 2 - 1) * math.pi - turn
     lat = ((0.5 - (torch.arange(H, dtype=torch.float64) + 0.5) / H) * math.pi)[:, None]
-    up = math.radians(pitch)
     depth = math.sin(up) * lat.sin() + math.cos(up) * lat.cos() * lon.cos()
     right = lat.cos() * lon.sin() / depth
     above = (math.cos(up) * lat.sin() - math.sin(up) * lat.cos() * lon.cos()) / depth.abs()

@@ -21,8 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sal360._check import as_image, positive_int
+from sal360._check import ArrayLike, as_floating, as_image, positive_int
 from sal360._tables import untraced
+from sal360.nn.sampled import as_bias, check_alike
 from sal360.safe_pickle import read_torch_tensors
 
 
@@ -88,7 +89,9 @@ def _spread(x: Tensor, stride: int) -> Tensor:
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
-def sphere_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1) -> Tensor:
+def sphere_conv2d(
+    x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None, stride: int = 1
+) -> Tensor:
     """SST-Sal's spherical convolution with its half-pixel shift and its zero edges.
 
     A constant image of ones and an averaging kernel give .25 in the top left corner and .5
@@ -101,16 +104,18 @@ def sphere_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride:
     Returns:
         ``(B, O, ceil(H / stride), ceil(W / stride))``.
     Raises:
-        ValueError: shapes that do not fit.
+        ValueError, TypeError: shapes, dtypes or devices that do not fit.
     """
-    as_image(x, "x")
+    x, weight = as_image(x, "x"), as_floating(weight, "weight")
     C = x.shape[1]
     if weight.ndim != 4 or weight.shape[1:] != (C, 3, 3):
         raise ValueError(f"weight: shape {tuple(weight.shape)}, wanted (O, {C}, 3, 3)")
+    bias = as_bias(bias, len(weight))
+    check_alike(x, weight, bias)
     return F.conv2d(_spread(x, stride), weight, bias, stride=3)
 
 
-def sphere_max_pool2d(x: Tensor, stride: int = 2) -> Tensor:
+def sphere_max_pool2d(x: ArrayLike, stride: int = 2) -> Tensor:
     """Maximum over the same nine (shifted) samples as :func:`sphere_conv2d`.
 
     Args:
@@ -118,7 +123,7 @@ def sphere_max_pool2d(x: Tensor, stride: int = 2) -> Tensor:
     Returns:
         ``(B, C, ceil(H / stride), ceil(W / stride))``.
     """
-    as_image(x, "x")
+    x = as_image(x, "x")
     return F.max_pool2d(_spread(x, stride), 3)
 
 

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from sal360._check import as_image, positive_int
+from sal360._check import ArrayLike, as_floating, as_image, as_tensor, positive_int
 from sal360._tables import eager, untraced
-from sal360.nn.sampled import Reads, convolve, reads_between
+from sal360.nn.sampled import Reads, as_bias, check_alike, convolve, reads_between
 from sal360.resampling import computing_dtype
 
 RING_SLOTS = ((2, 1), (2, 2), (1, 2), (0, 2), (0, 1), (0, 0), (1, 0), (2, 0))
@@ -85,10 +85,10 @@ def ring_table(H: int, W: int, lattice: Lattice = "ends") -> Tensor:
 
 @eager
 def lookup_conv2d(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    table: Tensor | None = None,
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    table: ArrayLike | None = None,
     lattice: Lattice = "ends",
 ) -> Tensor:
     """The published convolution: nine looked-up pixels, one product.
@@ -106,18 +106,17 @@ def lookup_conv2d(
     Returns:
         ``(B, O, H, W)``.
     Raises:
-        ValueError, TypeError: shapes or dtypes that do not fit, places outside of the image.
+        ValueError, TypeError: shapes, dtypes or devices that do not fit, places outside of the
+            image.
     """
-    x = as_image(x, "x")
+    x, weight = as_image(x, "x"), as_floating(weight, "weight")
     I, H, W = x.shape[1:]
-    if weight.ndim != 4 or weight.shape[1:] != (I, 3, 3):
+    if weight.ndim != 4 or weight.shape[1:] != (I, 3, 3) or len(weight) == 0:
         raise ValueError(f"weight: shape {tuple(weight.shape)}, wanted (O, {I}, 3, 3)")
     O = len(weight)
-    if bias is not None and bias.shape != (O,):
-        raise ValueError(f"bias: shape {tuple(bias.shape)}, wanted ({O},)")
-    if (x.dtype == torch.float64) != (weight.dtype == torch.float64):
-        raise TypeError(f"weight: dtype {weight.dtype}, wanted that of x, {x.dtype}")
-    table = _table(H, W, lattice) if table is None else table
+    bias = as_bias(bias, O)
+    check_alike(x, weight, bias)
+    table = _table(H, W, lattice) if table is None else as_tensor(table, "table")
     reads = _reads_of(table, (H, W), O <= I, computing_dtype(x), x.device)
     return convolve(x, weight.flatten(2), reads, (H, W), bias, project_first=O <= I)
 
@@ -137,7 +136,7 @@ def _reads_of(
 ) -> Reads:
     """Samples of a table, or products of pixels and taps; kept for as long as the table lives."""
     kept = _KEPT.setdefault(table, {})
-    key = (products, dtype, str(device))
+    key = (size, products, dtype, str(device))
     if key not in kept:
         kept[key] = _reads(_checked(table, *size), products).to(device, dtype)
     reads: Reads = kept[key]

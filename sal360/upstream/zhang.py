@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sal360._check import ArrayLike, as_float64, as_image, as_tensor, positive_int
+from sal360._check import ArrayLike, as_float64, as_floating, as_image, in_range, positive_int
 from sal360._tables import untraced
-from sal360.nn.sampled import convolve
+from sal360.nn.sampled import check_alike, convolve
 from sal360.resampling import computing_dtype
 from sal360.upstream.zhang_grid import crown_grid
 from sal360.upstream.zhang_taps import crown_reads
@@ -30,8 +30,8 @@ than it saves."""
 
 
 def crown_conv2d(
-    x: Tensor,
-    weight: Tensor,
+    x: ArrayLike,
+    weight: ArrayLike,
     radius: float,
     padding_mode: Literal["sphere", "0"] = "sphere",
 ) -> Tensor:
@@ -56,18 +56,18 @@ def crown_conv2d(
     Returns:
         ``(B, O, H, W)``.
     Raises:
-        ValueError: shapes that do not fit, another mode, or a radius under about two rows, which
-            leaves some row's kernel empty.
+        ValueError, TypeError: shapes, dtypes or devices that do not fit, another mode, or a
+            radius under about two rows, which leaves some row's kernel empty.
     """
-    x, weight = as_image(x, "x"), as_tensor(weight, "weight")
+    x, weight = as_image(x, "x"), as_floating(weight, "weight")
     C, H, W = x.shape[1:]
     if weight.ndim != 4 or weight.shape[1] != C or 0 in weight.shape:
         raise ValueError(f"weight: shape {tuple(weight.shape)}, wanted (O, {C}, Kt, Kp)")
-    if (weight.dtype == torch.float64) != (x.dtype == torch.float64):
-        raise TypeError(f"weight: dtype {weight.dtype}, wanted that of x, {x.dtype}")
+    check_alike(x, weight)
     if padding_mode not in ("sphere", "0"):
         raise ValueError(f"padding_mode: {padding_mode!r}, wanted 'sphere' or '0'")
-    radius, exact = float(radius), computing_dtype(x)
+    radius = in_range(radius, "radius", 0.0, math.pi, "radians", closed=True)
+    exact = computing_dtype(x)
     if padding_mode == "sphere" and len(weight) * C > FEW:
         products, (Kt, Kp) = len(weight) <= C, weight.shape[2:]
         reads = crown_reads((H, W), radius, (Kt, Kp), products, exact, x.device)

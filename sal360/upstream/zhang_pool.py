@@ -14,12 +14,12 @@ import math
 import torch.nn.functional as F
 from torch import Tensor
 
-from sal360._check import as_image, positive_int
+from sal360._check import ArrayLike, as_image, positive_int, whole_number
 from sal360.nn.windows import max_in_windows
 from sal360.upstream.zhang_grid import half_width
 
 
-def sphere_pad(x: Tensor, pad: tuple[int, int, int, int]) -> Tensor:
+def sphere_pad(x: ArrayLike, pad: tuple[int, int, int, int]) -> Tensor:
     """The published padding of a panorama: around the seam, and nowhere else.
 
     Args:
@@ -28,15 +28,17 @@ def sphere_pad(x: Tensor, pad: tuple[int, int, int, int]) -> Tensor:
     Returns:
         ``(B, C, H, left + W + right)``.
     Raises:
-        ValueError: sides below 0 or beyond the size of the image.
+        ValueError: sides below 0 or beyond the size of the image. TypeError: no whole numbers.
     """
     x = as_image(x, "x")
     H, W = x.shape[-2:]
-    if len(pad) != 4 or not all(0 <= p <= size for p, size in zip(pad, (W, W, H, H), strict=True)):
+    sides = pad if isinstance(pad, (tuple, list)) else ()
+    widths, most = tuple(whole_number(p, "pad") for p in sides), (W, W, H, H)
+    if len(widths) != 4 or not all(0 <= p <= top for p, top in zip(widths, most, strict=True)):
         raise ValueError(
-            f"pad: {pad}, wanted (left, right, top, bottom), at most {W}, {W}, {H}, {H}"
+            f"pad: {pad!r}, wanted (left, right, top, bottom), at most {W}, {W}, {H}, {H}"
         )
-    return F.pad(x, (pad[0], pad[1], 0, 0), mode="circular")
+    return F.pad(x, (widths[0], widths[1], 0, 0), mode="circular")
 
 
 def sphere_pool_widths(H: int, W: int) -> list[int]:
@@ -55,7 +57,7 @@ def sphere_pool_widths(H: int, W: int) -> list[int]:
     return widths
 
 
-def sphere_pool(x: Tensor) -> Tensor:
+def sphere_pool(x: ArrayLike) -> Tensor:
     """The published spherical pooling: maxima of two rows and :func:`sphere_pool_widths` columns.
 
     An odd window has its extra column on the left. The published code refuses an odd number of

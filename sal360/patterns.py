@@ -17,7 +17,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sal360._check import ArrayLike, as_float64, as_image, in_range, positive_int
+from sal360._check import (
+    ArrayLike,
+    as_float64,
+    as_image,
+    finite_number,
+    in_range,
+    positive_int,
+    whole_number,
+)
+from sal360._files import write_whole
 from sal360.resampling import (
     Mode,
     SamplingTable,
@@ -51,8 +60,15 @@ class Pattern:
     stride: int = 1
 
     def __post_init__(self) -> None:
-        K, rows = math.prod(self.shape), -(-self.H // self.stride)
+        for name, size in (("H", self.H), ("W", self.W), ("stride", self.stride)):
+            positive_int(size, name)
+        if not isinstance(self.shape, (tuple, list)):
+            raise TypeError(f"shape: {self.shape!r}, wanted the kernel's, such as (3, 3)")
+        K = math.prod(positive_int(size, "shape") for size in self.shape)
+        rows = -(-self.H // self.stride)
         for name, value in (("lat", self.lat), ("lon", self.lon)):
+            if not isinstance(value, Tensor):
+                raise TypeError(f"{name}: {type(value).__name__}, wanted a tensor")
             if value.shape != (rows, K):
                 raise ValueError(f"{name}: shape {tuple(value.shape)}, wanted {(rows, K)}")
             top = math.pi if name == "lon" else math.pi / 2
@@ -73,6 +89,7 @@ class Pattern:
         Args:
             row: output row; -1 is the last one. col: output column, which may lie between pixels.
         """
+        col = finite_number(col, "col")
         centre = ((col * self.stride + 0.5) / self.W - 0.5) * 2 * math.pi
         xyz = lonlat_to_xyz(self.lon[self._row(row)] + centre, self.lat[self._row(row)])
         return xyz.reshape(*self.shape, 3)
@@ -82,7 +99,7 @@ class Pattern:
 
         Columns continue beyond the image's edges; take them modulo ``W``.
         """
-        i = self._row(row)
+        i, col = self._row(row), finite_number(col, "col")
         rows = (0.5 - self.lat[i] / math.pi) * self.H - 0.5
         cols = col * self.stride + self.lon[i] * (self.W / (2 * math.pi))
         return rows.reshape(self.shape), cols.reshape(self.shape)
@@ -148,12 +165,18 @@ class Pattern:
         return read.movedim(-1, 2).contiguous()
 
     def save(self, path: str | Path) -> None:
-        """Write to a safetensors file, which holds numbers and cannot run code."""
-        from safetensors.torch import save_file
+        """Write to a safetensors file, which holds numbers and cannot run code.
+
+        Raises:
+            OSError: the folder is missing or may not be written to.
+        """
+        from safetensors.torch import save
 
         about = {"name": self.name, "size": [self.H, self.W, self.stride], "shape": self.shape}
-        tensors = {"lat": self.lat.contiguous(), "lon": self.lon.contiguous()}
-        save_file(tensors, str(path), metadata={"sal360.pattern": json.dumps(about)})
+        # Clones: two tensors of one file may not share their memory.
+        parts = (("lat", self.lat), ("lon", self.lon))
+        tensors = {name: part.clone(memory_format=torch.contiguous_format) for name, part in parts}
+        write_whole(path, save(tensors, {"sal360.pattern": json.dumps(about)}))
 
     @classmethod
     def load(cls, path: str | Path) -> Pattern:
@@ -180,10 +203,10 @@ class Pattern:
             raise ValueError(f"{path}: not a sal360 pattern ({error})") from error
 
     def _row(self, row: Any) -> int:
-        rows = self.lat.shape[0]
+        rows, row = self.lat.shape[0], whole_number(row, "row")
         if not -rows <= row < rows:
             raise ValueError(f"row: {row}, wanted one of {rows} output rows")
-        return int(row)
+        return row
 
 
 def tangent_pattern(

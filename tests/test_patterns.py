@@ -1,6 +1,7 @@
 """Where kernels look: rigid, even, shifted with the column, and the same after a round trip."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -83,6 +84,15 @@ def test_files_of_another_kind_are_refused_with_their_path(tmp_path):
         patterns.Pattern.load(tmp_path)
     with pytest.raises(FileNotFoundError):
         patterns.Pattern.load(tmp_path / "none")
+
+
+def test_a_pattern_whose_parts_share_memory_is_saved_and_a_missing_folder_named(tmp_path):
+    both = torch.linspace(-1, 1, 4, dtype=torch.float64)[:, None]
+    patterns.Pattern("diagonal", 4, 8, (1,), both, both).save(tmp_path / "a")
+    again = patterns.Pattern.load(tmp_path / "a")
+    assert torch.equal(again.lat, both) and torch.equal(again.lon, both)
+    with pytest.raises(FileNotFoundError, match=r"none.a"):
+        patterns.ring_pattern(8, 16).save(tmp_path / "none" / "a")
 
 
 @given(st.floats(-7, 7))
@@ -206,6 +216,14 @@ def test_a_ring_has_eight_equal_distances_in_the_slots_of_a_kernel():
             lambda: patterns.Pattern("x", 1, 2, (1,), torch.zeros(1, 1), torch.full((1, 1), 9.0)),
             "lon",
         ),
+        (lambda: replace(patterns.ring_pattern(8, 16), stride=0), "stride"),
+        (lambda: replace(patterns.ring_pattern(8, 16), H=8.0), "H"),
+        (lambda: replace(patterns.ring_pattern(8, 16), shape=9), "shape"),
+        (lambda: replace(patterns.ring_pattern(8, 16), lat=None), "lat"),
+        (lambda: patterns.ring_pattern(8, 16).directions(1.5), "row"),
+        (lambda: patterns.ring_pattern(8, 16).pixels("0"), "row"),
+        (lambda: patterns.ring_pattern(8, 16).pixels(0, "a"), "col"),
+        (lambda: patterns.ring_pattern(8, 16).directions(0, math.inf), "col"),
         (lambda: patterns.tangent_pattern(8, 16, 3.0), "kernel_size"),
         (lambda: patterns.crown_pattern(8, 16, 3, 0.1), "kernel_size"),
         (lambda: patterns.ring_pattern(8, 16, "big"), "radius"),

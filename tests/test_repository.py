@@ -102,6 +102,7 @@ def test_arrows_point_down():
     """The ground floor knows nothing above it, and nothing below the book draws or teaches."""
     ground = {
         "_check",
+        "_files",
         "_shares",
         "_tables",
         "_version",

@@ -97,7 +97,7 @@ def sample_cube(faces: ArrayLike, xyz: ArrayLike) -> Tensor:
     faces = _as_faces(faces)
     directions = as_directions(xyz).to(faces.device)
     shape = directions.shape[:-1]
-    if directions.numel() == 0:
+    if directions.numel() == 0 or faces.is_meta:
         return faces.new_zeros(faces.shape[0], faces.shape[2], *shape)
     reader = _face_reader(directions.reshape(1, -1, 3), faces.shape[-1], computing_dtype(faces))
     return read_prepared(_stacked(faces), reader).reshape(faces.shape[0], faces.shape[2], *shape)
@@ -124,20 +124,23 @@ def viewport_directions(
     """World direction of each pixel centre of a pinhole camera inside the sphere. Chapter 04.
 
     Args:
-        yaw, pitch, roll: where the camera looks, radians (:func:`sal360.sphere.rotation_matrix`).
+        yaw, pitch, roll: where the camera looks, radians, one number each
+            (:func:`sal360.sphere.rotation_matrix`).
         fov: horizontal field of view, radians, strictly between 0 and pi.
         size: ``(h, w)`` in square pixels; the vertical field of view follows.
     Returns:
         ``(h, w, 3)`` float64 directions, not normalised (their depth is 1).
     Raises:
-        ValueError: a field of view of 180 degrees or more, an empty size.
+        ValueError: a field of view of 180 degrees or more, an empty size, several cameras.
     """
     fov = in_range(fov, "fov", 0.0, math.pi, "radians")
     h, w = _as_size(size)
     step = 2 * math.tan(fov / 2) / w
     y = (torch.arange(h, dtype=torch.float64) - (h - 1) / 2) * step
     x = (torch.arange(w, dtype=torch.float64) - (w - 1) / 2) * step
-    right, down, forward = rotation_matrix(yaw, pitch, roll).T[:, :, None, None]
+    gaze = (("yaw", yaw), ("pitch", pitch), ("roll", roll))
+    turned = rotation_matrix(*(_one_number(value, name) for name, value in gaze))
+    right, down, forward = turned.T[:, :, None, None]
     return (x * right + (y[:, None] * down + forward)).movedim(0, -1)
 
 
@@ -154,8 +157,8 @@ def erp_to_viewport(
 
     Args:
         image: ``(B, C, H, W)`` panorama.
-        yaw, pitch, roll: direction of the gaze and tilt of the head, radians. A tensor that asks
-            for a gradient gets one.
+        yaw, pitch, roll: direction of the gaze and tilt of the head, radians, one number each. A
+            tensor that asks for a gradient gets one.
         fov: horizontal field of view, radians, strictly between 0 and pi.
         size: ``(h, w)`` of the view.
         mode: as for :func:`sample_erp`.
@@ -187,7 +190,8 @@ def rotate_erp(image: ArrayLike, R: ArrayLike, mode: Mode = "bilinear") -> Tenso
         ValueError: ``R`` is not a rotation.
     """
     image = as_image(image)
-    R = as_float64(R, "R").to(image.device)
+    R = as_float64(R, "R")
+    R = R if image.is_meta else R.to(image.device)
     identity = torch.eye(3, dtype=R.dtype, device=R.device)
     if R.shape != (3, 3) or not torch.allclose(R @ R.T, identity, atol=1e-6) or torch.det(R) < 0:
         found = f"shape {tuple(R.shape)}"
@@ -251,6 +255,14 @@ def _as_faces(faces: ArrayLike) -> Tensor:
     if not square or 0 in tensor.shape:
         raise ValueError(f"faces: shape {tuple(tensor.shape)}, wanted (B, 6, C, S, S), none 0")
     return as_image(tensor.flatten(0, 1), "faces").unflatten(0, tensor.shape[:2])
+
+
+def _one_number(value: ArrayLike, name: str) -> Tensor:
+    """``()`` float64 with its graph: a picture has one camera."""
+    number = as_float64(value, name)
+    if number.numel() != 1:
+        raise ValueError(f"{name}: shape {tuple(number.shape)}, wanted one number")
+    return number.reshape(())
 
 
 def _as_size(size: Any) -> tuple[int, int]:

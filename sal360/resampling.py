@@ -210,9 +210,10 @@ def sample_erp(image: ArrayLike, xyz: ArrayLike, mode: Mode = "bilinear") -> Ten
         ValueError, TypeError: a wrong rank or dtype, NaN or zero directions, unknown mode.
     """
     image = as_image(image)
+    check_mode(mode)
     directions = as_directions(xyz).to(image.device)
     shape, (H, W) = directions.shape[:-1], image.shape[-2:]
-    if directions.numel() == 0:
+    if directions.numel() == 0 or image.is_meta:  # no numbers, no more than a shape
         return image.new_zeros(*image.shape[:2], *shape)
     wanted = torch.is_grad_enabled() and directions.requires_grad
     if mode == "bilinear" and not wanted:

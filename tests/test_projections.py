@@ -124,6 +124,37 @@ def test_a_view_looks_where_it_says_and_is_not_mirrored():
     assert 59 < edge < 60  # the outer pixel centres lie just inside
 
 
+def test_a_view_has_one_camera():
+    image, several = torch.rand(1, 1, 4, 8), torch.tensor([0.0, 0.5])
+    one = projections.erp_to_viewport(image, 0.5, 0, 1.0, (3, 4), mode="bicubic")
+    for yaw in (torch.tensor(0.5), torch.tensor([0.5]), torch.tensor([[0.5]])):
+        view = projections.erp_to_viewport(image, yaw, 0, 1.0, (3, 4), mode="bicubic")
+        assert torch.equal(view, one)
+        asking = yaw.clone().requires_grad_()
+        assert projections.erp_to_viewport(image, asking, 0, 1.0, (3, 4)).shape == (1, 1, 3, 4)
+    with pytest.raises(ValueError, match=r"^yaw: shape \(2,\), wanted one number"):
+        projections.viewport_directions(several, 0, 1.0, (3, 4))
+    with pytest.raises(ValueError, match=r"^roll: shape \(2,\), wanted one number"):
+        projections.viewport_directions(0, 0, 1.0, (3, 4), several)
+    with pytest.raises(TypeError, match="^pitch: .*, wanted one number"):
+        projections.erp_to_viewport(image, 0, several, 1.0, (3, 4))
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "nearest", "bicubic"])
+def test_without_numbers_there_are_shapes(mode):
+    image, R = torch.rand(1, 2, 4, 8, device="meta"), sphere.rotation_matrix(0.3)
+    answers = {
+        (1, 6, 2, 3, 3): projections.erp_to_cube(image, 3, mode),
+        (1, 2, 4, 8): projections.rotate_erp(image, R, mode),
+        (1, 2, 3, 5): projections.erp_to_viewport(image, 0, 0, 1.0, (3, 5), mode=mode),
+        (1, 2, 7): projections.sample_erp(image, torch.rand(7, 3), mode),
+        (1, 1, 7): projections.sample_cube(torch.rand(1, 6, 1, 2, 2).to("meta"), torch.rand(7, 3)),
+    }
+    assert all(got.is_meta and got.shape == shape for shape, got in answers.items())
+    with pytest.raises(ValueError, match="^xyz: on meta, wanted a device with numbers"):
+        projections.sample_erp(torch.rand(1, 2, 4, 8), torch.rand(7, 3, device="meta"), mode)
+
+
 def test_the_labelled_panorama_is_where_it_says(real):
     """Opposite words differ, and the front one is at the centre: a mirror would swap them."""
     from sal360.images import read_image

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -255,6 +256,18 @@ def test_a_layer_that_answers_coarsely_is_judged_by_its_answer():
     assert found.dtype == torch.float32 and found.adjoint < 1e-5 and found.gradient < 1e-3
 
 
+@pytest.mark.parametrize("grid", ["erp", "cube"])
+def test_a_constant_answer_has_no_fault(grid):
+    found = asked(lambda x: x * 0 + 3, grid=grid)
+    assert found.tilt == (0.0, 0.0)
+    assert found.constant == found.yaw == found.seam == found.pole == found.gradient == 0
+
+
+def test_numbers_of_numpy_serve_as_seed_and_tilts():
+    found = asked(nn.Identity(), seed=np.int64(1), tilts=np.array([30.0]))
+    assert found == asked(nn.Identity(), seed=1, tilts=(30.0,))
+
+
 def test_it_works_where_gradients_are_off():
     with torch.inference_mode():
         found = asked(nn.Identity())
@@ -298,6 +311,13 @@ def test_it_prints_as_a_small_table():
         (lambda: asked(Tangent(stride=3)), "layer: makes 11 x 22 pixels of 32 x 64"),
         (lambda: asked(nn.Identity(), tilts=(200,)), "tilts: "),
         (lambda: asked(nn.Identity(), tilts=("a",)), "tilts: "),
+        (lambda: asked(nn.Identity(), tilts=30), r"tilts: 30, wanted a sequence of degrees"),
+        (lambda: asked(nn.Identity(), seed="a"), "seed: 'a', wanted a whole number"),
+        (lambda: asked(nn.Identity(), seed=1.5), "seed: 1.5, wanted a whole number"),
+        (lambda: asked(lambda x: (x > 0).int()), "layer: answers with torch.int32, wanted float"),
+        (lambda: asked(lambda x: x > 0), "layer: answers with torch.bool, wanted float"),
+        (lambda: asked(lambda x: x + 1j), "layer: answers with torch.complex128, wanted float"),
+        (lambda: asked(nn.Conv2d(1, 1, 1, device="meta")), "layer: on meta, wanted a device"),
         (lambda: asked(nn.Identity(), grid="hex"), "grid: 'hex'"),
         (lambda: asked(nn.Identity(), H=4), "H: 4, wanted at least 8"),
         (lambda: asked(nn.Identity(), axes=0), "axes: 0"),

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from sal360._check import as_number, positive_int
+from sal360._check import ArrayLike, as_float64, positive_int, whole_number
 from sal360.cubemap import cube_directions, cube_pixel
 from sal360.resampling import SamplingTable, apply_table
 from sal360.sphere import lonlat_to_xyz, rotation_matrix, xyz_to_lonlat
@@ -98,7 +98,7 @@ def check_equivariance(
     in_channels: int | None = None,
     H: int = 64,
     W: int = 128,
-    tilts: Sequence[float] = (30.0, 90.0),
+    tilts: ArrayLike = (30.0, 90.0),
     grid: Grid = "erp",
     seed: int = 0,
     axes: int = 4,
@@ -138,7 +138,7 @@ def check_equivariance(
         in_channels: C; the layer's own ``in_channels`` (or that of its first part which has
             one), else 1, unless given.
         H, W: size of the panorama, at least 8 x 8. A cube has faces of ``S = W / 4``.
-        tilts: angles in degrees, 0 to 180. grid: ``"erp"`` or ``"cube"``.
+        tilts: a sequence of angles in degrees, 0 to 180. grid: ``"erp"`` or ``"cube"``.
         seed: of the field, the noise and the axes; the state of torch's generators is kept.
         axes: over how many horizontal axes a tilt is averaged.
         degree: of the finest harmonic: about ``2 pi / degree`` radians from crest to crest.
@@ -146,7 +146,8 @@ def check_equivariance(
         An :class:`Equivariance`, which prints as a table.
     Raises:
         TypeError: no layer, or one that cannot be copied. ValueError: a layer that refuses the
-            input, or whose answer has another rank, batch or size, NaN or infinite values.
+            input, or whose answer has another rank, batch or size, NaN or infinite values, or is
+            not of floating numbers; a layer on a device without numbers.
     """
     if not callable(layer):
         raise TypeError(f"layer: {type(layer).__name__}, wanted a module or a function")
@@ -155,7 +156,10 @@ def check_equivariance(
     H, W = positive_int(H, "H"), positive_int(W, "W")
     channels = _channels(layer) if in_channels is None else positive_int(in_channels, "in_channels")
     axes, degree = positive_int(axes, "axes"), positive_int(degree, "degree")
-    angles = tuple(as_number(angle, "tilts") for angle in tilts)
+    seed, degrees = whole_number(seed, "seed"), as_float64(tilts, "tilts")
+    if degrees.ndim != 1:
+        raise ValueError(f"tilts: {tilts!r}, wanted a sequence of degrees, such as (30, 90)")
+    angles = tuple(degrees.tolist())
     if not all(0 <= angle <= 180 for angle in angles):
         raise ValueError(f"tilts: {angles}, wanted degrees from 0 to 180")
     for name, found in (("H", H), ("W", W)):
@@ -211,6 +215,8 @@ class _Asked:
     def __init__(self, layer: Layer, x: Tensor) -> None:
         own = next((t.dtype for t in _tensors(layer) if t.is_floating_point()), torch.float32)
         self.device = next((t.device for t in _tensors(layer)), torch.device("cpu"))
+        if self.device.type == "meta":
+            raise ValueError("layer: on meta, wanted a device with numbers")
         refusals: list[str] = []
         for self.dtype in dict.fromkeys((torch.float64, own)):
             self.layer = _copied(layer, self.dtype)
@@ -250,6 +256,8 @@ class _Asked:
 def _check_answer(answer: Any, x: Tensor, faces: bool) -> None:
     if not isinstance(answer, Tensor):
         raise ValueError(f"layer: answers with {type(answer).__name__}, wanted a tensor")
+    if not answer.is_floating_point():
+        raise ValueError(f"layer: answers with {answer.dtype}, wanted floating numbers")
     found, wanted = tuple(answer.shape), "(1, C', H', W')" if len(x) == 1 else "(6, C', S', S')"
     if answer.ndim != 4 or found[0] != len(x) or 0 in found:
         before = " of its first and only cube" if faces else ""
@@ -456,13 +464,14 @@ def _tilt(
     exact = field(pixels.directions, laplacian=True)
     centred = still - (still * area).sum((0, 2, 3), keepdim=True)
     channels = (still.shape[1], exact.shape[1])
+    rounding = 1e-12 * float(size(still))  # a constant is read back to rounding, and has no size
     tilt, floor = [], []
     for answers, group in zip(moved, turns, strict=True):
         off = 0.0
         off_exact = 0.0
         for answer, R in zip(answers, group, strict=True):
             read, read_exact = pixels.turned(torch.cat((still, exact), 1), R).split(channels, 1)
-            off += _ratio(size(answer - read), size(centred))
+            off += _ratio(size(answer - read), size(centred), rounding)
             there = field(pixels.directions @ R, laplacian=True)
             off_exact += _ratio(size(there - read_exact), size(exact))
         tilt.append(off / len(group))
@@ -544,11 +553,11 @@ def _rms(x: Tensor) -> Tensor:
     return x.square().mean().sqrt()
 
 
-def _ratio(part: Tensor, whole: Tensor) -> float:
+def _ratio(part: Tensor, whole: Tensor, nothing: float = 0.0) -> float:
     """``part / whole``; nothing of nothing is 0, something of nothing infinite."""
-    if float(part) == 0:
+    if float(part) <= nothing:
         return 0.0
-    return float(part) / float(whole) if float(whole) > 0 else math.inf
+    return float(part) / float(whole) if float(whole) > nothing else math.inf
 
 
 def _count(n: int) -> Tensor:

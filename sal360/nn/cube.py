@@ -440,7 +440,7 @@ def _as_sides(padding: Any) -> Sides:
     sides = padding if isinstance(padding, (tuple, list)) else (padding,) * 4
     if len(sides) != 4:
         raise ValueError(f"padding: {padding!r}, wanted one number or (left, right, top, bottom)")
-    left, right, top, bottom = (whole_number(k, "padding") for k in sides)
+    left, right, top, bottom = (whole_number(k, "padding", 0) for k in sides)
     return left, right, top, bottom
 
 

@@ -191,7 +191,7 @@ class PatternConv2d(nn.Module):
         x = as_image(x, "x")
         if x.shape[1] != self.in_channels:
             raise ValueError(f"x: {x.shape[1]} channels, wanted {self.in_channels}")
-        check_alike(x, self.weight)
+        check_alike(x, self.weight, self.bias)
         H, W = x.shape[-2:]
         looks = self.mode, self.stride, self.dilation, self.kernel_size
         reads, size, first = self._tables(H, W, computing_dtype(x), x.device, *looks)

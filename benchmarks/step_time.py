@@ -53,14 +53,16 @@ def begin(recipe: Recipe, device: torch.device) -> tuple[nn.Module, Batch]:
 
 
 class Training:
-    """A training whose steps are timed one at a time, after the first :data:`WARM`."""
+    """A training whose steps are timed one at a time, after the first :data:`WARM`.
+
+    ``losses`` are those of the first ones.
+    """
 
     def __init__(self, model: nn.Module, batch: Batch, recipe: Recipe) -> None:
         self.device = next(model.parameters()).device
         self.clock = clock_for(self.device)
         self.steps = fit(model, repeat(batch), recipe)
-        for _ in range(WARM):
-            next(self.steps)
+        self.losses = [next(self.steps).loss for _ in range(WARM)]
 
     def step(self) -> float:
         """Seconds of the next step."""

@@ -31,6 +31,8 @@ from sal360.models.base import FrameModel, run
 from sal360.nn.state import filled_state, state_tensors
 from sal360.training.inputs import clip_inputs
 
+UNREACHED = "autocast reaches no product of this network here: not a bit of its losses changes"
+
 
 @dataclass(frozen=True)
 class Before:
@@ -227,6 +229,9 @@ def attempt(
 
     Args:
         seconds: for the steps with the change, and as long for those without.
+    Returns:
+        what was predicted and measured; ``not run`` in place of the latter for a precision that
+        changes nothing, since a program would be timed against itself.
     """
     out: dict[str, Any] = {"predicted": one.predicted(before), "because": one.because}
     settings = dict(one.settings)
@@ -240,6 +245,10 @@ def attempt(
     model, batch = begin(recipe, device)
     with one.around(model, batch, recipe) if one.around else nullcontext():
         changed = Training(model, batch, recipe)
+        if "precision" in settings and changed.losses == untouched.losses:
+            untouched.steps.close()
+            changed.steps.close()
+            return out | {"not run": UNREACHED}
         if one.everywhere:
             (times,) = in_turn([changed], seconds)
             ratio = median(times) / median(without)

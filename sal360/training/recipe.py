@@ -72,7 +72,8 @@ class Recipe:
         published: setting to its published value and source.
 
         precision: ``"fp32"``, or what the network's products are made in: ``"bf16"``, or
-            ``"fp16"`` with a scaled loss. Weights, losses and the optimiser stay in float32.
+            ``"fp16"`` with a scaled loss. Weights, losses and the optimiser stay in float32; on a
+            CPU, convolutions on the sphere too (:mod:`sal360.training.precision`).
         accumulate: batches whose gradients make one step, which so sees ``batch * accumulate``
             clips (batch normalisation sees those of one batch). ema: decay of the running mean of
             the weights, which is then what is validated and kept; 0: none. compile: let

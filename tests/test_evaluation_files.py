@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -106,8 +107,6 @@ def write_kind(kind, path):
         return film(path.with_suffix(".mp4"), PRED)
     if kind == "16 bits":
         path.mkdir()
-        import cv2
-
         for t, map_ in enumerate(PRED):
             assert cv2.imwrite(str(path / f"{t}.png"), grey(map_, 16))
         return path
@@ -329,6 +328,15 @@ def test_a_data_set_is_the_truth(tmp_path, layout):
         )
     assert any("8 bits" in note for note in found.notes) == (layout == "vr-eyetracking")
     assert layout_sets.fingerprint(root) == before
+
+
+def test_a_data_set_of_16_bits_is_not_told_to_have_8(tmp_path):
+    root = layout_sets.copied("vr-eyetracking", tmp_path)
+    for k, path in enumerate(sorted((root / "saliency_maps/001").iterdir())):
+        assert cv2.imwrite(str(path), grey(maps(8, 4, layout_sets.SIZE)[k], 16))
+    frames = maps(layout_sets.FRAMES, 3, layout_sets.SIZE)
+    pred = folder(tmp_path / "001", frames, range(0, 4 * layout_sets.FRAMES, 4))
+    assert not any("8 bits" in note for note in scored(pred, root).notes)
 
 
 def test_truth_from_fixations_is_drawn_at_the_size_of_the_predictions(tmp_path):

@@ -414,6 +414,24 @@ def test_the_truth_is_the_grey_map_made_a_density():
     assert np.allclose(ratio[grey > 0], ratio[grey == 255].mean(), rtol=1e-5)
 
 
+def test_a_truth_of_16_bits_keeps_them_and_one_in_colour_is_refused(tmp_path):
+    root = copied("vr-eyetracking", tmp_path)
+    path = root / "saliency_maps/001/0000.png"
+    values = np.full(SIZE, 200, np.uint16)
+    values[:16] = 2000
+    cv2.imwrite(str(path), values)
+    truth = VREyeTracking(root).read("001", 0, 1).truth[0, 0]
+    assert torch.allclose(truth[16:], 0.1 * truth[:16]) and truth.min() > 0
+    assert verify(root).usable
+    heat = cv2.applyColorMap((values // 8).astype(np.uint8), cv2.COLORMAP_JET)
+    cv2.imwrite(str(path), heat)
+    with pytest.raises(ValueError, match=r"0000\.png: a picture in colour, wanted a grey map"):
+        VREyeTracking(root).read("001", 0, 1)
+    assert [f.kind for f in verify(root).findings if f.path.endswith("001/0000.png")] == ["broken"]
+    cv2.imwrite(str(path), np.repeat(values[..., None], 3, 2))  # grey in three channels
+    assert torch.equal(VREyeTracking(root).read("001", 0, 1).truth[0, 0], truth)
+
+
 def published_sequences(frames, complete, length=20, skip=20, inference=False):
     """The loop of the published loader, in our words: where sequences start."""
     starts, begin = [], skip

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sal360.datasets.layouts.files import picture_trouble, read_bytes
+from sal360.datasets.layouts.files import grey_channel, read_grey
 from sal360.datasets.layouts.films import film_frames, film_length
 from sal360.safe_arrays import read_npy, read_npz
 from sal360.sources import VIDEO_SUFFIXES
@@ -80,7 +80,7 @@ class FolderClip(Clip):
             elif path.suffix.lower() == ".npy":
                 stored = Stored(_array(path))
             else:
-                stored = Stored(_picture(path))
+                stored = Stored(read_grey(path))
             yield stored._replace(values=_single(stored.values, path))
 
 
@@ -131,7 +131,7 @@ class PictureClip(Clip):
 
     def read(self, numbers: Sequence[int]) -> Iterator[Stored]:
         for _ in numbers:
-            yield Stored(_picture(self.path))
+            yield Stored(read_grey(self.path))
 
 
 class FilmClip(Clip):
@@ -153,7 +153,7 @@ class FilmClip(Clip):
                 raise ValueError(f"{self.path}: frame {number} cannot be decoded")
             if isinstance(rgb, Exception):
                 raise rgb
-            yield Stored(_grey(rgb, self.path))
+            yield Stored(grey_channel(rgb, self.path))
 
     def release(self) -> None:
         self._open = None
@@ -235,30 +235,3 @@ def _single(array: NDArray[Any], path: Path) -> NDArray[Any]:
     if array.ndim < 2 or any(n != 1 for n in array.shape[:-2]) or 0 in array.shape:
         raise ValueError(f"{path}: shape {array.shape}, wanted one map (H, W)")
     return array.reshape(array.shape[-2:])
-
-
-def _picture(path: Path) -> NDArray[Any]:
-    """``(H, W)`` of a grey picture of 8 or 16 bits."""
-    import cv2
-
-    data = read_bytes(path)
-    trouble = picture_trouble(data, path.suffix.lower())
-    if trouble:
-        raise ValueError(f"{path}: {trouble}")
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        raise ValueError(f"{path}: cannot be decoded ({error.err})") from None
-    if image is None:
-        raise ValueError(f"{path}: not a picture that can be decoded")
-    return image if image.ndim == 2 else _grey(image[..., :3], path)
-
-
-def _grey(image: NDArray[Any], path: Path) -> NDArray[Any]:
-    """One channel of a picture whose channels are alike."""
-    if image.shape[2] >= 3:
-        low, high = image[..., :3].min(2), image[..., :3].max(2)
-        most = np.iinfo(image.dtype).max if image.dtype.kind in "iu" else float(high.max())
-        if float((high - low).max()) > most / 16:
-            raise ValueError(f"{path}: a picture in colour, wanted a grey map")
-    return np.ascontiguousarray(image[..., min(1, image.shape[2] - 1)])

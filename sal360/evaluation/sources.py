@@ -194,8 +194,6 @@ def open_truth(
         raise ValueError(f"{path}: holds no videos that can be read")
     truths = Truths(dataset, name=path.resolve().name)
     truths.notes.append(f"truth is a data set, {dataset.recognised}")
-    if dataset.name == "vr-eyetracking":
-        truths.notes.append(EIGHT_BIT.format(what="truth"))
     return truths
 
 

@@ -190,6 +190,11 @@ class Truths:
         self._frames: dict[str, tuple[int, int]] = {}
 
     @property
+    def eight_bit(self) -> bool:
+        """Whether maps of 8 bits were among those read."""
+        return getattr(self.dataset, "eight_bit", False)
+
+    @property
     def videos(self) -> tuple[str, ...]:
         return self._videos
 

@@ -11,6 +11,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,8 +49,8 @@ def read_bytes(path: Path) -> bytes:
     return data
 
 
-def read_picture(path: Path, grey: bool = False) -> NDArray[np.uint8]:
-    """``(H, W, 3)`` RGB, or ``(H, W)``; complete, and of the format that the suffix says.
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """``(H, W, 3)`` RGB; complete, and of the format that the suffix says.
 
     Raises:
         FileNotFoundError, OSError, ValueError: missing, unreadable, cut short, damaged, another
@@ -57,18 +58,49 @@ def read_picture(path: Path, grey: bool = False) -> NDArray[np.uint8]:
     """
     import cv2
 
+    return np.ascontiguousarray(_decoded(path, cv2.IMREAD_COLOR)[..., ::-1])
+
+
+def read_grey(path: Path) -> NDArray[Any]:
+    """``(H, W)`` of a grey picture, 8 or 16 bits as stored; its channels, if several, are alike.
+
+    Raises:
+        FileNotFoundError, OSError, ValueError: as :func:`read_picture`; a picture in colour.
+    """
+    import cv2
+
+    image = _decoded(path, cv2.IMREAD_UNCHANGED)
+    return image if image.ndim == 2 else grey_channel(image[..., :3], path)
+
+
+def grey_channel(image: NDArray[Any], path: Path) -> NDArray[Any]:
+    """One channel of a picture ``(H, W, C)`` whose channels are alike.
+
+    Raises:
+        ValueError: they are not; with the path.
+    """
+    if image.shape[2] >= 3:
+        low, high = image[..., :3].min(2), image[..., :3].max(2)
+        most = np.iinfo(image.dtype).max if image.dtype.kind in "iu" else float(high.max())
+        if float((high - low).max()) > most / 16:
+            raise ValueError(f"{path}: a picture in colour, wanted a grey map")
+    return np.ascontiguousarray(image[..., min(1, image.shape[2] - 1)])
+
+
+def _decoded(path: Path, mode: int) -> NDArray[Any]:
+    import cv2
+
     data = read_bytes(path)
     trouble = picture_trouble(data, path.suffix.lower())
     if trouble:
         raise ValueError(f"{path}: {trouble}")
     try:
-        mode = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR
         image = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
     except cv2.error as error:
         raise ValueError(f"{path}: cannot be decoded ({error.err})") from None
     if image is None:
-        raise ValueError(f"{path}: cannot be decoded")
-    return image if grey else np.ascontiguousarray(image[..., ::-1])
+        raise ValueError(f"{path}: not a picture that can be decoded")
+    return image
 
 
 def picture_trouble(data: bytes, suffix: str) -> str | None:
@@ -129,7 +161,7 @@ def picture_tensor(rgb: NDArray[np.uint8], size: tuple[int, int] | None) -> Tens
 
 
 def read_map(path: Path) -> NDArray[np.float64]:
-    """``(H, W)`` float64 of a map stored as ``.npy`` or as a picture: finite, nowhere negative.
+    """``(H, W)`` float64 of a map stored as ``.npy`` or as a grey picture; finite, not negative.
 
     Raises:
         FileNotFoundError, OSError, ValueError: missing, unreadable, no such map; with the path.
@@ -138,7 +170,7 @@ def read_map(path: Path) -> NDArray[np.float64]:
         read_bytes_check(path)
         stored = read_npy(path)
     else:
-        stored = read_picture(path, grey=True)
+        stored = read_grey(path)
     trouble = map_trouble(stored)
     if trouble:
         raise ValueError(f"{path}: {trouble}")

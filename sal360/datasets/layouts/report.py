@@ -12,7 +12,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sal360.datasets.layouts.files import entries, map_trouble, read_bytes_check, read_picture
+from sal360.datasets.layouts.files import (
+    entries,
+    map_trouble,
+    read_bytes_check,
+    read_grey,
+    read_picture,
+)
 from sal360.safe_arrays import read_npy
 
 Kind = Literal["missing", "broken", "inconsistent", "surplus", "note"]
@@ -127,11 +133,11 @@ class Inspector:
             self.broken(folder, problem)
             return []
 
-    def picture(self, path: Path, grey: bool = False) -> tuple[int, int] | None:
+    def picture(self, path: Path) -> tuple[int, int] | None:
         """Size of a picture that decodes."""
         self.opened(path)
         try:
-            picture = read_picture(path, grey)
+            picture = read_picture(path)
             return picture.shape[0], picture.shape[1]
         except (OSError, ValueError) as problem:
             self.broken(path, problem)
@@ -145,7 +151,7 @@ class Inspector:
                 read_bytes_check(path)
                 values: NDArray = read_npy(path)
             else:
-                values = read_picture(path, grey=True)
+                values = read_grey(path)
         except (OSError, ValueError) as problem:
             self.broken(path, problem)
             return None

@@ -94,6 +94,7 @@ class VREyeTracking(LayoutDataset):
             raise ValueError(f"{frames}: holds no videos of split {split!r}")
         self._has_flow = flow and (self.root / "optical_flow").is_dir()
         self._has_maps = (self.root / "saliency_maps").is_dir()
+        self.eight_bit = False  # whether maps of 8 bits were read
         self._numbers: dict[str, tuple[int, ...]] = {}
         self._steps: dict[str, int] = {}
 
@@ -170,7 +171,9 @@ class VREyeTracking(LayoutDataset):
         part: Part = {"truth": None, "flow_picture": None}
         if (self.root / "saliency_maps" / video).is_dir():
             path = self.root / "saliency_maps" / video / f"{number:04d}.png"
-            part["truth"] = density(read_map(path), size)
+            values = read_map(path)
+            self.eight_bit |= bool(values.max() <= 255)
+            part["truth"] = density(values, size)
         if self._has_flow and (self.root / "optical_flow" / video).is_dir():
             path = self.root / "optical_flow" / video / f"{video}_{number:04d}.png"
             part["flow_picture"] = picture_tensor(read_picture(path), size)

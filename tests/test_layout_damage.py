@@ -549,6 +549,26 @@ def salient360():
         "inconsistent",
         ALL,
     )
+    for again in (
+        "HE/Scanpaths/L/1_Synthetic_fixations.txt",
+        "HE/Scanpaths/L/01_Synthetic_fixations.csv",
+        "HE/Scanpaths/1_Synthetic_fixations.csv",
+    ):
+        yield case(
+            f"gaze again in {again}",
+            lambda r, again=again: shutil.copy(r / TABLE, r / again),
+            f"{TABLE}|{again}",
+            "inconsistent",
+        )
+    stimulus = "Stimuli/1_Synthetic.mp4"
+    for again in ("Stimuli/01_Synthetic.mp4", "Stimuli/1_Synthetic.mov"):
+        yield case(
+            f"stimulus again as {again}",
+            lambda r, again=again: shutil.copy(r / stimulus, r / again),
+            f"{stimulus}|{again}",
+            "inconsistent",
+            ALL,
+        )
     yield case(
         "stimulus gone", _at(missing, "Stimuli/1_Synthetic.mp4"), TABLE, "inconsistent", None
     )

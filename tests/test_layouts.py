@@ -24,6 +24,7 @@ from sal360.datasets.layouts import (
     published,
     published_channels,
 )
+from sal360.datasets.layouts import make as making
 from sal360.datasets.layouts.base import lonlat_to_unit_square, unit_square_to_lonlat
 from sal360.datasets.layouts.make import make
 from sal360.datasets.layouts.report import Inspector
@@ -615,6 +616,30 @@ def test_gaze_alone_pictures_and_published_maps(tmp_path):
     assert len(alone.gaze("1_Synthetic"))
 
 
+def test_names_may_hold_hyphens_and_spaces(tmp_path):
+    root = copied("salient360", tmp_path)
+    for path in [p for p in root.rglob("1_Synthetic*") if p.is_file()]:
+        path.rename(path.with_name(path.name.replace("Synthetic", "My-Clip no. 2")))
+    assert verify(root).usable
+    for truth in ("fixations", "published"):
+        item = Salient360(root, truth=truth).read("1_My-Clip no. 2")
+        assert torch.equal(item.truth, Salient360(made("salient360"), truth=truth)
+                           .read("1_Synthetic").truth)  # fmt: skip
+
+
+def test_only_the_case_of_a_suffix_is_called_a_case(tmp_path):
+    root = copied("salient360", tmp_path)
+    for name in ("Readings.csv", "1_Synthetic_fixations.CSV"):
+        (root / "H/Scanpaths" / name).write_text("x")
+    told = {f.path: f.message for f in verify(root).findings if f.kind == "surplus"}
+    assert told == {
+        "H/Scanpaths/Readings.csv": "not read: wanted 1_Name_fixations.csv",
+        "H/Scanpaths/1_Synthetic_fixations.CSV": (
+            "not read: its name differs in case from 1_Name_fixations.csv"
+        ),
+    }
+
+
 # --- making --------------------------------------------------------------------------------------
 
 
@@ -626,6 +651,18 @@ def test_made_twice_is_made_alike(layout, tmp_path):
     assert ours.keys() == theirs.keys()
     assert [p for p in ours if ours[p] != theirs[p] and not p.endswith(".mp4")] == []
     assert "Not recorded, not measured" in (again / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("seconds", [0.2, 2])
+@pytest.mark.parametrize("longest", [0.1, 200])  # a clip beyond it is written in milliseconds
+def test_times_are_read_as_they_were_made(tmp_path, monkeypatch, seconds, longest):
+    monkeypatch.setattr(making, "LONGEST", longest)
+    root = make("salient360", tmp_path / "s", videos=1, seconds=seconds, size=(16, 32))
+    unit = "auto" if longest == 200 else "ms"
+    for one in Salient360(root, modality="H", unit=unit).gaze("1_Synthetic"):
+        assert torch.allclose(one.onset, torch.arange(len(one)).double() / 8, atol=1e-3)
+    for one in Salient360(root, unit=unit).gaze("1_Synthetic"):
+        assert (one.onset <= seconds).all() and (one.frames[:, 0] / 8 <= one.onset + 1e-3).all()
 
 
 def test_scenes_are_drawn_by_their_seed():

@@ -14,11 +14,13 @@ from sal360.datasets.layouts.salient360 import (
     BINARY,
     FILMS,
     PICTURES,
+    SAME_GAZE,
     TABLE,
     binary_shape,
     find_stimuli,
     find_tables,
     key_of,
+    same_gaze,
 )
 from sal360.datasets.layouts.scanpaths import ObserverFixations, parse_scanpaths
 
@@ -32,15 +34,18 @@ def check_salient360(look: Inspector) -> None:
         look.add(look.root, "missing", "no tables NAME_fixations.csv in H or HE/Scanpaths")
     for modality, by_key in tables.items():
         _strays(look, look.root / modality / "Scanpaths")
-        for key, paths in by_key.items():
-            for path in paths.values():
+        for key, found in by_key.items():
+            for _, path in found:
                 _table(look, path, lengths.get(key))
                 if stimuli and key not in stimuli:
                     look.add(path, "inconsistent", "a table of a stimulus that is not there")
-            if modality == "HE" and len(paths) == 1 and "" not in paths:
-                side = "R" if "L" in paths else "L"
-                there = next(iter(paths.values()))
-                wanted = look.root / "HE" / "Scanpaths" / side / there.name
+            for path, earlier in same_gaze(found):
+                message = SAME_GAZE.format(earlier.relative_to(look.root))
+                look.add(path, "inconsistent", message)
+            sides = {side for side, _ in found}
+            if modality == "HE" and sides in ({"L"}, {"R"}):
+                side = "R" if "L" in sides else "L"
+                wanted = look.root / "HE" / "Scanpaths" / side / found[0][1].name
                 look.add(wanted, "missing", "no table of this eye, and there is one of the other")
         _binaries(look, modality, lengths, bool(stimuli))
     with_table = {key for by_key in tables.values() for key in by_key}
@@ -55,7 +60,12 @@ def _stimuli(look: Inspector, stimuli: dict[str, Path]) -> dict[str, int]:
         look.add(folder, "note", "no such folder: fixations alone")
         return {}
     files = look.list(folder)
-    look.surplus([p for p in files if p not in stimuli.values()], "1_Name.mp4 or P1.jpg")
+    known = [p for p in files if p.suffix.lower() in FILMS + PICTURES and not p.is_dir()]
+    look.surplus([p for p in files if p not in known], "1_Name.mp4 or P1.jpg")
+    for path in known:
+        if (kept := stimuli[key_of(path.stem)]) != path:
+            message = f"the same stimulus as {kept.name}, wanted one of them"
+            look.add(path, "inconsistent", message)
     for group in case_twins([p.name for p in files]).values():
         message = f"{' and '.join(group)} differ in case only"
         look.add(folder / group[0], "inconsistent", message)

@@ -26,6 +26,7 @@ from sal360._check import in_range, positive_int
 from sal360.datasets.item import Item
 from sal360.datasets.layouts import LAYOUTS
 from sal360.datasets.layouts.base import lonlat_to_unit_square
+from sal360.datasets.layouts.scanpaths import LONGEST
 from sal360.flow import flow_to_color
 from sal360.gaze import fixations_to_density
 from sal360.images import write_image
@@ -273,12 +274,17 @@ def _points(scene: Scene, t: int) -> NDArray[np.float64]:
     return lonlat_to_unit_square(_looks(scene, t))
 
 
+def _unit(scene: Scene) -> int:
+    """Seconds, or milliseconds where a reader would take the times of a long clip for them."""
+    return 1 if len(scene) / FPS <= LONGEST else 1000
+
+
 def _head_table(scene: Scene) -> str:
-    text = "Idx, longitude, latitude, start timestamp\n"
+    unit, text = _unit(scene), "Idx, longitude, latitude, start timestamp\n"
     for observer in range(len(scene.watched)):
         places = lonlat_to_unit_square(scene.watched.heads[:, observer])
         for t, (x, y) in enumerate(places.tolist()):
-            text += f"{t}, {x:.6f}, {y:.6f}, {1000 * t / FPS:.0f}\n"
+            text += f"{t}, {x:.6f}, {y:.6f}, {unit * t / FPS:.3f}\n"
     return text
 
 
@@ -288,11 +294,11 @@ def _eye_table(scene: Scene) -> str:
     places = lonlat_to_unit_square(torch.stack(xyz_to_lonlat(watched.direction), dim=1)).tolist()
     whose = watched.observer.tolist()
     times = torch.stack((watched.onset, watched.duration), 1).tolist()
-    index = 0
+    index, unit = 0, _unit(scene)
     for k, ((x, y), (onset, duration)) in enumerate(zip(places, times, strict=True)):
         index = index + 1 if k and whose[k] == whose[k - 1] else 0
         first, end = (min(int(s * FPS), last) for s in (onset, onset + duration))
-        text += f"{index}, {x:.6f}, {y:.6f}, {1000 * onset:.0f}, {1000 * duration:.0f}, "
+        text += f"{index}, {x:.6f}, {y:.6f}, {unit * onset:.3f}, {unit * duration:.3f}, "
         text += f"{first}, {end}\n"
     return text
 

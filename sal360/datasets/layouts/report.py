@@ -198,10 +198,10 @@ class Inspector:
         for path in paths:
             if _is_documentation(path):
                 continue
-            lower = path.name.lower()
+            suffix = path.suffix.lower()
             if path.is_symlink() and not path.exists():
                 self.add(path, "broken", "a link that leads nowhere")
-            elif lower != path.name and wanted.lower().endswith(Path(lower).suffix or "-"):
+            elif suffix != path.suffix and wanted.lower().endswith(suffix):
                 self.add(path, "surplus", f"not read: its name differs in case from {wanted}")
             else:
                 self.add(path, "surplus", f"not read: wanted {wanted}")

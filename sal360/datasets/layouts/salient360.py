@@ -39,10 +39,12 @@ PICTURE_SECONDS = 25.0
 """How long each picture was shown; an item of a picture is one frame of that length."""
 FILMS = (".mp4", ".mkv", ".webm", ".mov")
 PICTURES = (".jpg", ".jpeg", ".png")
-TABLE = re.compile(r"(?:(?P<film>\w+)_fixations|(?:HE?scanpath)_(?P<picture>\d+))\.(?:csv|txt)")
+TABLE = re.compile(r"(?:(?P<film>.+)_fixations|(?:HE?scanpath)_(?P<picture>\d+))\.(?:csv|txt)")
 BINARY = re.compile(
-    r"(?:HE?salmap_(?P<picture>\d+)|(?P<film>\w+?))_(\d+)x(\d+)(?:x(\d+))?_(16|32|64)b\.bin"
+    r"(?:HE?salmap_(?P<picture>\d+)|(?P<film>.+?))_(\d+)x(\d+)(?:x(\d+))?_(16|32|64)b\.bin"
 )
+
+SAME_GAZE = "of the same stimulus and eye as {}, wanted one of them"
 
 
 class Salient360(LayoutDataset):
@@ -87,8 +89,8 @@ class Salient360(LayoutDataset):
         wide = SIGMA_DEG[self.modality] if sigma_deg is None else sigma_deg
         self.sigma_deg = in_range(wide, "sigma_deg", 0, 180)
         self._tables = {
-            key: [path for side, path in paths.items() if not side or side in eyes]
-            for key, paths in find_tables(self.root, self.modality).items()
+            key: [(side, path) for side, path in tables if not side or side in eyes]
+            for key, tables in find_tables(self.root, self.modality).items()
         }
         if not self._tables:
             folder = self.root / self.modality / "Scanpaths"
@@ -113,12 +115,17 @@ class Salient360(LayoutDataset):
 
         Args:
             video: a name of :attr:`videos`, or a key of :attr:`tables`.
+        Raises:
+            ValueError: an unknown name; a table that is none; two tables of one eye, or one of
+                both eyes beside those of each; with the path.
         """
         key = video if video in self._tables else key_of(video)
         if key not in self._tables:
             raise ValueError(f"video: {video!r}, wanted one of {', '.join(self.tables[:5])}, ...")
         if key not in self._gaze:
-            observers = [read_scanpaths(path, self.unit) for path in self._tables[key]]
+            for path, earlier in same_gaze(self._tables[key]):
+                raise ValueError(f"{path}: {SAME_GAZE.format(earlier)}")
+            observers = [read_scanpaths(path, self.unit) for _, path in self._tables[key]]
             self._gaze[key] = [one for table in observers for one in table]
         return self._gaze[key]
 
@@ -172,22 +179,30 @@ class Salient360(LayoutDataset):
 
 def key_of(stem: str) -> str:
     """What a stimulus, its tables and its maps share: ``1_Diner`` of ``01_Diner``, 7 of ``P7``."""
-    found = re.fullmatch(r"(?:P|HE?scanpath_|HE?salmap_)?0*(\d+)((?:_\w+)?)", stem)
+    found = re.fullmatch(r"(?:P|HE?scanpath_|HE?salmap_)?0*(\d+)((?:_.+)?)", stem)
     if found is None:
         return stem.removesuffix("_fixations")
     return f"{found[1]}{found[2].removesuffix('_fixations')}"
 
 
-def find_tables(root: Path, modality: str) -> dict[str, dict[str, Path]]:
-    """Tables by key, and there by eye: "L", "R", or "" where they are not split."""
-    found: dict[str, dict[str, Path]] = {}
+def find_tables(root: Path, modality: str) -> dict[str, list[tuple[str, Path]]]:
+    """Tables by key, each with its eye: "L", "R", or "" where they are not split."""
+    found: dict[str, list[tuple[str, Path]]] = {}
     top = root / modality / "Scanpaths"
-    for side in ("", "L", "R"):
+    for side in ("L", "R", ""):
         folder = top / side
         for path in entries(folder) if folder.is_dir() else []:
             if TABLE.fullmatch(path.name):
-                found.setdefault(key_of(path.stem), {})[side] = path
+                found.setdefault(key_of(path.stem), []).append((side, path))
     return dict(sorted(found.items(), key=lambda item: _by_number(item[0])))
+
+
+def same_gaze(tables: Sequence[tuple[str, Path]]) -> Iterator[tuple[Path, Path]]:
+    """Tables of a key that would be counted twice, each with the earlier one of the same eye."""
+    for k, (side, path) in enumerate(tables):
+        twins = [earlier for eye, earlier in tables[:k] if eye == side or not (eye and side)]
+        if twins:
+            yield path, twins[0]
 
 
 def find_stimuli(root: Path) -> dict[str, Path]:

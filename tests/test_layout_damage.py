@@ -541,6 +541,10 @@ def salient360():
     yield case("a short line", table(lambda ls: [*ls[:4], "5, 0.5", *ls[5:]]), TABLE, "broken")
     yield case("only a header", table(lambda ls: ls[:1]), TABLE, "broken")
     yield case("after the last frame", cell(5, "70, 71", row=2), TABLE, "inconsistent|broken", ALL)
+    yield case(
+        "in the first frame after the end", cell(5, "8, 8", row=2), TABLE, "inconsistent", ALL
+    )
+    yield case("later than the film", later(1.0), TABLE, "inconsistent", ALL)
     yield case("table of one eye gone", _at(missing, TABLE), TABLE, "missing", ALL)
     yield case(
         "table of no stimulus",
@@ -591,6 +595,16 @@ def salient360():
         "surplus",
         ALL,
     )
+
+
+def later(seconds):
+    """Another observer, who looks somewhere that long after the film began; no frames told."""
+
+    def change(lines):
+        rows = [", ".join(line.split(", ")[:5]) for line in lines]
+        return [*rows, f"0, 0.5, 0.5, {seconds}, 0.1"]
+
+    return table(change)
 
 
 def fewer_maps(root):

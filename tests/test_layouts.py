@@ -550,6 +550,14 @@ def test_the_unit_of_time_is_told_by_how_long_a_viewing_lasts(tmp_path):
     assert read_scanpaths(path)[0].onset.tolist() == [0, 19]
 
 
+def test_a_fixation_that_ends_before_it_begins_is_told(tmp_path):
+    path = tmp_path / "t.csv"
+    rows = "0,.5,.5,1,1.2\n1,.5,.5,2,1.9\n"
+    path.write_text(f"Idx, long_Gaze, lat_Gaze, Fix_time_start, Fix_time_end\n{rows}")
+    with pytest.raises(ValueError, match="observer 0: a fixation that ends before it begins"):
+        read_scanpaths(path)
+
+
 @given(text=st.text(max_size=200) | st.lists(st.sampled_from(
     ["Idx", "longitude", "latitude", "start timestamp", "0", ".5", "1e400", "-1", "nan", ",", ";",
      "\n", "\t", '"', "#", "7"]), max_size=60).map("".join))  # fmt: skip

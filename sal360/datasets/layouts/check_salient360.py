@@ -28,7 +28,7 @@ from sal360.datasets.layouts.scanpaths import ObserverFixations, parse_scanpaths
 def check_salient360(look: Inspector) -> None:
     """Stimuli, tables and maps against each other; every one of them read."""
     stimuli = {key_of(p.stem): p for p in find_stimuli(look.root).values()}
-    lengths = _stimuli(look, stimuli)
+    lengths, rates = _stimuli(look, stimuli)
     tables = {m: find_tables(look.root, m) for m in ("H", "HE")}
     if not any(tables.values()):
         look.add(look.root, "missing", "no tables NAME_fixations.csv in H or HE/Scanpaths")
@@ -36,7 +36,7 @@ def check_salient360(look: Inspector) -> None:
         _strays(look, look.root / modality / "Scanpaths")
         for key, found in by_key.items():
             for _, path in found:
-                _table(look, path, lengths.get(key))
+                _table(look, path, lengths.get(key), rates.get(key))
                 if stimuli and key not in stimuli:
                     look.add(path, "inconsistent", "a table of a stimulus that is not there")
             for path, earlier in same_gaze(found):
@@ -54,11 +54,12 @@ def check_salient360(look: Inspector) -> None:
             look.add(path, "note", "no table of fixations of this stimulus")
 
 
-def _stimuli(look: Inspector, stimuli: dict[str, Path]) -> dict[str, int]:
+def _stimuli(look: Inspector, stimuli: dict[str, Path]) -> tuple[dict[str, int], dict[str, float]]:
+    """Frames of each stimulus, and frames per second of each film."""
     folder = look.root / "Stimuli"
     if not folder.is_dir():
         look.add(folder, "note", "no such folder: fixations alone")
-        return {}
+        return {}, {}
     files = look.list(folder)
     known = [p for p in files if p.suffix.lower() in FILMS + PICTURES and not p.is_dir()]
     look.surplus([p for p in files if p not in known], "1_Name.mp4 or P1.jpg")
@@ -69,16 +70,16 @@ def _stimuli(look: Inspector, stimuli: dict[str, Path]) -> dict[str, int]:
     for group in case_twins([p.name for p in files]).values():
         message = f"{' and '.join(group)} differ in case only"
         look.add(folder / group[0], "inconsistent", message)
-    lengths = {}
+    lengths, rates = {}, {}
     for key, path in stimuli.items():
         look.video()
         if path.suffix.lower() in FILMS:
             info = check_film(look, path)
             if info is not None:
-                lengths[key] = film_length(info)
+                lengths[key], rates[key] = film_length(info), info.fps
         elif path.suffix.lower() in PICTURES and look.picture(path):
             lengths[key] = 1
-    return lengths
+    return lengths, rates
 
 
 def _strays(look: Inspector, top: Path) -> None:
@@ -88,7 +89,7 @@ def _strays(look: Inspector, top: Path) -> None:
             look.surplus([p for p in files if not TABLE.fullmatch(p.name)], "1_Name_fixations.csv")
 
 
-def _table(look: Inspector, path: Path, length: int | None) -> None:
+def _table(look: Inspector, path: Path, length: int | None, rate: float | None) -> None:
     look.opened(path)
     try:
         observers, troubles = parse_scanpaths(path)
@@ -99,16 +100,19 @@ def _table(look: Inspector, path: Path, length: int | None) -> None:
         look.add(path, "broken", trouble)
     if not observers and not troubles:
         look.add(path, "broken", "holds no fixations")
-    if length is not None and length > 1:
-        late = sum(_after(one, length) for one in observers)
+    if length is not None and rate is not None:
+        late = sum(_after(one, length, rate) for one in observers)
         if late:
             message = f"{late} fixations after the last of {length} frames"
             look.add(path, "inconsistent", message)
 
 
-def _after(one: ObserverFixations, length: int) -> int:
+def _after(one: ObserverFixations, length: int, rate: float) -> int:
     # A fixation that begins after the end; one that reaches beyond it is usual.
-    return 0 if one.frames is None else int((one.frames[:, 0] > length).sum())
+    late = one.onset >= length / rate
+    if one.frames is not None:
+        late |= one.frames[:, 0] >= length
+    return int(late.sum())
 
 
 def _binaries(look: Inspector, modality: str, lengths: dict[str, int], stimuli: bool) -> None:

@@ -192,7 +192,8 @@ def _observers(
             troubles.append(f"observer {k}: times that run backwards")
         frames = np.stack((column["first_frame"][a:b], column["last_frame"][a:b]), 1)
         known = bool(np.isfinite(frames).all())
-        if known and (frames[:, 0] > frames[:, 1]).any():
+        ends_first = known and (frames[:, 0] > frames[:, 1]).any()
+        if ends_first or (duration[a:b] < 0).any():
             troubles.append(f"observer {k}: a fixation that ends before it begins")
         observers.append(
             ObserverFixations(

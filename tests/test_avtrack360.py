@@ -10,6 +10,7 @@ import torch
 from sal360 import gaze, sphere
 from sal360.datasets.item import VideoDataset
 from sal360.datasets.layouts.avtrack360 import AVTrack360
+from sal360.datasets.layouts.verify import verify
 from sal360.images import write_image
 
 
@@ -162,6 +163,38 @@ DAMAGE = {
         lambda p: broken(p, lambda c: c["streams"][1].update(avg_frame_rate="0/0")),
         "not what ffprobe",
     ),
+    "frames without end": (
+        "SRC_info/1.json",
+        lambda p: broken(p, lambda c: c["streams"][1].update(nb_frames=math.inf)),
+        "not what ffprobe",
+    ),
+    "a rate without end": (
+        "SRC_info/1.json",
+        lambda p: broken(p, lambda c: c["streams"][1].update(avg_frame_rate=math.inf)),
+        "not what ffprobe",
+    ),
+    "a rate of a billion digits": (
+        "SRC_info/1.json",
+        lambda p: broken(p, lambda c: c["streams"][1].update(avg_frame_rate="1e999999999")),
+        "'1e999999999', wanted a whole number",
+    ),
+    "frames of 400 digits": (
+        "SRC_info/1.json",
+        lambda p: broken(p, lambda c: c["streams"][1].update(nb_frames="9" * 400)),
+        "not what ffprobe",
+    ),
+    "a yaw of 400 digits": (
+        "Head_rotation/2.json",
+        lambda p: broken(
+            p, lambda c: c["data"][0]["pitch_yaw_roll_data_hmd"][3].update(yaw=10**400)
+        ),
+        "video 1: samples that are not numbers",
+    ),
+    "a video twice": (
+        "Head_rotation/2.json",
+        lambda p: broken(p, lambda c: c["data"].append(c["data"][0])),
+        "video 1: there twice, wanted one entry",
+    ),
     "no picture": ("images/1.jpg", lambda p: p.unlink(), "no such file"),
     "a picture cut short": ("images/1.jpg", lambda p: p.write_bytes(b"\xff\xd8"), "decoded"),
     "a picture of another size": (
@@ -180,6 +213,16 @@ def test_damage_is_named_with_its_file(root, damage):
     with pytest.raises((ValueError, FileNotFoundError), match=message) as error:
         AVTrack360(root).read("1", length=2, size=(8, 16))
     assert str(error.value).startswith(str(root / name)) and "\n" not in str(error.value)
+
+
+def test_files_that_are_not_numbered_are_left_aside(root):
+    for part in ("Head_rotation", "SRC_info"):
+        for name in ("notes.json", "._1.json", "\u00b2.json"):
+            (root / part / name).write_text("about")
+    data = AVTrack360(root)
+    assert (data.videos, data.observers) == (("1", "10"), ("2", "11"))
+    assert len(data.read("1", size=(8, 16))) == 20
+    assert {f.kind for f in verify(root).findings if "notes" in f.path} == {"surplus"}
 
 
 def test_folders_that_are_none(tmp_path):

@@ -663,6 +663,10 @@ def avtrack360():
         "an angle is gone", jsonned(head, lambda c: first(c)[1].pop("yaw")), head, "broken", None
     )
     yield case("no samples", jsonned(head, lambda c: first(c).clear()), head, "broken", None)
+    yield case(
+        "a video twice", jsonned(head, lambda c: c["data"].append(c["data"][0])), head, "broken",
+        None,
+    )  # fmt: skip
     yield case("a video not seen", jsonned(head, lambda c: c["data"].pop(0)), head, "note")
     yield case(
         "a video not there",

@@ -15,7 +15,8 @@ rotations watching 360 degree videos on an HMD", MMSys 2018, and the page of its
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -29,6 +30,7 @@ from torch import Tensor
 from sal360._check import positive_int
 from sal360.datasets import download
 from sal360.datasets.item import Item
+from sal360.datasets.layouts.files import entries
 from sal360.gaze.density import fixation_maps
 from sal360.gaze.traces import Traces, side_by_side
 from sal360.gaze.windows import interpolate
@@ -216,10 +218,16 @@ class AVTrack360:
         if self.root is None:
             paths = [Path(p) for p in download.registry() if p.startswith(f"{self.name}/{folder}/")]
         else:
-            paths = sorted((self.root / folder).glob("*.json"))
-        if not paths:
+            paths = entries(self.root / folder)
+        found = numbered(paths, ".json")
+        if not found:
             raise ValueError(f"{self.root or self.name}/{folder}: empty, wanted N.json")
-        return sorted((path.stem for path in paths), key=lambda name: name.zfill(9))
+        return sorted(found, key=lambda name: name.zfill(9))
+
+
+def numbered(paths: Iterable[Path], suffix: str) -> dict[str, Path]:
+    """Those of the files that are named by a number, by it."""
+    return {p.stem: p for p in paths if p.suffix == suffix and p.stem.isdecimal()}
 
 
 def _json(path: Path) -> Any:
@@ -236,8 +244,9 @@ def _source(path: Path) -> tuple[int, int, Fraction, int]:
     info = _json(path)
     try:
         stream = next(s for s in info["streams"] if s["codec_type"] == "video")
-        rate = Fraction(stream["avg_frame_rate"])
-        values = int(stream["width"]), int(stream["height"]), rate, int(stream["nb_frames"])
+        width, height, frames = (_count(stream[key]) for key in ("width", "height", "nb_frames"))
+        over, _, under = str(stream["avg_frame_rate"]).partition("/")
+        values = width, height, Fraction(_count(over), _count(under or 1)), frames
     except (KeyError, TypeError, ValueError, StopIteration, ZeroDivisionError) as error:
         what = f"{type(error).__name__}: {error}"
         raise ValueError(f"{path}: not what ffprobe says of a film ({what})") from None
@@ -246,10 +255,23 @@ def _source(path: Path) -> tuple[int, int, Fraction, int]:
     return values
 
 
+def _count(value: Any) -> int:
+    # Fraction would take 1e999999999, and work on it.
+    if not re.fullmatch(r"\d{1,9}", str(value)):
+        raise ValueError(f"{str(value)[:20]!r}, wanted a whole number")
+    return int(value)
+
+
 def _heads(path: Path) -> dict[str, NDArray[np.float64]]:
     content = _json(path)
+    found: dict[str, NDArray[np.float64]] = {}
     try:
-        return dict(_samples(path, entry) for entry in _entries(content))
+        for entry in _entries(content):
+            video, samples = _samples(path, entry)
+            if video in found:
+                raise ValueError(f"{path}: video {video}: there twice, wanted one entry")
+            found[video] = samples
+        return found
     except (KeyError, TypeError, AttributeError) as error:
         what = f"{type(error).__name__}: {error}"
         raise ValueError(f"{path}: not head rotations of AVTrack360 ({what})") from None
@@ -267,7 +289,7 @@ def _samples(path: Path, entry: Any) -> tuple[str, NDArray[np.float64]]:
     rows = [[sample[key] for key in keys] for sample in entry["pitch_yaw_roll_data_hmd"]]
     try:
         samples = np.array(rows, np.float64).reshape(-1, 4)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{path}: video {video}: samples that are not numbers") from None
     if len(samples) == 0:
         raise ValueError(f"{path}: video {video}: no samples")

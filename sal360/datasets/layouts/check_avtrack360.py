@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sal360.datasets.layouts.avtrack360 import _heads, _source
+from sal360.datasets.layouts.avtrack360 import _heads, _source, numbered
 from sal360.datasets.layouts.files import read_bytes
 from sal360.datasets.layouts.report import Inspector
 
@@ -21,7 +21,7 @@ def check_avtrack360(look: Inspector) -> None:
         if not folder.is_dir():
             look.add(folder, "missing", "no such folder")
         there = look.list(folder) if folder.is_dir() else []
-        files[part] = {p.stem: p for p in there if p.suffix == suffix and p.stem.isdigit()}
+        files[part] = numbered(there, suffix)
         look.surplus([p for p in there if p not in files[part].values()], f"1{suffix}")
         if folder.is_dir() and not files[part]:
             look.add(folder, "missing", f"no files 1{suffix}, 2{suffix}, ...")

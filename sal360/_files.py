@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
+import shutil
 from pathlib import Path
 
 FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
@@ -49,6 +51,29 @@ def remove_parts(folder: str | Path) -> None:
     """Remove what killed writers left in a folder."""
     for part in Path(folder).glob(".*.part"):
         part.unlink(missing_ok=True)
+
+
+def clear_parts(path: str | Path) -> None:
+    """Remove the folders ``NAME.PROCESS.part`` that processes left beside a path, and that are no
+    more."""
+    path = Path(path)
+    for part in path.parent.glob(f"{glob.escape(path.name)}.*.part"):
+        process = part.name.split(".")[-2]
+        if process.isdecimal() and not _runs(int(process)):
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    """Whether there is such a process here; where it cannot be told, there is."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return process != os.getpid()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -4,6 +4,8 @@ import math
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 import warnings
 
 import cv2
@@ -33,6 +35,7 @@ from sal360.datasets.layouts.sphere360 import split_positions
 from sal360.datasets.layouts.verify import verify
 from sal360.datasets.layouts.vr_eyetracking import SIZE as PUBLISHED_SIZE
 from sal360.datasets.layouts.vr_eyetracking import sampling_step
+from sal360.datasets.synthetic import SyntheticWorlds
 from sal360.gaze import fixations_to_density
 from sal360.images import read_image
 from sal360.sphere import erp_directions, pixel_area
@@ -702,6 +705,45 @@ def test_nothing_is_written_over_and_nothing_half_made_is_left(tmp_path):
     assert not any((tmp_path / "empty").iterdir())
     make("wild360", tmp_path / "empty", videos=1, seconds=0.2, size=(16, 32))
     assert verify(tmp_path / "empty").usable
+
+
+def test_an_empty_folder_may_be_where_one_stands_or_behind_a_link(tmp_path, monkeypatch):
+    few = dict(videos=1, seconds=0.2, size=(16, 32))
+    here, behind = tmp_path / "here", tmp_path / "behind"
+    here.mkdir()
+    behind.mkdir()
+    (tmp_path / "link").symlink_to(behind)
+    (tmp_path / "loop").symlink_to("loop")
+    monkeypatch.chdir(here)
+    make("avtrack360", ".", **few)
+    assert verify(".").usable  # still the folder one stands in
+    make("avtrack360", tmp_path / "link", **few)
+    assert verify(behind).usable
+    with pytest.raises(FileExistsError, match="loop: exists and is not an empty folder"):
+        make("avtrack360", tmp_path / "loop", **few)
+    assert {p.name for p in tmp_path.iterdir()} == {"here", "behind", "link", "loop"}
+
+
+def test_what_a_killed_make_left_is_removed_by_the_next(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    parts = {pid: tmp_path / f".toy.{pid}.part" for pid in (ended.pid, os.getppid())}
+    for part in parts.values():
+        part.mkdir()
+    make("avtrack360", tmp_path / "toy", videos=1, seconds=0.2, size=(16, 32))
+    assert not parts[ended.pid].exists() and parts[os.getppid()].exists()
+
+
+def test_a_large_seed_takes_no_longer(tmp_path):
+    first = render(0, 2, 16, 32, 10**15)
+    assert first.item.video == f"train-{10**18}"
+    again = SyntheticWorlds("train", 7, 0.25, 8, (16, 32), 12, 5.0)
+    alone = SyntheticWorlds("train", 1, 0.25, 8, (16, 32), 12, 5.0, first=6)
+    assert alone.videos == again.videos[-1:] == ("train-0006",)
+    ours, theirs = (data.read("train-0006") for data in (alone, again))
+    assert torch.equal(ours.frames, theirs.frames) and torch.equal(ours.truth, theirs.truth)
+    with pytest.raises(ValueError, match="^video: 'train-0000', wanted train-0006 to train-0006"):
+        alone.read("train-0000")
 
 
 def test_what_to_make_is_checked(tmp_path):

@@ -11,7 +11,6 @@ What that costs: frames are rounded to 8 bits, as in any film (at most 1/510); t
 
 from __future__ import annotations
 
-import glob
 import json
 import multiprocessing
 import os
@@ -25,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sal360._files import clear_parts
 from sal360.datasets.item import Item, VideoDataset, checked_window
 from sal360.flow import flow_to_color, tangent_flow
 
@@ -184,7 +184,7 @@ def hold(
     fields = [
         f for f in _FIELDS if getattr(first, f) is not None or (pictures and f == "flow_picture")
     ]
-    _clear_parts(folder)
+    clear_parts(folder)
     part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     part.mkdir(parents=True)
     try:
@@ -222,27 +222,6 @@ def hold(
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return HeldVideos(folder)
-
-
-def _clear_parts(folder: Path) -> None:
-    """Remove what drawing left of this pack where it was killed."""
-    for part in folder.parent.glob(f"{glob.escape(folder.name)}.*.part"):
-        process = part.name.split(".")[-2]
-        if process.isdecimal() and not _runs(int(process)):
-            shutil.rmtree(part, ignore_errors=True)
-
-
-def _runs(process: int) -> bool:
-    """Whether there is such a process here; where it cannot be told, there is."""
-    if os.name != "posix":
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return process != os.getpid()
 
 
 def _written(job: tuple[Any, ...], alone: bool = True) -> tuple[Any, Any] | None:

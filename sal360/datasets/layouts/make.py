@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from sal360._check import in_range, positive_int
+from sal360._files import clear_parts
 from sal360.datasets.item import Item
 from sal360.datasets.layouts import LAYOUTS
 from sal360.datasets.layouts.base import lonlat_to_unit_square
@@ -85,11 +85,14 @@ def make(
     if height % 2 or width % 2 or min(height, width) < 16:
         raise ValueError(f"size: {height}x{width}, wanted even numbers of at least 16")
     out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    place = Path(os.path.realpath(out))
+    if os.path.lexists(place) and (not place.is_dir() or any(place.iterdir())):
         raise FileExistsError(f"{out}: exists and is not an empty folder; left alone")
-    if not out.absolute().parent.is_dir():
-        raise FileNotFoundError(f"{out.absolute().parent}: no such folder")
-    scratch = out.absolute().with_name(f".{out.name}.{secrets.token_hex(4)}.part")
+    if not place.parent.is_dir():
+        raise FileNotFoundError(f"{place.parent}: no such folder")
+    hidden = place.with_name(f".{place.name}")
+    clear_parts(hidden)
+    scratch = hidden.with_name(f"{hidden.name}.{os.getpid()}.part")
     scratch.mkdir()
     try:
         scenes = _told(_scenes(videos, count, height, width, seed), progress)
@@ -99,9 +102,12 @@ def make(
             fps=FPS, height=height, width=width, seed=seed, observers=OBSERVERS,
         )  # fmt: skip
         (scratch / "README.md").write_text(card, "utf-8")
-        if out.exists():
-            out.rmdir()
-        os.rename(scratch, out)
+        if place.exists():  # somebody's working directory perhaps: it stays
+            for path in scratch.iterdir():
+                path.rename(place / path.name)
+            scratch.rmdir()
+        else:
+            scratch.rename(place)
     except BaseException:  # Ctrl-C too: nothing half-made is left behind
         shutil.rmtree(scratch, ignore_errors=True)
         raise
@@ -126,9 +132,9 @@ def _scene(number: int, count: int, height: int, width: int, seed: int) -> Scene
 
     place = 1000 * seed + number
     worlds = SyntheticWorlds(
-        "train", place + 1, count / FPS, FPS, (height, width), OBSERVERS, SIGMA_DEG
+        "train", 1, count / FPS, FPS, (height, width), OBSERVERS, SIGMA_DEG, first=place
     )
-    video = worlds.videos[place]
+    (video,) = worlds.videos
     return Scene(f"{number + 1:03d}", worlds.read(video), worlds.gaze(video))
 
 

@@ -38,6 +38,7 @@ class SyntheticWorlds:
         size: ``(H, W)`` of the frames.
         observers: whose gaze makes the truth; 0 for items without truth.
         sigma: width of the truth's blobs in degrees.
+        first: number of the first video, at least 0.
     Raises:
         ValueError: an unknown split, a size or number below 1.
     """
@@ -53,6 +54,7 @@ class SyntheticWorlds:
         size: tuple[int, int] = (128, 256),
         observers: int = 48,
         sigma: float = SIGMA,
+        first: int = 0,
     ) -> None:
         if split not in SPLITS:
             raise ValueError(f"split: {split!r}, wanted one of {', '.join(map(repr, SPLITS))}")
@@ -64,7 +66,7 @@ class SyntheticWorlds:
         self.sigma = in_range(sigma, "sigma", 0, 180, "degrees")
         self._frames = max(1, round(self.seconds * self.fps))
         count = positive_int(videos, "videos")
-        self._numbers = {f"{split}-{k:04d}": k for k in range(count)}
+        self._numbers = {f"{split}-{k:04d}": k for k in range(first, first + count)}
 
     @property
     def videos(self) -> tuple[str, ...]:
@@ -135,7 +137,7 @@ class SyntheticWorlds:
 
     def _number(self, video: str) -> int:
         if video not in self._numbers:
-            known = f"{self.split}-0000 to {self.split}-{len(self._numbers) - 1:04d}"
+            known = f"{self.videos[0]} to {self.videos[-1]}"
             raise ValueError(f"video: {video!r}, wanted {known}")
         return self._numbers[video]
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 MAX_BYTES = 2**30
 """Largest array that is read: a map of 960 x 1920 doubles takes 15 MB."""
 
+Order = Literal["C", "F"]
 _HEADER = re.compile(
     r"\{'descr': ?'([<>|=]?[a-zA-Z]\d{0,3})', ?'fortran_order': ?(True|False), ?"
     r"'shape': ?\(([0-9L, ]*)\),? ?\} *\n?"
@@ -37,14 +39,22 @@ def read_npy(path: str | Path, max_bytes: int = MAX_BYTES) -> NDArray[Any]:
         ValueError: no array of numbers (objects are refused, nothing runs), a header that does
             not fit the file's size, too large; one line, with the path.
     """
-    path = Path(path)
+    return _opened(Path(path), lambda file, size: _array(file, size, max_bytes))
+
+
+def map_npy(path: str | Path) -> NDArray[Any]:
+    """As :func:`read_npy`, an array of any size, which stays on the disk until it is asked for."""
+    return _opened(Path(path), _mapped)
+
+
+def _opened(path: Path, take: Callable[[IO[bytes], int], NDArray[Any]]) -> NDArray[Any]:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
     if not path.is_file():
         raise ValueError(f"{path}: not a file")
     try:
         with path.open("rb") as file:
-            return _array(file, path.stat().st_size, max_bytes)
+            return take(file, path.stat().st_size)
     except OSError as error:
         raise type(error)(f"{path}: {error.strerror or error}") from None
     except ValueError as error:
@@ -89,6 +99,23 @@ def read_npz(path: str | Path, max_bytes: int = MAX_BYTES) -> dict[str, NDArray[
 
 
 def _array(file: IO[bytes], size: int, max_bytes: int) -> NDArray[Any]:
+    dtype, shape, order = _header(file, size)
+    wanted = math.prod(shape) * dtype.itemsize
+    if wanted > max_bytes:
+        raise ValueError(f"{wanted} bytes, wanted at most {max_bytes}")
+    raw = file.read(wanted)
+    if len(raw) != wanted:
+        raise ValueError(f"cut short: {len(raw)} bytes of data, its header says {wanted}")
+    return np.frombuffer(raw, dtype).reshape(shape, order=order).copy()
+
+
+def _mapped(file: IO[bytes], size: int) -> NDArray[Any]:
+    dtype, shape, order = _header(file, size)
+    return np.memmap(file, dtype, "r", file.tell(), shape, order)
+
+
+def _header(file: IO[bytes], size: int) -> tuple[np.dtype[Any], tuple[int, ...], Order]:
+    """What a header says, which must be what is there; the array begins behind it."""
     start = file.read(8)
     if len(start) < 8 or start[:6] != b"\x93NUMPY" or start[6] not in (1, 2, 3):
         raise ValueError("empty, not an array of NumPy" if not size else "not an array of NumPy")
@@ -114,10 +141,4 @@ def _array(file: IO[bytes], size: int, max_bytes: int) -> NDArray[Any]:
     if wanted != there:
         kind = "cut short" if wanted > there else "too long"
         raise ValueError(f"{kind}: {there} bytes of data, its header says {wanted}")
-    if wanted > max_bytes:
-        raise ValueError(f"{wanted} bytes, wanted at most {max_bytes}")
-    raw = file.read(wanted)
-    if len(raw) != wanted:
-        raise ValueError(f"cut short: {len(raw)} bytes of data, its header says {wanted}")
-    flat = np.frombuffer(raw, dtype)
-    return flat.reshape(shape, order="F" if fortran == "True" else "C").copy()
+    return dtype, shape, "F" if fortran == "True" else "C"

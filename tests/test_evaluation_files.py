@@ -148,6 +148,26 @@ def test_a_large_stack_stays_on_the_disk(tmp_path, monkeypatch):
     torch.testing.assert_close(got, torch.tensor(PRED[[1, 3]]).double())
 
 
+@pytest.mark.parametrize(
+    ("damage", "line"),
+    [
+        (lambda path: path.write_bytes(b"PK\x03\x04" + bytes(500)), "not an array of NumPy"),
+        (lambda path: np.save(path, PRED.astype(complex)), "holds dtype '<c16'; wanted numbers"),
+        (lambda path: np.save(path, PRED.view([("a", "<f4")])), "describes no plain array"),
+        (lambda path: np.save(path, PRED > 0.1), "dtype bool, wanted numbers"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "cut short"),
+    ],
+)
+def test_a_large_stack_is_checked_as_a_small_one(tmp_path, monkeypatch, damage, line):
+    from sal360.evaluation import clips
+
+    np.save(tmp_path / "pred.npy", PRED)
+    damage(tmp_path / "pred.npy")
+    monkeypatch.setattr(clips, "STACK", 100)
+    with pytest.raises(ValueError, match=rf"^{tmp_path}/pred.npy: .*{line}"):
+        open_predictions(tmp_path / "pred.npy")
+
+
 def test_many_videos_by_name(tmp_path):
     for name, seed in (("a", 1), ("b", 2), ("c", 3)):
         prediction(tmp_path / "pred" / name, maps(3, seed))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sal360.datasets.layouts.files import grey_channel, read_grey
 from sal360.datasets.layouts.films import film_frames, film_length
-from sal360.safe_arrays import read_npy, read_npz
+from sal360.safe_arrays import map_npy, read_npy, read_npz
 from sal360.sources import VIDEO_SUFFIXES
 from sal360.video import probe
 
@@ -184,14 +184,8 @@ def is_stack(path: Path) -> bool:
 
 def _array(path: Path) -> NDArray[Any]:
     """A ``.npy``; a large one stays on disk until its maps are asked for."""
-    if path.is_file() and path.stat().st_size > STACK:
-        try:
-            return np.load(path, mmap_mode="r", allow_pickle=False)  # its header reserves nothing
-        except (ValueError, OSError, EOFError, SyntaxError) as error:
-            raise ValueError(
-                f"{path}: not a readable array ({str(error).splitlines()[0]})"
-            ) from None
-    return _numbers(read_npy(path), path)
+    large = path.is_file() and path.stat().st_size > STACK
+    return _numbers(map_npy(path) if large else read_npy(path), path)
 
 
 def _archive(path: Path, role: Role, number: int | None) -> Stored:

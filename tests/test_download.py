@@ -359,6 +359,12 @@ def test_command_line_refuses_in_one_line(host, capsys, monkeypatch):
     assert "SAL360_OFFLINE=1" in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_a_cache_of_no_user_is_refused_in_one_line(capsys, monkeypatch):
+    monkeypatch.setenv("SAL360_CACHE", "~nosuchuser/x")
+    assert main(["data", "list"]) == 2
+    assert "SAL360_CACHE: '~nosuchuser/x', wanted a folder" in capsys.readouterr().err
+
+
 @pytest.mark.real
 def test_a_read_only_cache_will_do(real):
     path = real("weights/SST_Sal_wo_OF.pth")

@@ -66,9 +66,16 @@ def _table(name: str) -> list[dict[str, str]]:
 
 
 def cache_folder() -> Path:
-    """Where the files are kept: ``$SAL360_CACHE``, else the user's cache folder."""
+    """Where the files are kept: ``$SAL360_CACHE``, else the user's cache folder.
+
+    Raises:
+        ValueError: a ``~user`` that is not there.
+    """
     if chosen := os.environ.get("SAL360_CACHE"):
-        return Path(chosen).expanduser()
+        try:
+            return Path(chosen).expanduser()
+        except RuntimeError:
+            raise ValueError(f"SAL360_CACHE: {chosen!r}, wanted a folder; no such user") from None
     return Path(_pooch().os_cache("sal360"))
 
 

@@ -30,7 +30,7 @@ def write_whole(path: str | Path, data: bytes, sync: bool = True) -> None:
             name the file.
     """
     path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name[:40]}.{os.getpid()}.part")  # a name may be 255 bytes
     try:
         with open(part, "wb") as file:
             file.write(data)

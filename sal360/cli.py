@@ -277,7 +277,13 @@ def predict(
     show_default=True,
     help="Of the intervals.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of bootstrap and draws.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    show_default=True,
+    help="Of bootstrap and draws.",
+)
 @click.option(
     "--format",
     "form",

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ import torch
 
 from sal360.cli import main
 from sal360.evaluation import evaluate
+from sal360.evaluation.command import evaluate_paths
 from sal360.images import write_image
 from tests import layout_sets
 from tests.test_evaluation_files import AREA, H, W, film, folder, grey, maps, prediction
@@ -95,6 +97,35 @@ def test_out_is_written_whole_and_never_over_a_file(pair, tmp_path, capsys, name
     assert run(*pair, "--out", out, "--metrics", "cc", "--force") == 0
     assert out.read_bytes() != before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["clip", "gt", name]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "loop", "dangling"])
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_out_is_a_regular_file_or_none(pair, tmp_path, capfd, kind, force):
+    out = tmp_path / kind
+    if kind == "pipe":
+        os.mkfifo(out)
+    else:
+        out.symlink_to({"loop": "loop", "dangling": "nowhere"}[kind])
+    before = os.lstat(out)
+    assert run(*pair, "--out", out, *force) == 2
+    assert f"{out}: no regular file" in capfd.readouterr().err
+    assert os.lstat(out) == before and not (tmp_path / "nowhere").exists()
+
+
+def test_out_may_have_a_long_name(pair, tmp_path):
+    out = tmp_path / ("x" * 250 + ".md")
+    assert run(*pair, "--out", out) == 0 and out.read_text().startswith("### clip")
+
+
+@pytest.mark.parametrize("form", ["md", "csv", "json"])
+def test_a_name_that_is_no_text_is_written_escaped(pair, tmp_path, capfd, form):
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/cl\xffip")
+    os.rename(pair[0], odd)
+    assert run(odd, pair[1], "--out", tmp_path / f"t.{form}") == 0
+    assert "cl\\udcffip" in (tmp_path / f"t.{form}").read_text("utf-8")
+    text, _ = evaluate_paths(Path(odd), pair[1], format=form)
+    assert text.encode("utf-8") == (tmp_path / f"t.{form}").read_bytes()
 
 
 def test_nothing_is_written_into_the_inputs(pair, capsys):
@@ -589,6 +620,7 @@ def test_arguments_that_do_not_belong_together_get_one_line(pair, tmp_path, capf
         (("--weighting", "area"), "--weighting"),
         (("--layout", "mine"), "layout: 'mine'"),
         (("--level", "0"), "--level"),
+        (("--seed", "99999999999999999999"), "--seed"),
         (("--format", "html"), "--format"),
     ],
 )

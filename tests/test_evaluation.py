@@ -448,6 +448,9 @@ def test_two_predictors_are_compared_on_the_same_frames():
         (lambda p, t, f: evaluate({v: m[:2] for v, m in p.items()}, t, part=True),
          "b: other frames of 'v0'"),
         (lambda p, t, f: evaluate(p, t, weighting="pixels"), "b: weighting 'pixels'"),
+        (lambda p, t, f: evaluate(p, t, size=(3, 6)),
+         r"b: 'v0' at \(3, 6\), wanted a's \(12, 24\)"),
+        (lambda p, t, f: evaluate(p, {**t, "v1": p["v0"]}), "b: another truth of 'v1' than a"),
         (lambda p, t, f: evaluate(p, t, fixations=f, metrics="nss"), "b: none of a's metrics"),
     ],
 )  # fmt: skip
@@ -456,6 +459,24 @@ def test_scores_that_have_no_difference(change, line):
     a = evaluate(pred, truth, metrics="cc")
     with pytest.raises(ValueError, match=f"^{line}"):
         compare(a, change(pred, truth, looked))
+
+
+def test_other_fixations_are_another_truth_and_another_scale_is_not():
+    pred, truth, looked = sets()
+    a = evaluate(pred, truth, fixations=looked)
+    scaled = evaluate(pred, {v: 3 * m for v, m in truth.items()}, fixations=looked)
+    assert set(compare(a, scaled)) == set(USUAL)
+    assert set(compare(a, evaluate(pred, truth))) == {"cc", "sim", "kld"}
+    moved = {v: [f + 0.01 for f in each] for v, each in looked.items()}
+    with pytest.raises(ValueError, match="^b: another truth of 'v0' than a"):
+        compare(a, evaluate(pred, truth, fixations=moved))
+
+
+def test_the_level_is_not_rounded_and_names_keep_to_their_line():
+    pred, truth, _ = sets(2)
+    pred, truth = ({f"{v}\n|x": m for v, m in each.items()} for each in (pred, truth))
+    page = evaluate(pred, truth, level=0.999).to_markdown()
+    assert "| 99.9 % interval |" in page and "\n| v1?\\|x | " in page
 
 
 def test_tables_say_the_same():
@@ -511,6 +532,12 @@ def test_infinities_are_told_in_every_table():
 def test_what_does_not_belong_together_is_refused(predictions, truth, error, line):
     with pytest.raises(error, match=f"^{line}"):
         evaluate(predictions, truth)
+
+
+def test_fixations_of_no_video_are_refused():
+    pred, truth, looked = sets(2)
+    with pytest.raises(ValueError, match="^fixations: 'zz', wanted a video of truth: 'v0', 'v1'$"):
+        evaluate(pred, truth, fixations={**looked, "zz": looked["v0"]})
 
 
 def test_metrics_that_the_truth_does_not_allow():

@@ -51,7 +51,8 @@ def evaluate_paths(
     found = evaluate_together(preds, true, names=names, progress=progress, **settings)
     difference = compare(*found) if len(found) == 2 else None
     notes = list(dict.fromkeys(note for one in found for note in one.notes))
-    return FORMATS[format](found, difference), notes
+    text = FORMATS[format](found, difference)
+    return text.encode("utf-8", "backslashreplace").decode(), notes  # a name may be no text
 
 
 def check_out(out: Path, inputs: list[Path], force: bool) -> None:
@@ -62,14 +63,16 @@ def check_out(out: Path, inputs: list[Path], force: bool) -> None:
     """
     if out.is_dir():
         raise ValueError(f"{out}: a folder, wanted a file to write")
+    if os.path.lexists(out) and not out.is_file():
+        raise ValueError(f"{out}: no regular file, wanted a file to write")
     if out.exists() and not force:
         raise FileExistsError(f"{out}: exists; --force writes over it")
-    parent = out.resolve().parent
-    if not parent.is_dir():
+    place = Path(os.path.realpath(out))
+    if not place.parent.is_dir():
         raise FileNotFoundError(f"{out}: no such folder to write into")
     for path in inputs:
-        whole = path.resolve()
-        if whole == out.resolve() or (whole.is_dir() and parent.is_relative_to(whole)):
+        whole = Path(os.path.realpath(path))
+        if whole == place or (whole.is_dir() and place.parent.is_relative_to(whole)):
             raise ValueError(f"{out}: lies in the input {path}, which is left alone")
 
 

@@ -21,11 +21,15 @@ class VideoScores:
     Attributes:
         video: its name. numbers: of its frames, as the truth numbers them.
         scores: metric to ``(T,)`` float64; NaN where the frame could not be scored.
+        size: ``(H, W)`` at which it was scored. marks: ``(T, 2)`` of the maps and the fixations of
+            the truth, by which one truth is told from another; NaN where there are none.
     """
 
     video: str
     numbers: tuple[int, ...]
     scores: dict[str, Tensor]
+    size: tuple[int, int] | None = None
+    marks: Tensor | None = None
 
     def mean(self, metric: str) -> float:
         """Mean over the frames that could be scored; NaN if none could."""
@@ -96,7 +100,8 @@ def compare(a: Evaluation, b: Evaluation) -> dict[str, Comparison]:
     negative one is in favour of ``a``.
 
     Raises:
-        ValueError: other videos, other frames, another weighting: such scores have no difference.
+        ValueError: other videos, other frames, another size, truth or weighting: such scores have
+            no difference.
     """
     return {
         name: paired(a.per_video(name), b.per_video(name), **a._sampling())
@@ -112,6 +117,10 @@ def _shared(a: Evaluation, b: Evaluation) -> Sequence[str]:
     for mine, other in zip(a.videos, b.videos, strict=True):
         if mine.numbers != other.numbers:
             raise ValueError(f"b: other frames of {mine.video!r} than a, wanted the same")
+        if None not in (mine.size, other.size) and mine.size != other.size:
+            raise ValueError(f"b: {mine.video!r} at {other.size}, wanted a's {mine.size}")
+        if _another(mine.marks, other.marks):
+            raise ValueError(f"b: another truth of {mine.video!r} than a, wanted the same")
     for key in ("weighting", "eps", "baseline"):
         if a.settings.get(key) != b.settings.get(key):
             found, wanted = b.settings.get(key), a.settings.get(key)
@@ -120,3 +129,11 @@ def _shared(a: Evaluation, b: Evaluation) -> Sequence[str]:
     if not both:
         raise ValueError("b: none of a's metrics, wanted one")
     return both
+
+
+def _another(a: Tensor | None, b: Tensor | None) -> bool:
+    """Whether two truths that both have maps differ in them, or in the fixations that both have."""
+    if a is None or b is None:
+        return False
+    both = ~(a.isnan().all(0) | b.isnan().all(0))
+    return not torch.allclose(a[:, both], b[:, both], rtol=1e-5, equal_nan=True)

@@ -24,7 +24,7 @@ def markdown(
 ) -> str:
     """Means with their intervals, the difference of two, every video, the notes."""
     first = evaluations[0]
-    level = round(100 * first.settings.get("level", 0.95))
+    level = f"{100 * first.settings.get('level', 0.95):g}"
     lines = []
     for one in evaluations:
         lines += [
@@ -127,6 +127,7 @@ def json_text(
                 "videos": {
                     video.video: {
                         "frames": list(video.numbers),
+                        "size": video.size,
                         "mean": {name: plain(video.mean(name)) for name in one.metrics},
                         "scores": {
                             name: [plain(x) for x in video.scores[name].tolist()]
@@ -200,4 +201,4 @@ def _count(n: int, what: str) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+    return "".join(c if c.isprintable() else "?" for c in text).replace("|", "\\|")

@@ -147,11 +147,13 @@ def _run(
         size = sizes[theirs]
         base = _baseline(baseline, theirs, size)
         parts: list[list[dict[str, Tensor]]] = [[] for _ in preds]
+        marks: list[Tensor] = []
         done = 0
         for piece in _pieces(len(numbers), size):
             true = truth.read(theirs, numbers[piece], size)
             had["truth"] |= true.maps is not None
             had["fixations"] |= true.fixations is not None
+            marks.append(_marks(true, len(numbers[piece])))
             if metrics is not None and not had["fixations"]:  # before hours of work, not after
                 _need(wanted, "fixations", truth.place(theirs))
             for k, pred in enumerate(preds):
@@ -166,7 +168,8 @@ def _run(
                 progress(theirs, done, len(numbers))
         for k in range(len(preds)):
             scores = {m: torch.cat([each[m] for each in parts[k]]) for m in wanted}
-            found[k].append(VideoScores(theirs, tuple(numbers), scores))
+            video = VideoScores(theirs, tuple(numbers), scores, size, torch.cat(marks))
+            found[k].append(video)
     if metrics is None:
         wanted = tuple(m for m in wanted if had[METRICS[m].needs])
     if not had["truth"]:
@@ -178,6 +181,21 @@ def _run(
                    tuple(_notes(pred, truth, videos, wanted, notes[k])))
         for k, (pred, videos) in enumerate(zip(preds, found, strict=True))
     ]  # fmt: skip
+
+
+def _marks(true: Piece, frames: int) -> Tensor:
+    """``(frames, 2)``: a random mean of each map, and of each frame's fixations. Two truths that
+    agree in both are the same, but for a rounding."""
+    marks = torch.full((frames, 2), torch.nan, dtype=torch.float64)
+    if true.maps is not None:
+        maps = true.maps.detach().cpu().double().flatten(1)
+        generator = torch.Generator().manual_seed(0)
+        random = torch.rand(maps.shape[1], dtype=torch.float64, generator=generator)
+        marks[:, 0] = maps @ random / maps.sum(1)
+    if true.fixations is not None:
+        for t, looked in enumerate(true.fixations):
+            marks[t, 1] = looked.sum() + len(looked)
+    return marks
 
 
 def _need(metrics: tuple[str, ...], what: str, place: str) -> None:

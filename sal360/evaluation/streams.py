@@ -7,7 +7,7 @@ Files are streams too: :mod:`sal360.evaluation.sources`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
@@ -101,6 +101,9 @@ class Arrays:
     ) -> None:
         if not maps:
             raise ValueError(f"{role}: empty, wanted maps of at least one video")
+        for video in fixations or ():
+            if video not in maps:
+                raise ValueError(f"fixations: {video!r}, wanted a video of {role}: {_few(maps)}")
         self.role, self.name = role, name or role
         self.notes: list[str] = []
         self._maps: dict[str, Tensor | None] = {}
@@ -304,6 +307,11 @@ class Predicted:
                 yield (frame.permute(1, 2, 0) * 255).round().clamp(0, 255).to(torch.uint8).numpy()
             start += len(item)
             many = max(1, PIECE // math.prod(item.size))
+
+
+def _few(videos: Iterable[str]) -> str:
+    names = [repr(video) for video in videos]
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _runs(positions: Sequence[int]) -> Iterator[tuple[int, int, int]]:

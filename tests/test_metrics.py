@@ -190,6 +190,16 @@ def test_scale_does_not_matter(scale, seed):
         assert torch.allclose(metric(scale * pred, looked), metric(pred, looked), atol=1e-7)
 
 
+@pytest.mark.parametrize("scale", [1e-200, 1e-160, 1e160, 1e300])
+def test_scales_at_the_ends_of_a_double_do_not_matter(scale):
+    pred, truth, looked = seeded(6, 12), seeded(6, 12, seed=1), people(9)
+    for metric in (metrics.cc, metrics.sim, metrics.kld):
+        assert torch.allclose(metric(scale * pred, truth), metric(pred, truth))
+        assert torch.allclose(metric(pred, scale * truth), metric(pred, truth))
+    for metric in (metrics.nss, metrics.auc_judd, metrics.information_gain):
+        assert torch.allclose(metric(scale * pred, looked), metric(pred, looked))
+
+
 def test_ranks_see_order_and_nothing_else():
     pred, looked = seeded(6, 12), people(9)
     for auc in (metrics.auc_judd, ON_FIXATIONS["auc_judd unfixated"], ON_FIXATIONS["sauc"]):

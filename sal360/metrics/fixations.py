@@ -20,7 +20,7 @@ from torch import Tensor
 from sal360._check import ArrayLike, as_float64, positive_int
 from sal360.metrics import ranks
 from sal360.metrics.maps import floored
-from sal360.metrics.weighting import Weighting, as_map, as_pair, shares, weights
+from sal360.metrics.weighting import Weighting, as_map, as_pair, at_one, shares, weights
 from sal360.projections import sample_erp
 from sal360.sphere import erp_index, lonlat_to_xyz, sample_sphere
 
@@ -48,10 +48,10 @@ def nss(pred: ArrayLike, fixations: ArrayLike, weighting: Weighting = "sphere") 
         ValueError: NaN, no fixation, latitudes beyond a pole, an unknown weighting.
     """
     frames, sets, shape = _frames(pred, fixations)
-    weight = weights(frames, weighting)
+    frames, weight = at_one(frames), weights(frames, weighting)
     mean = (weight * frames).sum((1, 2))
     deviation = (weight * (frames - mean[:, None, None]) ** 2).sum((1, 2)).sqrt()
-    flat = deviation <= 1e-14 * frames.abs().amax((1, 2))
+    flat = deviation <= 1e-14
     heights = torch.stack(
         [
             sample_erp(frame[None, None], lonlat_to_xyz(looked[:, 0], looked[:, 1])).mean()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sal360._check import ArrayLike, in_range
-from sal360.metrics.weighting import Weighting, as_pair, shares, weights
+from sal360.metrics.weighting import Weighting, as_pair, at_one, shares, weights
 
 
 def cc(pred: ArrayLike, truth: ArrayLike, weighting: Weighting = "sphere") -> Tensor:
@@ -28,13 +28,13 @@ def cc(pred: ArrayLike, truth: ArrayLike, weighting: Weighting = "sphere") -> Te
     weight = weights(pred, weighting)
 
     def centred(value: Tensor) -> Tensor:
+        value = at_one(value)
         return value - (value * weight).sum((-2, -1), keepdim=True)
 
     a, b = centred(pred), centred(truth)
     spread = ((weight * a**2).sum((-2, -1)) * (weight * b**2).sum((-2, -1))).sqrt()
     together = (weight * a * b).sum((-2, -1))
-    scale = (pred.abs().amax((-2, -1)) * truth.abs().amax((-2, -1))).clamp_min(1e-300)
-    flat = spread <= 1e-14 * scale
+    flat = spread <= 1e-14
     return torch.where(flat, torch.zeros_like(together), together / spread.masked_fill(flat, 1))
 
 

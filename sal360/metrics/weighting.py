@@ -56,6 +56,12 @@ def as_pair(pred: ArrayLike, truth: ArrayLike, name: str = "truth") -> tuple[Ten
     return a, b
 
 
+def at_one(value: Tensor) -> Tensor:
+    """``(..., H, W)`` at a peak of 1, so that squares neither vanish nor overflow; zeros stay."""
+    peak = value.abs().amax((-2, -1), keepdim=True)
+    return value / torch.where(peak > 0, peak, torch.ones_like(peak))
+
+
 def shares(value: Tensor, weight: Tensor, name: str, empty: bool = False) -> Tensor:
     """``(..., H, W)``: the share of a map's mass that each pixel holds; they sum to 1.
 

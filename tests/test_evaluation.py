@@ -534,6 +534,13 @@ def test_what_does_not_belong_together_is_refused(predictions, truth, error, lin
         evaluate(predictions, truth)
 
 
+def test_a_size_is_a_height_and_a_width():
+    pred, truth, _ = sets(1)
+    for wrong in ((4, 8, 3), (4,)):
+        with pytest.raises(TypeError, match=r"^size: .*, wanted \(H, W\)"):
+            evaluate(pred, truth, size=wrong)
+
+
 def test_fixations_of_no_video_are_refused():
     pred, truth, looked = sets(2)
     with pytest.raises(ValueError, match="^fixations: 'zz', wanted a video of truth: 'v0', 'v1'$"):

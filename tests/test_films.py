@@ -189,6 +189,8 @@ def test_a_picture_of_another_size_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"2\.png: 20 x 40 pixels, wanted 32 x 64"):
         films.read(films.videos[0])
     assert films.read(films.videos[0], size=(16, 32)).frames.shape == (4, 3, 16, 32)
+    with pytest.raises(TypeError, match=r"^size: \(4,\), wanted \(H, W\)"):
+        films.read(films.videos[0], size=(4,))
 
 
 # --- kept frames ---

@@ -117,6 +117,14 @@ def test_any_size_keeps_the_mass_and_the_place_of_the_truth(layout, size):
 
 
 @pytest.mark.parametrize("layout", NAMES)
+def test_a_size_is_a_height_and_a_width(layout):
+    data = open_dataset(made(layout))
+    for wrong in ((4,), (4, 8, 3), 4, (0, 4), (4, 8.0)):
+        with pytest.raises((TypeError, ValueError), match="^size: "):
+            data.read(data.videos[0], length=1, size=wrong)
+
+
+@pytest.mark.parametrize("layout", NAMES)
 def test_reading_and_verifying_leave_every_byte_alone(layout, tmp_path):
     root = copied(layout, tmp_path)
     before = fingerprint(root)
@@ -476,6 +484,13 @@ def test_splits_follow_the_list_and_hold_out_a_fifth(tmp_path):
     assert VREyeTracking(root, "train").videos + VREyeTracking(root, "validation").videos
     with pytest.raises(ValueError, match="holds no videos of split 'test'"):
         VREyeTracking(root, "test")
+
+
+def test_a_name_in_a_list_may_hold_spaces(tmp_path):
+    root = copied("vr-eyetracking", tmp_path)
+    (root / "frames/001").rename(root / "frames/-x y")
+    (root / "test_split_VRET.txt").write_text(" 002 ,\r\n-x y\n\n")
+    assert VREyeTracking(root, "test").videos == ("002", "-x y")
 
 
 def test_maps_between_the_sampled_frames_are_no_harm(tmp_path):

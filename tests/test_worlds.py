@@ -374,10 +374,11 @@ def test_steps_and_sizes():
         (lambda d: d.read("train-0000", 80), "start"),
         (lambda d: d.read("train-0000", 79, 2), "length"),
         (lambda d: d.read("train-0000", 0, 1, 0), "step"),
+        (lambda d: d.read("train-0000", 0, 1, 1, (4, 8, 3)), "size"),
         (lambda d: render_world(draw_world(0), 1, 0, 4, 8.0), "H"),
         (lambda d: render_world(draw_world(0), 1, 4, 4, math.inf), "fps"),
     ],
 )
 def test_bad_input(call, name):
-    with pytest.raises(ValueError, match=f"^{name}: "):
+    with pytest.raises((ValueError, TypeError), match=f"^{name}: "):
         call(SyntheticWorlds(videos=1))

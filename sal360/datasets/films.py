@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sal360._check import positive_int
+from sal360._check import as_size, positive_int
 from sal360.datasets.item import Item
 from sal360.datasets.layouts.files import picture_tensor, read_picture
 from sal360.datasets.store import FrameStore, content_hash
@@ -152,8 +152,7 @@ class Films:
                 f"one in {step}"
             )
         wanted = taken[start : start + (length - 1) * step + 1 : step]
-        if size is not None:
-            size = (positive_int(size[0], "size[0]"), positive_int(size[1], "size[1]"))
+        size = None if size is None else as_size(size, "size")
         kept = self._kept(video, size) if size is not None else None
         if kept is not None:
             frames = _clip(kept[start : start + (length - 1) * step + 1 : step])

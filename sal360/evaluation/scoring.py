@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from sal360._check import ArrayLike, as_tensor, positive_int
+from sal360._check import ArrayLike, as_size, as_tensor
 from sal360.baselines import equator_density, front_density
 from sal360.datasets.item import VideoDataset
 from sal360.evaluation.evaluation import Evaluation, VideoScores
@@ -286,7 +286,7 @@ def _common_size(
 ) -> tuple[int, int]:
     """The size at which all maps of a video are read, or a refusal."""
     if asked is not None:
-        return positive_int(asked[0], "size"), positive_int(asked[1], "size")
+        return as_size(asked, "size")
     sizes = [(pred.place(name), pred.size(name)) for pred, name in zip(preds, names, strict=True)]
     sizes.insert(0, (truth.place(theirs), truth.size(theirs)))
     known = [(place, size) for place, size in sizes if size is not None]

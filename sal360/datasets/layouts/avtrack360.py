@@ -27,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sal360._check import positive_int
+from sal360._check import as_size, positive_int
 from sal360.datasets import download
 from sal360.datasets.item import Item
 from sal360.datasets.layouts.files import entries
@@ -168,7 +168,7 @@ class AVTrack360:
             raise ValueError(
                 f"length: {count} frames from {start} by {step}, but video {video!r} has {total}"
             )
-        H, W = size or self._info(video)[1::-1]
+        H, W = self._info(video)[1::-1] if size is None else as_size(size, "size")
         if count * H * W > LARGEST:
             raise ValueError(f"size: {count} frames of {H} x {W}, wanted a smaller size or length")
         traces = self.traces(video)

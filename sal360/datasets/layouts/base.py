@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sal360._check import positive_int
+from sal360._check import as_size, positive_int
 from sal360.datasets.item import Item
 from sal360.datasets.layouts.files import picture_tensor
 
@@ -95,8 +95,7 @@ class LayoutDataset:
         numbers; where frames were left out, they say which.
         """
         chosen = self._window(self._known(video), start, length, step)
-        if size is not None:
-            size = (positive_int(size[0], "size"), positive_int(size[1], "size"))
+        size = None if size is None else as_size(size, "size")
         frames: list[Tensor] = []
         kept: list[int] = []
         parts: list[Part] = []

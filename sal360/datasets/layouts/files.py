@@ -229,7 +229,8 @@ def read_list(path: Path) -> list[str]:
         raise ValueError(f"{path}: not a text file") from None
     if "\0" in text:
         raise ValueError(f"{path}: not a text file")
-    return [name for name in re.split(r"[,\s]+", text) if name]
+    names = (name.strip() for name in re.split(r"[,\r\n]", text))
+    return [name for name in names if name]
 
 
 def read_table(path: Path) -> Iterator[tuple[int, list[str]]]:

@@ -12,7 +12,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from sal360._check import in_range, positive_int
+from sal360._check import as_size, in_range, positive_int
 from sal360.datasets.item import Item, checked_window
 from sal360.datasets.synthetic.content import SPLITS
 from sal360.datasets.synthetic.observers import Watched, watch
@@ -61,7 +61,7 @@ class SyntheticWorlds:
         self.split = split
         self.seconds = in_range(seconds, "seconds", 0, math.inf)
         self.fps = in_range(fps, "fps", 0, math.inf)
-        self.size = (positive_int(size[0], "size"), positive_int(size[1], "size"))
+        self.size = as_size(size, "size")
         self.observers = observers if observers == 0 else positive_int(observers, "observers")
         self.sigma = in_range(sigma, "sigma", 0, 180, "degrees")
         self._frames = max(1, round(self.seconds * self.fps))
@@ -101,7 +101,7 @@ class SyntheticWorlds:
         """
         world = self.world(video)
         count, step = checked_window(video, self._frames, start, length, step)
-        H, W = self.size if size is None else size
+        H, W = self.size if size is None else as_size(size, "size")
         indices = torch.arange(count, dtype=torch.int64) * step + start
         seen = render_times(world, indices.double() / self.fps, H, W, step / self.fps)
         truth, fixations = self._truth(video, indices, H, W)

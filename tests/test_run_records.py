@@ -1,5 +1,6 @@
 """Records of runs: checked entry by entry, written whole, and told again as a line."""
 
+import hashlib
 import json
 import math
 import os
@@ -180,6 +181,51 @@ def test_the_command_checks_and_tells_the_line(tmp_path, capsys):
     path.write_text("{")
     assert records.main([str(path), str(tmp_path / "none")]) == 2
     assert "not JSON" in capsys.readouterr().err
+
+
+def redigested(made):
+    settings = {key: value for key, value in made["recipe"].items() if key != "digest"}
+    text = json.dumps(settings, sort_keys=True)
+    made["recipe"]["digest"] = hashlib.sha256(text.encode()).hexdigest()
+
+
+DAMAGE = {
+    **{
+        f"no {key}": (lambda made, key=key: made["recipe"].pop(key), "recipe: {")
+        for key in ("name", "scale", "steps", "seed")
+    },
+    "spec a number": (lambda made: made["data"].update(spec=5), "data: {"),
+    "spec a list": (lambda made: made["validation"].update(spec=[1]), "validation: {"),
+    "seconds of 400 digits": (lambda made: made.update(seconds=10**400), "seconds: 1000"),
+    "a score of 400 digits": (
+        lambda made: made.update(scores={"v": {"cc": -(10**400)}}), "scores: {'v'",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_record_that_no_run_wrote_is_one_line(tmp_path, capsys, damage):
+    path, made = tmp_path / "record.json", record()
+    change, told = DAMAGE[damage]
+    change(made)
+    redigested(made)
+    path.write_text(json.dumps(made))
+    assert records.main([str(path)]) == 2
+    err = capsys.readouterr().err
+    assert f"{path}: {told}" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["[" * 10**5, "1" * 5000])
+def test_json_that_python_cannot_read_is_one_line(tmp_path, capsys, text):
+    (tmp_path / "record.json").write_text(text)
+    assert records.main([str(tmp_path / "record.json")]) == 2
+    assert "record.json: not JSON (" in capsys.readouterr().err
+
+
+def test_a_table_for_a_list_is_told_as_it_is():
+    made = record()
+    made["recipe"]["size"] = {"height": 16}
+    assert "--set 'size={\"height\": 16}'" in command_of(made)
 
 
 def test_the_records_of_the_repository_are_right():

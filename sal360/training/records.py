@@ -166,7 +166,9 @@ class Field(NamedTuple):
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return abs(value) <= sys.float_info.max  # not NaN, not infinite, no digits by the hundred
 
 
 def _count(value: Any) -> bool:
@@ -183,6 +185,18 @@ def _hash(value: Any) -> bool:
 
 def _some(value: Any) -> bool:
     return _number(value) and value >= 0
+
+
+def _recipe(value: Any) -> bool:
+    if not (isinstance(value, dict) and _hash(value.get("digest"))):
+        return False
+    texts = all(_text(value.get(key)) for key in ("name", "scale", "system"))
+    return texts and all(_count(value.get(key)) for key in ("steps", "seed"))
+
+
+def _data(value: Any) -> bool:
+    named = isinstance(value, dict) and _text(value.get("name")) and _count(value.get("videos"))
+    return named and _or_none(_text)(value.get("spec"))
 
 
 def _or_none(right: Callable[[Any], bool]) -> Callable[[Any], bool]:
@@ -240,17 +254,17 @@ FIELDS: dict[str, Field] = {
     "code": Field(_hash, _HASH, "SHA-256 of the files that decide the numbers"),
     "command": Field(_or_none(_text), "a shell line, or null", "what made the run"),
     "recipe": Field(
-        lambda v: isinstance(v, dict) and _hash(v.get("digest")) and _text(v.get("system")),
+        _recipe,
         "settings, with their digest",
         "all that decides a run but data and device",
     ),
     "data": Field(
-        lambda v: isinstance(v, dict) and _text(v.get("name")) and _count(v.get("videos")),
+        _data,
         "spec, name, split, size, fps, videos",
         "what it was trained on, and how that is opened",
     ),
     "validation": Field(
-        _or_none(lambda v: isinstance(v, dict) and _text(v.get("name"))),
+        _or_none(_data),
         "the same, or null",
         "what it was scored on",
     ),
@@ -333,8 +347,8 @@ def check_record(record: Any, where: str = "record") -> dict[str, Any]:
     if digest != record["recipe"]["digest"]:
         found = record["recipe"]["digest"]
         raise ValueError(f"{where}: recipe: digest {found[:12]}, wanted {digest[:12]} as it is set")
-    steps = settings.get("steps")
-    if _count(steps) and record["steps"] > steps:
+    steps = settings["steps"]
+    if record["steps"] > steps:
         raise ValueError(f"{where}: steps: {record['steps']}, wanted at most {steps}")
     return record
 
@@ -364,7 +378,7 @@ def load_record(path: str | Path) -> dict[str, Any]:
     """
     try:
         record = json.loads(Path(path).read_text("utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not JSON ({error})") from None
     return check_record(record, str(path))
 
@@ -399,11 +413,12 @@ def command_of(record: Mapping[str, Any]) -> str:
             continue
         if usual.get(key, _NOTHING) == value:
             continue
-        table = value if isinstance(value, dict) else None
-        if table is None:
+        table = usual.get(key, {})
+        if not (isinstance(value, dict) and isinstance(table, dict)):
             words += ["--set", f"{key}={_word(value)}"]
-        for inner, one in (table or {}).items():
-            if usual.get(key, {}).get(inner, _NOTHING) != one:
+            continue
+        for inner, one in value.items():
+            if table.get(inner, _NOTHING) != one:
                 words += ["--set", f"{key}.{inner}={_word(one)}"]
     words += ["--device", record["device"]["type"]]
     line = f"{_COMMAND}{shlex.join(words)}"

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from sal360.cli import main
+from sal360.experiments import leaderboard_table
 from sal360.models import MODELS, NETWORKS, load_model, save_weights, shipped
 from sal360.models.bundle import (
     COST,
@@ -208,6 +209,42 @@ def test_what_rounding_would_cost_is_stored_whole(runs, tmp_path, monkeypatch):
         assert torch.equal(kept[key], value)
 
 
+def test_who_stops_between_two_systems_has_weights_and_index_that_agree(runs, tmp_path):
+    def stop(line):
+        if line.startswith(f"{NAME}: "):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        install(runs[:1], tmp_path, videos=1, report=stop)
+    entry = shipped.read_index(tmp_path)[NAME]
+    assert entry["sha256"] == sha256(tmp_path / entry["file"])
+
+
+def test_a_run_that_is_not_there_makes_no_folder(tmp_path):
+    with pytest.raises(ValueError, match="no: no record.json"):
+        install([tmp_path / "no"], tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("program", ["bundle", "table"])
+def test_a_board_that_is_none_is_told_in_one_line(tmp_path, capsys, program):
+    path = tmp_path / "lb.json"
+    main, ask = leaderboard_table.main, [str(path)]
+    if program == "bundle":
+        main, ask = bundle_main, ["--scores", str(path)]
+    for text, line in (
+        (None, "No such file"),
+        ('{"schema": "sal360/leaderboard/1"}', "lb.json: scale: missing, wanted a str"),
+        ("[" * 10**5, "lb.json: not JSON"),
+        ('{"schema": "other"}', "lb.json: not a record of schema"),
+    ):
+        if text is not None:
+            path.write_text(text)
+        assert main(ask) == 2
+        err = capsys.readouterr().err
+        assert line in err and err.count("\n") == 1
+
+
 def test_differences_are_relative_above_one():
     one = {"a": {"cc": 0.5, "kld": 2.0}, "b": {"cc": float("nan")}}
     other = {"a": {"cc": 0.4, "kld": 4.0}, "b": {"cc": 0.1}}
@@ -320,7 +357,11 @@ def board(tmp_path_factory):
         "scale": "cpu",
         "settings": {"val": [2, 1.0], "fps": 8.0},
         "unequal": ["cp360's backbone was told"],
+        "device": "cpu",
         "videos": ["a", "b", "c"],
+        "conditions": ["upright"],
+        "looked": {},
+        "not_run": {},
         "arms": {
             NAME: arm("network", 0.4),
             f"planar-{NAME}": arm("planar twin", 0.9),

@@ -477,6 +477,17 @@ def test_the_published_page_is_what_the_published_record_says(name):
     )
 
 
+def test_a_page_is_written_over_and_nothing_else(tmp_path, capsys):
+    record, page = RUNS / "leaderboard_cpu.json", tmp_path / "page.md"
+    for _ in range(2):
+        assert leaderboard_table.main([str(record), "--write", str(page)]) == 0
+    assert page.read_bytes() == (RUNS / "leaderboard_cpu.md").read_bytes()
+    page.write_text("my own notes")
+    assert leaderboard_table.main([str(record), "--write", str(page)]) == 2
+    assert "page.md: exists, and is no such page; left alone" in capsys.readouterr().err
+    assert page.read_text() == "my own notes"
+
+
 @pytest.mark.parametrize("board", BOARDS)
 def test_the_published_record_has_every_arm_or_says_why_not(board):
     record = leaderboard.load(RUNS / f"{board}.json")

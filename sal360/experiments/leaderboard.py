@@ -108,6 +108,9 @@ from sal360.training.recipe import Recipe, load_recipe
 from sal360.training.validation import EPS
 
 SCHEMA = "sal360/leaderboard/1"
+ENTRIES = {"scale": str, "settings": dict, "unequal": list, "device": str, "videos": list,
+           "conditions": list, "looked": dict, "arms": dict, "not_run": dict}  # fmt: skip
+"""Of a record, those that its tables are made of."""
 TAIL = 40.0
 """Seconds before the limit at which trainings are stopped, so that they can still be scored."""
 LARGEST_PART = 15 << 20
@@ -500,8 +503,18 @@ def _one_line_lists(text: str) -> str:
 
 
 def load(path: str | Path | None = None) -> dict[str, Any]:
-    """The record; the published one if no path is given."""
-    return records.read(records.published("leaderboard.json") if path is None else path, SCHEMA)
+    """The record; the published one if no path is given.
+
+    Raises:
+        FileNotFoundError. ValueError: another file, or an entry that is not there; one line.
+    """
+    path = records.published("leaderboard.json") if path is None else path
+    record = records.read(path, SCHEMA)
+    for name, kind in ENTRIES.items():
+        if not isinstance(record.get(name), kind):
+            found = type(record[name]).__name__ if name in record else "missing"
+            raise ValueError(f"{path}: {name}: {found}, wanted a {kind.__name__}")
+    return record
 
 
 def archive(out: Path, target: Path) -> list[Path]:

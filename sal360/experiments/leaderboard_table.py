@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -36,6 +37,8 @@ WARNINGS = {
     "little of what the systems can learn.** ",
 }
 Record = dict[str, Any]
+TITLE = "# The leaderboard, all tables\n"
+"""First line of a page, by which one may be written again."""
 
 
 # --- numbers ---
@@ -351,7 +354,7 @@ def page(record: Record) -> str:
 def document(record: Record, name: str = "leaderboard") -> str:
     """:func:`page` as a file that says how it was made, from ``data/runs/<name>.json``."""
     return (
-        f"# The leaderboard, all tables\n\nMade from `{name}.json` by `python -m "
+        f"{TITLE}\nMade from `{name}.json` by `python -m "
         f"sal360.experiments.leaderboard_table data/runs/{name}.json --write data/runs/{name}.md`; "
         f"chapter 17 explains it.\n\n{page(record)}"
     )
@@ -382,17 +385,34 @@ def main(arguments: Sequence[str] | None = None, show: Callable[[str], Any] = pr
     """Command line: the tables of a record."""
     from sal360.experiments.leaderboard import load
 
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m sal360.experiments.leaderboard_table",
+        description=(__doc__ or "").split("\n")[0],
+    )
     parser.add_argument("record", nargs="?", type=Path, help="the published one if not given")
     parser.add_argument("--write", type=Path, metavar="PAGE.md", help="instead of showing them")
     given = parser.parse_args(arguments)
-    record = load(given.record)
-    if given.write is None:
-        show(page(record))
-    else:
-        records.write(document(record, given.record.stem if given.record else "leaderboard"),
-                      given.write)  # fmt: skip
+    try:
+        record = load(given.record)
+        if given.write is None:
+            show(page(record))
+        else:
+            name = given.record.stem if given.record else "leaderboard"
+            _write(document(record, name), given.write)
+    except (ValueError, OSError) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
     return 0
+
+
+def _write(text: str, path: Path) -> None:
+    if os.path.lexists(path) and not (path.is_file() and _is_page(path)):
+        raise FileExistsError(f"{path}: exists, and is no such page; left alone")
+    records.write(text, path)
+
+
+def _is_page(path: Path) -> bool:
+    return path.read_bytes().startswith(TITLE.encode())
 
 
 if __name__ == "__main__":

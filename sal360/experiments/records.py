@@ -32,7 +32,7 @@ def read(path: str | Path, schema: str) -> dict[str, Any]:
     """
     try:
         record = json.loads(Path(path).read_text("utf-8"))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not JSON ({error})") from None
     if not isinstance(record, dict) or record.get("schema") != schema:
         raise ValueError(f"{path}: not a record of schema {schema}")

@@ -273,6 +273,7 @@ def bundle(
     if not moved <= COST:
         storage, small = "float32", dict(tensors)
     about["record"] = {**about["record"], "storage": storage, "source": sha256(candidate.weights)}
+    folder.mkdir(parents=True, exist_ok=True)
     write_weights(path, small, about)
     return {
         "file": path.name,
@@ -411,7 +412,6 @@ def install(
         ValueError: nothing could be bundled, or all weights together are too large.
     """
     target = Path(folder or shipped.BUNDLED)
-    target.mkdir(parents=True, exist_ok=True)
     found, left_out = find_runs(folders)
     for line in left_out:
         report(f"left out: {line}")
@@ -432,12 +432,12 @@ def install(
                 report(f"{name}: not bundled: {error}")
                 continue
             done += 1
+            write_index(entries, target)  # now: who stops here has weights and index that agree
             one = entries[name]
             report(f"{name}: {candidate.name}, {one['bytes']:,} bytes, {one['storage']}, "
                    f"reproduced to {one['validation']['checked']['difference']:.2g}")  # fmt: skip
     if not done:
         raise ValueError("runs: nothing that can be bundled")
-    write_index(entries, target)
     total = sum(one["bytes"] for one in entries.values())
     report(f"{len(entries)} systems, {total:,} bytes")
     if total > shipped.LARGEST:

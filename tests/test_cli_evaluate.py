@@ -123,7 +123,8 @@ def test_a_name_that_is_no_text_is_written_escaped(pair, tmp_path, capfd, form):
     odd = os.fsdecode(os.fsencode(tmp_path) + b"/cl\xffip")
     os.rename(pair[0], odd)
     assert run(odd, pair[1], "--out", tmp_path / f"t.{form}") == 0
-    assert "cl\\udcffip" in (tmp_path / f"t.{form}").read_text("utf-8")
+    told = "cl?ip" if form == "md" else "cl\\udcffip"
+    assert told in (tmp_path / f"t.{form}").read_text("utf-8")
     text, _ = evaluate_paths(Path(odd), pair[1], format=form)
     assert text.encode("utf-8") == (tmp_path / f"t.{form}").read_bytes()
 

@@ -475,8 +475,9 @@ def test_other_fixations_are_another_truth_and_another_scale_is_not():
 def test_the_level_is_not_rounded_and_names_keep_to_their_line():
     pred, truth, _ = sets(2)
     pred, truth = ({f"{v}\n|x": m for v, m in each.items()} for each in (pred, truth))
-    page = evaluate(pred, truth, level=0.999).to_markdown()
+    page = evaluate(pred, truth, level=0.999, name="mine\n2").to_markdown()
     assert "| 99.9 % interval |" in page and "\n| v1?\\|x | " in page
+    assert "### mine?2\n" in page and "### mine?2, by video\n" in page
 
 
 def test_tables_say_the_same():
@@ -545,6 +546,8 @@ def test_fixations_of_no_video_are_refused():
     pred, truth, looked = sets(2)
     with pytest.raises(ValueError, match="^fixations: 'zz', wanted a video of truth: 'v0', 'v1'$"):
         evaluate(pred, truth, fixations={**looked, "zz": looked["v0"]})
+    with pytest.raises(ValueError, match="^fixations: given beside Moving, wanted truth of arrays"):
+        evaluate(pred, Moving(), fixations=looked)
 
 
 def test_metrics_that_the_truth_does_not_allow():

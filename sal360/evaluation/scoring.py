@@ -334,10 +334,12 @@ def _others(plan: Plan, truth: Stream, settings: dict[str, Any]) -> dict[str, Te
 
 
 def _truth(truth: Any, fixations: Mapping[str, Sequence[ArrayLike]] | None) -> Stream:
-    if isinstance(truth, (Files, Truths, Arrays)):
-        return truth
     if isinstance(truth, Mapping):
         return Arrays(truth, "truth", fixations)
+    if fixations is not None:
+        raise ValueError(f"fixations: given beside {type(truth).__name__}, wanted truth of arrays")
+    if isinstance(truth, (Files, Truths, Arrays)):
+        return truth
     if isinstance(truth, VideoDataset):
         return Truths(truth)
     raise TypeError(f"truth: {type(truth).__name__}, wanted videos to maps, or a data set")

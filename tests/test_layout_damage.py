@@ -564,6 +564,14 @@ def salient360():
             f"{TABLE}|{again}",
             "inconsistent",
         )
+    yield case(
+        "maps again",
+        lambda r: shutil.copy(r / binary, r / f"HE/SalMaps/0{Path(binary).name}"),
+        f"{binary}|HE/SalMaps/0{Path(binary).name}",
+        "inconsistent",
+        [],
+        **published,
+    )
     stimulus = "Stimuli/1_Synthetic.mp4"
     for again in ("Stimuli/01_Synthetic.mp4", "Stimuli/1_Synthetic.mov"):
         yield case(

@@ -15,8 +15,10 @@ from sal360.datasets.layouts.salient360 import (
     FILMS,
     PICTURES,
     SAME_GAZE,
+    SAME_STIMULUS,
     TABLE,
     binary_shape,
+    find_binaries,
     find_stimuli,
     find_tables,
     key_of,
@@ -65,8 +67,7 @@ def _stimuli(look: Inspector, stimuli: dict[str, Path]) -> tuple[dict[str, int],
     look.surplus([p for p in files if p not in known], "1_Name.mp4 or P1.jpg")
     for path in known:
         if (kept := stimuli[key_of(path.stem)]) != path:
-            message = f"the same stimulus as {kept.name}, wanted one of them"
-            look.add(path, "inconsistent", message)
+            look.add(path, "inconsistent", SAME_STIMULUS.format(kept.name))
     for group in case_twins([p.name for p in files]).values():
         message = f"{' and '.join(group)} differ in case only"
         look.add(folder / group[0], "inconsistent", message)
@@ -122,6 +123,9 @@ def _binaries(look: Inspector, modality: str, lengths: dict[str, int], stimuli: 
     files = [p for p in look.list(folder) if p.suffix not in (".png", ".mp4")]  # previews
     known = [p for p in files if BINARY.fullmatch(p.name)]
     look.surplus([p for p in files if p not in known], "1_Name_2048x1024x500_32b.bin")
+    for paths in find_binaries(look.root, modality).values():
+        for path in paths[1:]:
+            look.add(path, "inconsistent", SAME_STIMULUS.format(paths[0].name))
     for path in known:
         look.opened(path)
         match = BINARY.fullmatch(path.name)

@@ -44,6 +44,7 @@ BINARY = re.compile(
     r"(?:HE?salmap_(?P<picture>\d+)|(?P<film>.+?))_(\d+)x(\d+)(?:x(\d+))?_(16|32|64)b\.bin"
 )
 
+SAME_STIMULUS = "of the same stimulus as {}, wanted one of them"
 SAME_GAZE = "of the same stimulus and eye as {}, wanted one of them"
 
 
@@ -169,11 +170,13 @@ class Salient360(LayoutDataset):
         if self.truth == "fixations":
             part["truth"] = truth_of(fixations, size, self.sigma_deg)
         elif self.truth == "published":
-            path = self._maps.get(key_of(self.stimuli[video].stem))
-            if path is None:
+            paths = self._maps.get(key_of(self.stimuli[video].stem), [])
+            if not paths:
                 wanted = self.root / self.modality / "SalMaps" / f"{video}_*.bin"
                 raise FileNotFoundError(f"{wanted}: no such file")
-            part["truth"] = density(read_binary_map(path, number), size)
+            if len(paths) > 1:
+                raise ValueError(f"{paths[1]}: {SAME_STIMULUS.format(paths[0])}")
+            part["truth"] = density(read_binary_map(paths[0], number), size)
         return part
 
 
@@ -213,13 +216,13 @@ def find_stimuli(root: Path) -> dict[str, Path]:
     return {p.stem: p for p in sorted(known, key=lambda p: _by_number(key_of(p.stem)))}
 
 
-def find_binaries(root: Path, modality: str) -> dict[str, Path]:
+def find_binaries(root: Path, modality: str) -> dict[str, list[Path]]:
     """Published maps by key."""
     folder = root / modality / "SalMaps"
-    found = {}
+    found: dict[str, list[Path]] = {}
     for path in entries(folder) if folder.is_dir() else []:
         if match := BINARY.fullmatch(path.name):
-            found[key_of(match["picture"] or match["film"])] = path
+            found.setdefault(key_of(match["picture"] or match["film"]), []).append(path)
     return found
 
 

@@ -166,7 +166,12 @@ def test_wrong_gradients_are_wrong_and_one_of_them_only_in_the_south(size):
     right, *others = (
         torch.autograd.grad(layer(image, weight), image, g)[0] for _, layer in _layers("gradient")
     )
-    flipped, by_hand, shifted, moved = ((grad - right).abs().amax((0, 1, 3)) for grad in others)
+    off = [(grad - right).abs()[0, 0] for grad in others]
+    flipped, by_hand, shifted, moved, north, _, exchanged = (part.amax(1) for part in off)
+    first, seam = size[0] // 8, off[5]
+    assert north[:first].min() > 0 == north[first:].max() and exchanged.min() > 0
+    across = size[0] // 4
+    assert seam[across:-across, -1].min() > 0 == seam[:, :-1].max() == seam[:across].max()
     assert by_hand.max() == 0 and flipped.max() > 0.1 and moved.min() > 0.01
     last = size[0] - size[0] // 8
     assert shifted[:last].max() == 0 and shifted[last:].min() > 0
@@ -237,6 +242,44 @@ def test_right_tests_of_a_gradient_are_accepted():
         )
 
     assert check("07.6", entry_by_entry)
+
+
+def part_of(rows=slice(None), columns=slice(None)):
+    """Nothing but in some rows and columns."""
+
+    def kept(v):
+        out = torch.zeros_like(v)
+        out[..., rows, columns] = v[..., rows, columns]
+        return out
+
+    return kept
+
+
+@pytest.mark.parametrize(
+    "g_of", [part_of(slice(15, 16)), part_of(slice(8, 16)), part_of(columns=slice(4, 28))]
+)
+def test_a_gradient_is_not_tested_by_a_part_of_the_picture(g_of):
+    assert not check("07.6", adjoint_test(same, g_of)).passed
+
+
+def in_single(Kt, Kp, radius):
+    edges = ((torch.arange(Kt + 1) - 0.5) * radius / (Kt - 1)).clamp(0, radius)
+    ring = edges[:-1].cos() - edges[1:].cos()
+    return (ring / ring.sum() / Kp)[:, None].expand(Kt, Kp)
+
+
+def crown_in_single(weight):
+    out = torch.zeros(*weight.shape[:2], 2, 8)
+    slots = [(2, 1), (2, 2), (1, 2), (0, 2), (0, 1), (0, 0), (1, 0), (2, 0)]
+    for k, (row, col) in enumerate(slots):
+        out[:, :, 1, k] = weight[:, :, row, col]
+        out[:, :, 0, k] = weight[:, :, 1, 1] / 8
+    return out
+
+
+@pytest.mark.parametrize(("number", "answer"), [("07.3", crown_in_single), ("07.5", in_single)])
+def test_single_precision_will_do(number, answer):
+    assert check(number, answer).passed
 
 
 @pytest.mark.parametrize(("x_of", "g_of"), [(torch.ones_like, same), (same, torch.ones_like)])

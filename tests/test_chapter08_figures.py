@@ -9,9 +9,11 @@ import torch
 
 from sal360 import figures, upstream
 from sal360.course import check
-from sal360.course.chapter08 import SIDES, _ring_angles, _strip, planted_pad
+from sal360.course.chapter08 import SIDES, _continued, _ring_angles, _strip, planted_pad
+from sal360.cubemap import cube_directions
 from sal360.figures.cube_padding import _around
 from sal360.nn import CubePad2d
+from sal360.sphere import angle_between
 from sal360.upstream.cp360 import REVERSED_EDGES
 
 
@@ -128,8 +130,42 @@ def test_testers_that_look_at_a_part_are_refused():
     assert check("08.5", blames(slice(None))).passed
     assert len(blames(slice(None))(CubePad2d(2, "reproject"), 6, 2)) == 24
     for part in (slice(1), slice(-1, None), (slice(None), slice(1)), (slice(None), slice(-1)),
-                 (slice(None), slice(1, 2)), (slice(None), slice(None, None, 2))):  # fmt: skip
+                 (slice(None), slice(1, 2)), (slice(None), slice(None, None, 2)),
+                 (slice(2), slice(5)), ([0, -1],), (slice(None), slice(4))):  # fmt: skip
         assert not check("08.5", blames(part)).passed
+    assert not check("08.5", blames_by_size).passed
+
+
+def blames_by_size(pad, S, p):
+    """Blind to a texel that is the next one of its line."""
+    numbers = torch.arange(6.0 * S * S).reshape(6, 1, S, S)
+    found, right = pad(numbers)[:, 0], CubePad2d(p)(numbers)[:, 0]
+    off = {
+        (f, side): (_strip(found[k], side, p) - _strip(right[k], side, p)).abs().max()
+        for k, f in enumerate("FRBLUD")
+        for side in SIDES
+    }
+    return {edge for edge, most in off.items() if most > 3.5}
+
+
+def test_a_ring_without_all_of_its_directions():
+    def only_where_all_are_lost(pad, S, p):
+        told = pad(cube_directions(S).permute(0, 3, 1, 2))
+        lost = told.norm(dim=1) < 1e-9
+        place = torch.arange(S + 2 * p)
+        beyond = torch.maximum(p - place, place - (S + p) + 1)
+        ring = torch.maximum(beyond[:, None], beyond)
+        off = angle_between(
+            torch.where(lost[..., None], _continued(S, p), told.permute(0, 2, 3, 1)),
+            _continued(S, p),
+        )
+        return [
+            180.0 if lost[:, ring == k].all() else math.degrees(off[:, ring == k].max())
+            for k in range(1, p + 1)
+        ]
+
+    assert not check("08.3", only_where_all_are_lost).passed
+    assert check("08.3", lambda *a: np.array(rings(*a))).passed
 
 
 def test_the_way_around_the_rim():
@@ -152,7 +188,11 @@ def test_curves_and_signed_maps_tell_their_figures():
 @pytest.mark.parametrize(
     ("number", "answer", "words"),
     [
-        ("08.1", lambda S, n, k: 1 - (S - 2 * n * (k // 2)) ** 2 / S**2, "5 x 5, 9 layers"),
+        (
+            "08.1",
+            lambda S, n, k: 1 - (S - 2 * n * (k // 2)) ** 2 / S**2,
+            "5 x 5, layers of 3 x 3, 9 of them",
+        ),
         ("08.1", lambda S, n, k: 100 * (1 - max(0, S - 2 * n * (k // 2)) ** 2 / S**2), "at most 1"),
         ("08.2", lambda: {}, "0 of them"),
         ("08.3", lambda pad, S, p: [math.pi] * p, "did you give radians?"),

@@ -108,6 +108,17 @@ class _ByHand(torch.autograd.Function):
             return right, None, None
         if ctx.way == "moved":  # one column too far: no sum over the picture notices
             return right.roll(1, -1), None, None
+        if ctx.way == "seam":  # what crosses it is lost on one side
+            quarter = right.shape[2] // 4
+            right[:, :, quarter:-quarter, -1] *= 0.5
+            return right, None, None
+        if ctx.way == "exchanged":  # left and right taps
+            with torch.enable_grad():
+                (right,) = torch.autograd.grad(_tangent_layer(image, weight.flip(-1)), image, grad)
+            return right, None, None
+        if ctx.way == "north":  # the first rows a row too far up
+            first = right.shape[2] // 8
+            return torch.cat((right[:, :, 1 : first + 1], right[:, :, first:]), 2), None, None
         last = right.shape[2] - right.shape[2] // 8  # from here on a row too far down
         return torch.cat((right[:, :, :last], right[:, :, last - 1 : -1]), 2), None, None
 
@@ -140,6 +151,9 @@ def _layers(kind: str) -> list[tuple[str, Layer]]:
         ("right", by_hand("right")),
         ("wrong", by_hand("shifted")),
         ("wrong", by_hand("moved")),
+        ("wrong", by_hand("north")),
+        ("wrong", by_hand("seam")),
+        ("wrong", by_hand("exchanged")),
     ]
 
 
@@ -189,8 +203,8 @@ def any_size(answer: Callable[..., Any]) -> Iterator[Case]:
             tap = int(off.argmax())
             yield Case(
                 "every tap where the carried kernel has it",
-                bool(off.max() < 1e-6),
-                f"{what}, row {row}: tap ({tap // kw}, {tap % kw}) is {off.max():.2f} degrees "
+                bool(off.max() < 1e-3),  # float32 will do
+                f"{what}, row {row}: tap ({tap // kw}, {tap % kw}) is {off.max():.3g} degrees "
                 f"from its place",
             )
 
@@ -225,7 +239,7 @@ def ring_as_crown(answer: Callable[..., Any]) -> Iterator[Case]:
         hint = ""
         if slot == 4 and bool(torch.allclose(crown, 8 * ring)):
             hint = " (all eight taps of the inner circle are the centre)"
-        yield Case("both convolutions answer the same", off < 1e-9,
+        yield Case("both convolutions answer the same", off < 1e-5,
                    f"{which}: they differ by up to {off:.2g}{hint}")  # fmt: skip
 
 
@@ -255,18 +269,18 @@ def shares_of_the_cap(answer: Callable[..., Any]) -> Iterator[Case]:
         yield Case("a share for every tap", got.shape == (Kt, Kp),
                    f"{what}: shape {tuple(got.shape)}, wanted {(Kt, Kp)}")  # fmt: skip
         total = float(got.sum())
-        yield Case("ones answer one", abs(total - 1) < 1e-9, f"{what}: they sum to {total:.6g}")
+        yield Case("ones answer one", abs(total - 1) < 1e-5, f"{what}: they sum to {total:.6g}")
         least = float(got.min())
         yield Case("no share is negative", least >= 0, f"{what}: one is {least:.3g}")
         spread = float((got - got[:, :1]).abs().max())
-        yield Case("taps of one circle count alike", spread < 1e-9,
+        yield Case("taps of one circle count alike", spread < 1e-6,
                    f"{what}: on one circle shares differ by {spread:.2g}")  # fmt: skip
         edges = ((torch.arange(Kt + 1).double() - 0.5) * radius / (Kt - 1)).clamp(0, radius)
         wanted = (torch.cos(edges[:-1]) - torch.cos(edges[1:])) / (1 - math.cos(radius)) / Kp
         off = (got[:, 0] - wanted).abs()
         worst = int((off / wanted).argmax())
         hint = ""
-        if float((got - 1 / (Kt * Kp)).abs().max()) < 1e-9:
+        if float((got - 1 / (Kt * Kp)).abs().max()) < 1e-6:
             hint = " (all taps count alike)"
         elif float(got[0, 0]) == 0:
             worst = 0
@@ -276,7 +290,7 @@ def shares_of_the_cap(answer: Callable[..., Any]) -> Iterator[Case]:
             hint = " (it is the rim: half of its ring lies outside)"
         yield Case(
             "every circle has its share of the area",
-            bool(off.max() < 1e-9),
+            bool(off.max() < 1e-6),
             f"{what}: a tap of circle {worst} counts {float(got[worst, 0]):.6g}, wanted "
             f"{float(wanted[worst]):.6g}{hint}",
         )

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -33,7 +34,7 @@ def who_feels_the_frame(answer: Callable[..., Any]) -> Iterator[Case]:
         yield Case(
             "the share of outputs that depend on what lies beyond the edges",
             math.isclose(got, wanted, abs_tol=1e-6),
-            f"{S} x {S}, {layers} layers of {k} x {k}: you gave {got:.4g}, "
+            f"{S} x {S}, layers of {k} x {k}, {layers} of them: you gave {got:.4g}, "
             f"wanted {wanted:.4g}{hint}",
         )
 
@@ -121,6 +122,17 @@ def _texel_planted(right: Pad, *places: tuple[int, int, int]) -> Pad:
     return padded
 
 
+def _emptied(right: Pad, face: str, col: int | None = None) -> Pad:
+    """A padding with zeros in the second ring above a face, in one column or in all."""
+
+    def padded(x: Tensor) -> Tensor:
+        out = right(x).clone()
+        out[FACES.index(face), :, 0, slice(None) if col is None else col] = 0
+        return out
+
+    return padded
+
+
 def _ring_angles(pad: Pad, S: int, p: int) -> list[float]:
     """Largest angle in each ring, nearest first, degrees; 180 where a texel has no direction."""
     told = pad(cube_directions(S).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
@@ -143,6 +155,8 @@ def _pads_to_test() -> Iterator[tuple[str, Pad, int, int]]:
         for side in SIDES:
             yield f"rings of {face} {side} reversed", planted_pad(3, (face, side, "rings")), 8, 3
             yield f"{face} {side} turned", planted_pad(2, (face, side, "turned")), 6, 2
+        yield f"zeros in the second ring above {face}", _emptied(CubePad2d(2), face), 8, 2
+        yield f"one texel above {face} without a direction", _emptied(CubePad2d(2), face, 9), 8, 2
     S, p = 4, 2
     right = CubePad2d(p)
     inside = range(p, S + p)
@@ -162,8 +176,8 @@ def tester(answer: Callable[..., Any]) -> Iterator[Case]:
         given = ask(answer, pad, S, p)
         yield Case(
             "one angle for each ring",
-            isinstance(given, (list, tuple, Tensor)) and len(given) == p,
-            f"{name}, S {S}, {p} rings: you gave {given!r}",
+            isinstance(given, (list, tuple, Tensor, np.ndarray)) and len(given) == p,
+            f"{name}, S {S}, {p} rings: you gave {given!r}, wanted a list of {p}",
         )
         for k, (mine, angle) in enumerate(zip(map(float, given), wanted, strict=True), 1):
             radians = math.isclose(math.degrees(mine), angle, rel_tol=1e-4)
@@ -202,8 +216,8 @@ def planted_pad(pad: int, *faults: tuple[str, str, str]) -> Pad:
     """A padding with faults: ``(face, side, kind)``, kind ``"rings"``, ``"turned"`` or a letter.
 
     ``"rings"`` takes the rings in reversed order, ``"turned"`` runs along the edge the wrong way,
-    a letter takes the same line of that face instead of the neighbour. Exercise 08.5 looks for
-    them.
+    a letter takes the first rows of that face (of its first columns, beyond left and right)
+    instead of the neighbour. Exercise 08.5 looks for them.
     """
     right, number = CubePad2d(pad), {name: k for k, name in enumerate(FACES)}
 
@@ -236,6 +250,23 @@ def _put(padded: Tensor, side: str, pad: int, strip: Tensor) -> None:
         padded[..., pad:-pad, -pad:] = strip.mT
 
 
+def _texel_moved(right: Pad, ring: int, i: int, by: int) -> Callable[[list[tuple[str, str]]], Pad]:
+    """Of some edges, texel ``i`` of a ring is the one ``by`` texels along its line."""
+
+    def make(edges: list[tuple[str, str]]) -> Pad:
+        def padded(x: Tensor) -> Tensor:
+            out, p = right(x).clone(), (right(x).shape[-1] - x.shape[-1]) // 2
+            for face, side in edges:
+                strip = _strip(out[FACES.index(face)], side, p).clone()
+                strip[..., ring - 1, i] = strip[..., ring - 1, i + by]
+                _put(out[FACES.index(face)], side, p, strip)
+            return out
+
+        return padded
+
+    return make
+
+
 @exercise("08.5")
 def find_the_faults(answer: Callable[..., Any]) -> Iterator[Case]:
     """``(pad, S, p) -> {(face, side), ...}``: the edges that a padding gets wrong."""
@@ -252,7 +283,7 @@ def find_the_faults(answer: Callable[..., Any]) -> Iterator[Case]:
     )  # fmt: skip
     pads = [(name, p, S, planted_pad(p, *faults), {(face, side) for face, side, _ in faults})
             for name, p, faults in cases for S in (6, 9)]  # fmt: skip
-    for name, p, S, pad, wanted in (*pads, *_single_texels(4, 2)):
+    for name, p, S, pad, wanted in (*pads, *_single_texels(4, 2), *_single_texels(9, 3, 1)):
         got = {tuple(edge) for edge in ask(answer, pad, S, p)}
         missed, invented = sorted(wanted - got), sorted(got - wanted)
         yield Case(
@@ -263,8 +294,13 @@ def find_the_faults(answer: Callable[..., Any]) -> Iterator[Case]:
         )
 
 
-def _single_texels(S: int, p: int) -> Iterator[tuple[str, int, int, Pad, set[tuple[str, str]]]]:
-    """Every texel beyond every edge is wrong once: the same one of twelve edges at a time."""
+def _single_texels(
+    S: int, p: int, beside: int = 0
+) -> Iterator[tuple[str, int, int, Pad, set[tuple[str, str]]]]:
+    """Every texel beyond every edge is wrong once: the same one of twelve edges at a time.
+
+    It comes from the far side, or is its neighbour in the same line, ``beside`` texels along.
+    """
     edges = [(face, side) for face in FACES for side in SIDES]
     for ring in range(1, p + 1):
         for i in range(S):
@@ -274,4 +310,8 @@ def _single_texels(S: int, p: int) -> Iterator[tuple[str, int, int, Pad, set[tup
             for half in (edges[::2], edges[1::2]):
                 places = [(FACES.index(face), *at[side]) for face, side in half]
                 name = f"one texel of an edge, the one at {i} in ring {ring}"
+                if beside:
+                    moved = _texel_moved(CubePad2d(p), ring, i, beside if i < S - 1 else -beside)
+                    yield name, p, S, moved(half), set(half)
+                    continue
                 yield name, p, S, _texel_planted(CubePad2d(p), *places), set(half)

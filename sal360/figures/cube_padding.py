@@ -104,8 +104,9 @@ def rim_origin(pad: Callable[[Tensor], Tensor], S: int = 8, start: str = "U") ->
         strange += [f"{letter} {side}" for side, codes in strips.items()
                     if not _from_first_line(codes, f, S)]  # fmt: skip
     alt = (
-        f"Above a cube's net with {S} x {S} texels a face, below one face with {p} rings around "
-        f"it; equal colours are the same texel. Ring 1 of each face comes from {'; '.join(told)}; "
+        f"Above a cube's net with {S} x {S} texels a face, below one face with {p} "
+        f"ring{'s' * (p > 1)} around it; equal colours are the same texel. "
+        f"Ring 1 of each face comes from {'; '.join(told)}; "
         f"not from the line at the shared edge: {', '.join(strange) or 'none'}"
     )
     return Plot(figure, alt, height=700)

@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch._C import _are_functorch_transforms_active as are_functorch_transforms_active
 
 from sal360._check import whole_number
 from sal360._tables import untraced
@@ -33,8 +34,10 @@ class CubePad2d(nn.Module):
 
     - ``"copy"``: paper folded over the edge. Ring k beyond an edge is the k-th line of the
       neighbour, counted from the edge they share; a width beyond ``S`` goes on around the cube.
-      A texel copied into ring k stands up to ``k + 1/2`` texels beside the place where this
-      face's own lattice would have it, most near the corners (chapter 08 measures it). In a
+      A texel copied into ring k stands up to ``(k - 1/2) (S - 1) / (S - 2 k + 1)`` texels
+      beside the place where this face's own lattice would have it, most near the corners: at
+      ``S = 64`` .5, 1.55, 2.67 in rings 1 to 3 (chapter 08 measures it), at ``S = 7`` 7.5 in
+      ring 3. In a
       corner of the rim three faces meet, the two neighbours' plates leave a gap, and nothing
       is there to be copied: those few texels are read as by ``"reproject"``. On a smooth field
       at ``S = 64`` that is off by .0002 where the mean of the two plates' ends is off by .0032.
@@ -301,7 +304,7 @@ def pad_rim(x: Tensor, padding: Sides, rim: Callable[[], Rim]) -> Tensor:
         from sal360.nn import cube_cuda
 
         return cube_cuda.pad(x, rim())
-    return _Pad.apply(x, rim())
+    return _applied(_Pad, x, rim())
 
 
 def unpad_rim(y: Tensor, rim: Rim) -> Tensor:
@@ -310,81 +313,101 @@ def unpad_rim(y: Tensor, rim: Rim) -> Tensor:
         from sal360.nn import cube_cuda
 
         return cube_cuda.unpad(y, rim)
-    return _Unpad.apply(y, rim)
+    return _applied(_Unpad, y, rim)
 
 
 class _Pad(torch.autograd.Function):
     """Faces to padded faces; linear, and its gradient is :class:`_Unpad`."""
 
     @staticmethod
-    def forward(x: Tensor, rim: Rim) -> Tensor:
-        C, S, (rows, cols) = x.shape[-3], rim.S, rim.size
-        faces = x.reshape(math.prod(x.shape[:-3]) // 6, 6, C, S, S).contiguous()
-        whole = x.new_empty(*x.shape[:-2], rows, cols)  # not a view: it may be written over
-        out = whole.view(len(faces), 6, C, rows, cols)
-        inside, exact = rim.inside(out), computing_dtype(x)
-        sums = _sums_in(rim, exact)
-        for block in _blocks(rim, len(faces), C):
-            block.of(inside).copy_(block.of(faces))
-            source, target, at = block.flat(faces), block.flat(out), block.at
-            target.scatter_(0, at.put, source.index_select(0, at.take))
-            if len(at.mixed):
-                given = source.index_select(0, at.parts).to(exact).view(len(rim.parts), -1)
-                target.scatter_(0, at.mixed, sums.forward.of(given).flatten().to(x.dtype))
-        return whole
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Rim], output: Tensor) -> None:
-        ctx.rim = inputs[1]
+    def forward(ctx: Any, x: Tensor, rim: Rim) -> Tensor:
+        ctx.rim = rim
+        return _padded(x, rim)
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, None]:
-        return _Unpad.apply(grad[0], ctx.rim), None
+        return _applied(_Unpad, grad[0], ctx.rim), None
 
-    @staticmethod
-    def vmap(info: Any, dims: tuple[int, None], x: Tensor, rim: Rim) -> tuple[Tensor, int]:
-        """Many cubes, as more of them."""
-        return _side_by_side(_Pad, x.movedim(dims[0], 0), rim), 0
+
+def _padded(x: Tensor, rim: Rim) -> Tensor:
+    C, S, (rows, cols) = x.shape[-3], rim.S, rim.size
+    faces = x.reshape(math.prod(x.shape[:-3]) // 6, 6, C, S, S).contiguous()
+    whole = x.new_empty(*x.shape[:-2], rows, cols)  # not a view: it may be written over
+    out = whole.view(len(faces), 6, C, rows, cols)
+    inside, exact = rim.inside(out), computing_dtype(x)
+    sums = _sums_in(rim, exact)
+    for block in _blocks(rim, len(faces), C):
+        block.of(inside).copy_(block.of(faces))
+        source, target, at = block.flat(faces), block.flat(out), block.at
+        target.scatter_(0, at.put, source.index_select(0, at.take))
+        if len(at.mixed):
+            given = source.index_select(0, at.parts).to(exact).view(len(rim.parts), -1)
+            target.scatter_(0, at.mixed, sums.forward.of(given).flatten().to(x.dtype))
+    return whole
 
 
 class _Unpad(torch.autograd.Function):
     """The adjoint: every texel collects what was taken from it."""
 
     @staticmethod
-    def forward(y: Tensor, rim: Rim) -> Tensor:
-        C, S, (rows, cols) = y.shape[-3], rim.S, rim.size
-        padded = y.reshape(math.prod(y.shape[:-3]) // 6, 6, C, rows, cols).contiguous()
-        exact = computing_dtype(y)
-        sums = _sums_in(rim, exact)
-        whole = y.new_empty(*y.shape[:-2], S, S, dtype=exact)
-        out = whole.view(len(padded), 6, C, S, S)
-        inside = rim.inside(padded)
-        for block in _blocks(rim, len(padded), C):
-            block.of(out).copy_(block.of(inside))
-            source, target, at = block.flat(padded), block.flat(out), block.at
-            target.scatter_add_(0, at.take, source.index_select(0, at.put).to(exact))
-            if len(at.mixed):
-                given = source.index_select(0, at.mixed).to(exact).view(len(rim.mixed), -1)
-                target.scatter_add_(0, at.parts, sums.backward.of(given).flatten())
-        return whole.to(y.dtype)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Rim], output: Tensor) -> None:
-        ctx.rim = inputs[1]
+    def forward(ctx: Any, y: Tensor, rim: Rim) -> Tensor:
+        ctx.rim = rim
+        return _unpadded(y, rim)
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, None]:
-        return _Pad.apply(grad[0], ctx.rim), None
+        return _applied(_Pad, grad[0], ctx.rim), None
+
+
+def _unpadded(y: Tensor, rim: Rim) -> Tensor:
+    C, S, (rows, cols) = y.shape[-3], rim.S, rim.size
+    padded = y.reshape(math.prod(y.shape[:-3]) // 6, 6, C, rows, cols).contiguous()
+    exact = computing_dtype(y)
+    sums = _sums_in(rim, exact)
+    whole = y.new_empty(*y.shape[:-2], S, S, dtype=exact)
+    out = whole.view(len(padded), 6, C, S, S)
+    inside = rim.inside(padded)
+    for block in _blocks(rim, len(padded), C):
+        block.of(out).copy_(block.of(inside))
+        source, target, at = block.flat(padded), block.flat(out), block.at
+        target.scatter_add_(0, at.take, source.index_select(0, at.put).to(exact))
+        if len(at.mixed):
+            given = source.index_select(0, at.mixed).to(exact).view(len(rim.mixed), -1)
+            target.scatter_add_(0, at.parts, sums.backward.of(given).flatten())
+    return whole.to(y.dtype)
+
+
+class _Transformed(torch.autograd.Function):
+    """The form that torch.func wants, of either; :class:`sal360.nn.sampled._ReadTransformed`
+    says why there are two."""
 
     @staticmethod
-    def vmap(info: Any, dims: tuple[int, None], y: Tensor, rim: Rim) -> tuple[Tensor, int]:
-        """See :class:`_Pad`."""
-        return _side_by_side(_Unpad, y.movedim(dims[0], 0), rim), 0
+    def forward(function: Any, x: Tensor, rim: Rim) -> Tensor:
+        return _padded(x, rim) if function is _Pad else _unpadded(x, rim)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, Tensor, Rim], output: Tensor) -> None:
+        ctx.adjoint, ctx.rim = _Unpad if inputs[0] is _Pad else _Pad, inputs[2]
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> tuple[None, Tensor, None]:
+        return None, _applied(ctx.adjoint, grad[0], ctx.rim), None
+
+    @staticmethod
+    def vmap(
+        info: Any, dims: tuple[None, int, None], function: Any, x: Tensor, rim: Rim
+    ) -> tuple[Tensor, int]:
+        """Many cubes, as more of them."""
+        side = x.movedim(dims[1], 0)
+        return _applied(function, side.flatten(0, 1), rim).unflatten(0, side.shape[:2]), 0
 
 
-def _side_by_side(function: Any, x: Tensor, rim: Rim) -> Tensor:
-    out: Tensor = function.apply(x.flatten(0, 1), rim)
-    return out.unflatten(0, x.shape[:2])
+def _applied(function: Any, x: Tensor, rim: Rim) -> Tensor:
+    if are_functorch_transforms_active():
+        out: Tensor = _Transformed.apply(function, x, rim)
+    else:
+        out = function.apply(x, rim)
+    return out
 
 
 def _pad_by_name(x: Tensor, padding: Sides, mode: CubeMode) -> Tensor:

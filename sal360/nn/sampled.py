@@ -28,6 +28,7 @@ from weakref import WeakKeyDictionary
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._C import _are_functorch_transforms_active as are_functorch_transforms_active
 
 from sal360._check import ArrayLike, as_floating, as_image, positive_int
 from sal360._tables import eager, untraced
@@ -89,7 +90,21 @@ class _Read(torch.autograd.Function):
     """Sums, and the sums that are their gradient; in two pieces, as compilers can follow them."""
 
     @staticmethod
-    def forward(values: Tensor, sums: Sums, transposed: Sums) -> Tensor:
+    def forward(ctx: Any, values: Tensor, sums: Sums, transposed: Sums) -> Tensor:
+        ctx.sums, ctx.transposed = sums, transposed
+        return sums.of(values.contiguous())
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return _read(grad, ctx.transposed, ctx.sums), None, None
+
+
+class _ReadTransformed(_Read):
+    """The form that torch.func wants. Where it finds one, torch looks at the signature in each
+    call, which takes longer than a small layer; so it is not the usual one."""
+
+    @staticmethod
+    def forward(values: Tensor, sums: Sums, transposed: Sums) -> Tensor:  # type: ignore[override]
         return sums.of(values.contiguous())
 
     @staticmethod
@@ -97,17 +112,18 @@ class _Read(torch.autograd.Function):
         _, ctx.sums, ctx.transposed = inputs
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return _Read.apply(grad, ctx.transposed, ctx.sums), None, None
-
-    @staticmethod
     def vmap(
         info: Any, dims: tuple[int, Any, Any], values: Tensor, sums: Sums, transposed: Sums
     ) -> tuple[Tensor, int]:
         """Many maps side by side, as more channels."""
         side = values.movedim(dims[0], 1)
-        out: Tensor = _Read.apply(side.flatten(1), sums, transposed)
-        return out.unflatten(1, side.shape[1:]), 1
+        return _read(side.flatten(1), sums, transposed).unflatten(1, side.shape[1:]), 1
+
+
+def _read(values: Tensor, sums: Sums, transposed: Sums) -> Tensor:
+    function = _ReadTransformed if are_functorch_transforms_active() else _Read
+    out: Tensor = function.apply(values, sums, transposed)
+    return out
 
 
 def read(values: Tensor, reads: Reads) -> Tensor:
@@ -116,8 +132,7 @@ def read(values: Tensor, reads: Reads) -> Tensor:
     Args:
         values: floating, in the dtype of the table's weights.
     """
-    out: Tensor = _Read.apply(values, reads.forward, reads.backward)
-    return out
+    return _read(values, reads.forward, reads.backward)
 
 
 class _ReadFirst(torch.autograd.Function):
@@ -126,10 +141,37 @@ class _ReadFirst(torch.autograd.Function):
 
     @staticmethod
     def forward(
+        ctx: Any, pixels: Tensor, kernel: Tensor, sums: Sums, transposed: Sums, groups: int
+    ) -> Tensor:
+        ctx.save_for_backward(pixels, kernel)
+        ctx.sums, ctx.transposed, ctx.groups = sums, transposed, groups
+        return multiplied(sums.of(pixels.contiguous()), kernel, groups)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        pixels, kernel = ctx.saved_tensors
+        (O, per, K), g = kernel.shape, ctx.groups
+        wants_pixels, wants_kernel = ctx.needs_input_grad[:2]
+        d_pixels = d_kernel = None
+        out = grad.reshape(-1, g, O // g)
+        weight = kernel.view(g, O // g, per, K)
+        if wants_kernel:
+            samples = _read(pixels, ctx.sums, ctx.transposed).view(-1, K, g, per)
+            d_kernel = torch.einsum("nkgi,ngo->goik", samples, out).reshape(O, per, K)
+        if wants_pixels:
+            spread = torch.einsum("ngo,goik->nkgi", out, weight)
+            d_pixels = _read(spread.reshape(-1, g * per), ctx.transposed, ctx.sums)
+        return d_pixels, d_kernel, None, None, None
+
+
+class _ReadFirstTransformed(_ReadFirst):
+    """See :class:`_ReadTransformed`."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
         pixels: Tensor, kernel: Tensor, sums: Sums, transposed: Sums, groups: int
     ) -> Tensor:
-        samples = sums.of(pixels.contiguous())
-        return multiplied(samples, kernel, groups)
+        return multiplied(sums.of(pixels.contiguous()), kernel, groups)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -145,23 +187,15 @@ class _ReadFirst(torch.autograd.Function):
             [part] * info.batch_size if dim is None else part.unbind(dim)
             for part, dim in zip((pixels, kernel), dims[:2], strict=True)
         )
-        return torch.stack([_ReadFirst.apply(p, k, *rest) for p, k in zip(*each, strict=True)]), 0
+        return torch.stack([_read_first(p, k, *rest) for p, k in zip(*each, strict=True)]), 0
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        pixels, kernel = ctx.saved_tensors
-        (O, per, K), g = kernel.shape, ctx.groups
-        wants_pixels, wants_kernel = ctx.needs_input_grad[:2]
-        d_pixels = d_kernel = None
-        out = grad.reshape(-1, g, O // g)
-        weight = kernel.view(g, O // g, per, K)
-        if wants_kernel:
-            samples = _Read.apply(pixels, ctx.sums, ctx.transposed).view(-1, K, g, per)
-            d_kernel = torch.einsum("nkgi,ngo->goik", samples, out).reshape(O, per, K)
-        if wants_pixels:
-            spread = torch.einsum("ngo,goik->nkgi", out, weight)
-            d_pixels = _Read.apply(spread.reshape(-1, g * per), ctx.transposed, ctx.sums)
-        return d_pixels, d_kernel, None, None, None
+
+def _read_first(
+    pixels: Tensor, kernel: Tensor, sums: Sums, transposed: Sums, groups: int
+) -> Tensor:
+    function = _ReadFirstTransformed if are_functorch_transforms_active() else _ReadFirst
+    out: Tensor = function.apply(pixels, kernel, sums, transposed, groups)
+    return out
 
 
 def multiplied(samples: Tensor, kernel: Tensor, groups: int) -> Tensor:
@@ -295,7 +329,7 @@ def convolve(
             parts = [read((one @ matrix).view(-1, O), reads) for one in pixels.unbind()]
         else:
             tables = reads.forward, reads.backward
-            parts = [_ReadFirst.apply(one, kernel, *tables, groups) for one in pixels.unbind()]
+            parts = [_read_first(one, kernel, *tables, groups) for one in pixels.unbind()]
         out = torch.stack(parts) if len(parts) > 1 else parts[0][None]
         if bias is not None:
             out = out + bias.to(exact)

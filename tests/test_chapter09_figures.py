@@ -1,11 +1,14 @@
 """The figures of chapter 09: alt texts from the data, the front by its definition, no network."""
 
+import math
 import re
 
 import numpy as np
 import pytest
 
 from sal360 import figures
+from sal360.course import check
+from sal360.evaluation.statistics import student
 from sal360.experiments.recipe import KINDS
 from sal360.experiments.summary import Interval
 from sal360.experiments.task import BANDS
@@ -111,3 +114,78 @@ def test_answers_are_read_where_the_spots_are():
     edge = figures.answers({"f": (value, [(180.0, -90.0, True)])}).panels[0][0]
     assert "answered 0.00" in edge
     assert all(png[:4] == b"\x89PNG" for _, png in picture.panels)
+
+
+def verdict_by(half_of):
+    def answer(differences, matters):
+        mean, half = float(differences.mean()), half_of(differences)
+        if -matters < mean - half and mean + half < matters:
+            return "same"
+        return "better" if mean > half else "worse" if mean < -half else "undecided"
+
+    return answer
+
+
+def right_half(d, level=0.95, slack=0, ddof=1, root=True):
+    factor = student(len(d) - 1 + slack, level)
+    return float(factor * d.std(correction=ddof) / (math.sqrt(len(d)) if root else 1))
+
+
+def test_a_verdict_needs_the_right_interval():
+    assert check("09.4", verdict_by(right_half)).passed
+    for wrong in (
+        lambda d: right_half(d, root=False),
+        lambda d: right_half(d, ddof=0),
+        lambda d: right_half(d, slack=1),
+        lambda d: right_half(d, level=0.9),
+        lambda d: right_half(d, level=0.99),
+        lambda d: 1.96 / student(len(d) - 1) * right_half(d),
+    ):
+        assert not check("09.4", verdict_by(wrong)).passed
+
+
+def faults_by(of, seeds=lambda a, b: a != b):
+    def answer(ours, theirs):
+        a, b = ours["parameters"], theirs["parameters"]
+        faults = {
+            "parameters": abs(a - b) > of(a, b),
+            "rates": len(ours["rates"]) != len(theirs["rates"]),
+            "seeds": seeds(set(ours["seeds"]), set(theirs["seeds"])),
+            "chosen on": "test" in (ours["chosen on"], theirs["chosen on"]),
+            "reported": (ours["reported"], theirs["reported"]) != ("mean", "mean"),
+        }
+        return {name for name, wrong in faults.items() if wrong}
+
+    return answer
+
+
+def test_a_referee_takes_two_percent_of_the_larger_and_all_seeds():
+    assert check("09.5", faults_by(lambda a, b: 0.02 * max(a, b))).passed
+    for of in (
+        lambda a, b: 0.02 * min(a, b),
+        lambda a, b: 0.02 * a,
+        lambda a, b: 0.02 * b,
+        lambda a, b: 0.016 * max(a, b),
+        lambda a, b: 0.022 * max(a, b),
+    ):
+        assert not check("09.5", faults_by(of)).passed
+    larger = faults_by(lambda a, b: 0.02 * max(a, b), lambda a, b: not a <= b)
+    assert not check("09.5", larger).passed
+
+
+def test_the_time_of_tangent_answers_nothing_about_time():
+    def answer(factor, kind="tangent"):
+        def made(kind, training="equator", budget="steps"):
+            return {"kind": kind, "training": training, "budget": budget}
+
+        return {
+            "grid": (made("wrapped"), made("cube")),
+            "kernel": (made("wrapped"), made("tangent")),
+            "padding": (made("planar"), made("wrapped")),
+            "training": (made("planar"), made("planar", "everywhere")),
+            "budget": (made(kind), made(kind, budget="time")),
+        }[factor]
+
+    assert check("09.3", lambda factor: answer(factor, "planar")).passed
+    assert "its two runs are one" in repr(check("09.3", answer))
+    assert "a whole number of seeds" in repr(check("09.2", lambda *_: 2.4))

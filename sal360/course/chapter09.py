@@ -70,7 +70,9 @@ def seeds_needed(answer: Callable[..., Any]) -> Iterator[Case]:
     """``(deviation, effect) -> n``: least seeds whose half interval is at most the effect."""
     for deviation, effect in ((0.01, 0.1), (0.01, 0.02), (0.02, 0.02), (0.03, 0.02), (0.05, 0.02),
                               (0.05, 0.01)):  # fmt: skip
-        got = int(ask(answer, deviation, effect))
+        given = ask(answer, deviation, effect)
+        yield Case("a whole number of seeds", float(given) == int(given), f"you gave {given!r}")
+        got = int(given)
 
         def half(n: int, deviation: float = deviation) -> float:
             return student(n - 1) * deviation / math.sqrt(n)
@@ -102,6 +104,11 @@ def ablation(answer: Callable[..., Any]) -> Iterator[Case]:
             )
             yield Case("a kind, a training and a budget", bool(known), f"{factor}: {run!r}")
             parts.append({**FACTORS[run["kind"]], **{k: run[k] for k in ("training", "budget")}})
+        yield Case(
+            "two runs that are not the same one",
+            not (factor == "budget" and pair[0]["kind"] == "tangent"),
+            "budget: time is that of the tangent network, so its two runs are one",
+        )
         differ = sorted(k for k in parts[0] if parts[0][k] != parts[1][k])
         others = " and ".join(k for k in differ if k != factor)
         told = "nothing differs" if not differ else f"{' and '.join(differ)} differ"
@@ -125,11 +132,11 @@ def verdict(answer: Callable[..., Any]) -> Iterator[Case]:
         ([0.001, -0.002, 0.000, 0.001, -0.001], 0.02), ([0.08, -0.07, 0.05, -0.02], 0.02),
         ([0.010, 0.011, 0.009, 0.010], 0.02), ([0.03, 0.05], 0.02), ([-0.01, 0.03, 0.02], 0.02),
         ([0.08, -0.07, 0.05, -0.02], 0.5), ([0.020, 0.030, 0.025, 0.027], 0.02),
-        ([-0.020, -0.030, -0.025, -0.027], 0.02),
+        ([-0.020, -0.030, -0.025, -0.027], 0.02), *_near_the_edge(),
     ):  # fmt: skip
         got = str(ask(answer, torch.tensor(differences, dtype=torch.float64), matters))
         wanted, found = _verdict(differences, matters)
-        where = f"differences {differences}, {matters} matters"
+        where = f"differences {_short(differences)}, {matters:.3g} matters"
         kinds = ("same", "better", "worse", "undecided")
         yield Case("one of the four words", got in kinds, f"{where}: you gave {got!r}")
         hint = ""
@@ -143,6 +150,19 @@ def verdict(answer: Callable[..., Any]) -> Iterator[Case]:
             f"{where}: from {found.low:+.3f} to {found.high:+.3f} you gave {got!r}, "
             f"wanted {wanted!r}{hint}",
         )
+
+
+def _near_the_edge() -> Iterator[tuple[list[float], float]]:
+    """Differences whose interval just holds 0, or just does not; other ways to make it say other
+    words: without the root of n, the normal factor, n degrees of freedom, 90 or 99 %."""
+    shape = [-1.2, -0.6, -0.3, 0.0, 0.1, 0.4, 0.6, 1.0]
+    for n in (4, 8):
+        part = torch.tensor(shape[:n], dtype=torch.float64)
+        part = (part - part.mean()) / part.std()
+        half = student(n - 1) / math.sqrt(n)
+        for ratio in (0.98, 1.02):
+            yield (0.01 * (part + ratio * half)).tolist(), 0.001
+            yield (0.01 * part).tolist(), 0.01 * half * ratio
 
 
 def _verdict(differences: list[float], matters: float) -> tuple[str, Interval]:
@@ -174,12 +194,17 @@ def referee(answer: Callable[..., Any]) -> Iterator[Case]:
     trials: list[tuple[str, dict[str, Any], dict[str, Any], set[str]]] = [
         ("a fair one passes", fair, fair, set()),
         ("2 % of parameters are allowed", fair, other(parameters=2800), set()),
+        ("of the larger, that is", fair, other(parameters=2789), set()),
+        ("whichever it is", other(parameters=2789), fair, set()),
+        ("a little more is too much", fair, other(parameters=2785), {"parameters"}),
         ("more parameters are not", other(parameters=5690), fair, {"parameters"}),
         ("nor fewer", other(parameters=2700), fair, {"parameters"}),
         ("both sides try as many rates", other(rates=[0.01, 0.1, 1.0]), fair, {"rates"}),
         ("neither more nor fewer", fair, other(rates=[0.01, 0.1, 1.0]), {"rates"}),
         ("other rates will do", other(rates=[0.2, 0.4]), fair, set()),
         ("the same seeds", fair, other(seeds=[0, 1, 3]), {"seeds"}),
+        ("all of them", other(seeds=[0, 1]), fair, {"seeds"}),
+        ("on both sides", fair, other(seeds=[0, 1]), {"seeds"}),
         ("in any order", fair, other(seeds=[2, 1, 0]), set()),
         ("nothing is chosen on the test", other(chosen_on="test"), fair, {"chosen on"}),
         ("nor by the other side", fair, other(chosen_on="test"), {"chosen on"}),

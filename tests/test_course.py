@@ -253,7 +253,7 @@ WRONG = {
     ),
     "09.4": (lambda d, m: "better" if d.mean() > 0 else "worse", "wanted 'same'"),
     "09.5": (lambda ours, theirs: set(), "missed parameters"),
-    "08.1": (lambda S, n, k: 1 - (S - 2 * n * (k // 2)) ** 2 / S**2, "5 x 5, 9 layers"),
+    "08.1": (lambda S, n, k: 1 - (S - 2 * n * (k // 2)) ** 2 / S**2, "3 x 3, 9 of them"),
     "08.2": (lambda: {}, "0 of them"),
     "08.3": (lambda pad, S, p: [math.pi] * p, "did you give radians?"),
     "08.4": (lambda S, k, i: (i, k - 1), "where copying takes it"),

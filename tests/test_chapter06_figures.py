@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from sal360 import figures
 from sal360.course import chapter06, check
@@ -165,3 +166,12 @@ def test_a_kernel_in_single_precision_is_taken():
     kernel = torch.tensor([[1, 4, 1], [4, -20, 4], [1, 4, 1]]) / 6
     assert kernel.dtype == torch.float32 and kernel.sum() != 0
     assert check("06.5", lambda: kernel)
+
+
+def test_single_precision_will_do_for_a_convolution():
+    def answer(image, weight):
+        image, weight = image.float(), weight.float()
+        return F.conv2d(F.pad(image, (1, 1, 0, 0), mode="circular"), weight, padding=(1, 0))
+
+    assert check("06.1", answer).passed
+    assert not check("06.1", lambda image, weight: F.conv2d(image, weight, padding=1)).passed

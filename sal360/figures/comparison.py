@@ -95,7 +95,8 @@ def score_by_latitude(
 
     Args:
         frames: condition to kind to one spread a band. bands: degrees from the equator.
-        ylabel: what the score is. trained: latitude up to which the ground is shaded, degrees.
+        ylabel: what the score is. trained: latitude up to which the ground is shaded, degrees:
+            where the usual training had its spots.
     """
     import plotly.graph_objects as go
 
@@ -127,7 +128,7 @@ def score_by_latitude(
     if trained is not None:
         figure.add_vrect(x0=0, x1=trained, fillcolor=INK, opacity=0.13, line_width=0)
         figure.add_annotation(
-            text="trained here", x=trained / 2, y=1.0, yref="paper", yanchor="bottom",
+            text="usual training", x=trained / 2, y=1.0, yref="paper", yanchor="bottom",
             showarrow=False, font={"size": 12},
         )  # fmt: skip
     every = [s.mean for curves in frames.values() for spread in curves.values() for s in spread]

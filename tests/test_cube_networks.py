@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from sal360.cubemap import cube_directions
 from sal360.nn import ConvLSTMCell, CubePad2d, SphereConv2d, SpherePad2d, to_cube_padded
 
 
@@ -104,10 +105,15 @@ def test_a_convolution_that_pads_by_itself_keeps_its_size():
     torch.testing.assert_close(twin(x), plain(x))
 
 
+class OwnConv2d(SphereConv2d):
+    """A reader's own."""
+
+
 @pytest.mark.parametrize(
     ("net", "error", "words"),
     [
         (nn.Sequential(SphereConv2d(3, 4)), TypeError, "0: SphereConv2d, wanted"),
+        (nn.Sequential(OwnConv2d(3, 4)), TypeError, "0: OwnConv2d, wanted"),
         (nn.Sequential(nn.Identity(), SpherePad2d(1)), TypeError, "1: SpherePad2d, wanted"),
         (torch.ao.nn.quantized.Conv2d(3, 4, 3, padding=1), TypeError, "cannot be glued"),
     ],
@@ -133,3 +139,12 @@ def test_no_channels_and_widths_that_are_no_numbers():
             CubePad2d(width)
     with pytest.raises(ValueError, match="padding: -1, wanted at least 0"):
         CubePad2d(-1)
+
+
+@pytest.mark.parametrize(("S", "ring"), [(64, 1), (64, 2), (64, 3), (7, 3), (16, 2)])
+def test_how_far_a_copy_stands_beside_its_place(S, ring):
+    """The largest distance along the edge, as the docstring of CubePad2d has it."""
+    told = CubePad2d(ring)(cube_directions(S).permute(0, 3, 1, 2))
+    x, _, z = told[0, :, 0, ring : ring + S]
+    off = ((x / z + 1) * S / 2 - 0.5 - torch.arange(S)).abs().max()
+    assert float(off) == pytest.approx((ring - 0.5) * (S - 1) / (S - 2 * ring + 1))

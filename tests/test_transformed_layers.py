@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch.func import functional_call, grad, jacrev, vmap
 
-from sal360.nn import CrownConv2d, CubePad2d, RingConv2d, SphereConv2d, SphereMaxPool2d
+from sal360.nn import (
+    CrownConv2d,
+    CubePad2d,
+    RingConv2d,
+    SphereConv2d,
+    SphereMaxPool2d,
+    cube,
+    sampled,
+)
 from sal360.nn.cube import cube_rim
 from sal360.projections import erp_to_cube
 
@@ -51,6 +59,11 @@ def test_a_table_first_asked_for_within_a_transform_serves_outside_of_it():
     reads = layer._tables(5, 11, torch.float32, torch.device("cpu"))[0]
     for tensor in (made.take, made.mixed, *made.sums.forward, *reads.forward):
         assert not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+
+
+def test_the_usual_path_has_not_the_form_whose_calls_are_slow():
+    for function in (sampled._Read, sampled._ReadFirst, cube._Pad, cube._Unpad):
+        assert function.setup_context is torch.autograd.Function.setup_context
 
 
 def test_many_networks_look_at_one_image():

@@ -255,7 +255,8 @@ def _texel_moved(right: Pad, ring: int, i: int, by: int) -> Callable[[list[tuple
 
     def make(edges: list[tuple[str, str]]) -> Pad:
         def padded(x: Tensor) -> Tensor:
-            out, p = right(x).clone(), (right(x).shape[-1] - x.shape[-1]) // 2
+            out = right(x).clone()
+            p = (out.shape[-1] - x.shape[-1]) // 2
             for face, side in edges:
                 strip = _strip(out[FACES.index(face)], side, p).clone()
                 strip[..., ring - 1, i] = strip[..., ring - 1, i + by]

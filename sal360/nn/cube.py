@@ -22,7 +22,11 @@ from torch._C import _are_functorch_transforms_active as are_functorch_transform
 from sal360._check import whole_number
 from sal360._tables import untraced
 from sal360.cubemap import cube_directions, cube_pixel, cube_table
+from sal360.nn.pad import SpherePad2d
+from sal360.nn.pool import SphereAvgPool2d, SphereMaxPool2d
 from sal360.nn.sampled import Reads, reads_between
+from sal360.nn.sphere_conv import PatternConv2d
+from sal360.nn.windows import SphereBlockMaxPool2d
 from sal360.resampling import SamplingTable, computing_dtype
 
 CubeMode = Literal["copy", "reproject"]
@@ -539,6 +543,7 @@ _OTHERS = (
     nn.MaxUnpool3d, nn.Fold, nn.Unfold,
     nn.ZeroPad1d, nn.ConstantPad1d, nn.ReflectionPad1d, nn.ReplicationPad1d, nn.CircularPad1d,
     nn.ZeroPad3d, nn.ConstantPad3d, nn.ReflectionPad3d, nn.ReplicationPad3d, nn.CircularPad3d,
+    PatternConv2d, SpherePad2d, SphereMaxPool2d, SphereAvgPool2d, SphereBlockMaxPool2d,
 )  # fmt: skip
 
 
@@ -549,18 +554,10 @@ def _in_place_of(layer: nn.Module, other: CubePad2d) -> CubePad2d:
     return other
 
 
-_PANORAMA = (
-    "SphereConv2d", "CrownConv2d", "RingConv2d", "SpherePad2d", "SphereMaxPool2d",
-    "SphereAvgPool2d", "SphereBlockMaxPool2d",
-)  # fmt: skip
-
-
 def _refuse(name: str, layer: nn.Module) -> None:
     """Layers for which there is no padding from the neighbours."""
-    home = type(layer).__module__
-    panorama = home.startswith("sal360.nn.") and type(layer).__name__ in _PANORAMA
-    quantized = home.startswith("torch.ao.nn.quantized") and hasattr(layer, "kernel_size")
-    if isinstance(layer, _OTHERS) or panorama or quantized:
+    quantized = type(layer).__module__.startswith("torch.ao.nn.quantized")
+    if isinstance(layer, _OTHERS) or (quantized and hasattr(layer, "kernel_size")):
         wanted = "Conv2d, MaxPool2d, AvgPool2d or a 2d padding layer"
         raise TypeError(f"{name}: {type(layer).__name__}, wanted {wanted}: it cannot be glued")
     if isinstance(layer, nn.MaxPool2d) and layer.return_indices:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from sal360.models import MODELS, NETWORKS
 from tests import address
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -205,6 +206,19 @@ def test_the_readmes_examples_run(tmp_path, monkeypatch):
             exec("\n".join(lines), scope)
     assert scope["net"](scope["image"]).shape == (1, 1, 256, 512)
     assert len(scope["curve"]) == 5 and scope["saliency"].shape == scope["frames"][:, 0].shape
+
+
+def test_the_first_page_and_the_readme_name_the_systems_that_there_are():
+    first, readme = ((ROOT / name).read_text("utf-8") for name in ("book/intro.md", "README.md"))
+    tables = [text[text.index("## The five systems") :] for text in (first, readme)]
+    named = [re.findall(r"^\| ([A-Z][\w -]+?)(?: \(.*?\))? \|", text, re.M) for text in tables]
+    assert named[0] == named[1] and len(named[0]) == 5
+    # What both say of weights: each network has ours, and SST-Sal alone official ones.
+    assert "Official weights can be had of SST-Sal only" in first
+    cards = {name: MODELS[name] for name in NETWORKS}
+    assert {name for name in cards if cards[name].official} == {"sst-sal", "sst-sal-noflow"}
+    ours = json.loads((ROOT / "sal360/models/bundled/index.json").read_text("utf-8"))
+    assert set(ours["models"]) == set(cards)
 
 
 def test_every_public_function_has_a_docstring():

@@ -174,10 +174,17 @@ def test_each_planted_fault_changes_the_board(fault):
         ("17.1", lambda a, b: ((a - b).mean(), (a - b).std() / (a - b).numel() ** 0.5),
          "(seeds are not videos)"),
         ("17.1", lambda a, b: a.mean(), "wanted two numbers"),
+        ("17.1", lambda a, b: ((a - b).mean(), (a - b).mean(0).std() / a.shape[1] ** 0.5),
+         "must match"),
         ("17.2", lambda m, n, bins: n, "shape (2,), wanted (1,)"),
         ("17.2", lambda m, n, bins: n.sum()[None], "(shares sum to 1)"),
         ("17.3", lambda p: p <= 0.05, "(as without a correction)"),
         ("17.3", lambda p: p <= 0.05 / len(p), "(as by Bonferroni's, which asks more)"),
+        ("17.3", lambda p: sorted(chapter17.survives(p.tolist()), reverse=True),
+         "(by size, not in the order of p)"),
+        ("17.3", lambda p: torch.tensor(
+            sorted(chapter17.survives(p.tolist()), reverse=True))[p.argsort()],
+         "the small one comes last"),
         ("17.4", lambda q, looks, powers: powers[-1], "you gave 3"),
         ("17.4", lambda q, looks, powers: max(powers, key=lambda g: g * float(
             q[looks[:, 0], looks[:, 1]].log().mean())), "divide by it"),
@@ -190,6 +197,16 @@ def test_each_planted_fault_changes_the_board(fault):
 def test_wrong_answers_are_told_what_is_wrong(number, answer, words):
     reply = check(number, answer)
     assert not reply.passed and not reply.waiting and words in repr(reply)
+
+
+def test_two_numbers_may_be_one_tensor_or_array():
+    def lead(a, b):
+        d = a.mean(0) - b.mean(0)
+        return d.mean(), d.std() / len(d) ** 0.5
+
+    assert check("17.1", lambda a, b: torch.stack(lead(a, b)))
+    assert check("17.1", lambda a, b: np.array(lead(a, b)))
+    assert check("17.1", lambda a, b: lead(a.float(), b.float()))
 
 
 def test_holms_correction_may_be_written_in_other_ways():

@@ -345,6 +345,19 @@ def test_a_wrong_answer_is_refused_with_its_smallest_case(number):
     assert "not yet" in answer._repr_html_()
 
 
+def test_flips_count_whose_sums_differ_by_a_rounding():
+    def flips(a, b, slack):
+        d = a - b
+        signs = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * len(d)).view(-1, len(d))
+        far = (signs * d).mean(1).abs()
+        return (far >= d.mean().abs() - slack).double().mean()
+
+    assert check("12.3", lambda a, b: flips(a, b, 1e-12)).passed
+    assert check("12.3", lambda a, b: flips(a.float(), b.float(), 1e-6)).passed
+    told = repr(check("12.3", lambda a, b: flips(a, b, 0)))
+    assert "scores in tenths: you gave 0.5000, wanted 0.7500 (equal sums may differ by" in told
+
+
 def test_one_thing_named_three_times_is_not_three():
     assert "20 degrees apart" in repr(check("00.1", [(-70, 40), (-69, 40), (-71, 41)]))
     assert "not radians" in repr(check("00.1", [(0.3, -0.1), (2.6, 0.1), (-1.2, 0.7)]))

@@ -75,6 +75,13 @@ def test_views_of_blobs_tell_how_wide_they_are():
     assert np.allclose(told, 10, atol=0.3)  # in both directions, though its columns crowd
 
 
+def test_the_bar_of_a_view_is_ten_degrees_long(blobs):
+    bars = [shape for shape in blobs.figure.layout.shapes if shape.type == "line"]
+    assert [bar.xref for bar in bars] == ["x2", "x4"]
+    ends = torch.tensor([bars[0].x0, bars[0].x1]).double() * math.tan(math.radians(70 / 2))
+    assert float(torch.rad2deg(ends.atan().diff())) == pytest.approx(10)
+
+
 def walk(seed, O=5, T=60):
     draw = torch.Generator().manual_seed(seed)
     steps = 0.2 * torch.randn(O, T, 2, generator=draw, dtype=torch.float64)
@@ -183,18 +190,18 @@ def test_planted_faults_show_and_nothing_else():
         planted_maker("late")
 
 
-def faults_of(make, H, W):
-    """As in the chapter's solution."""
+def faults_of(make, H, W, rows=None):
+    """As in the chapter's solution; rows: latitudes at which a fixation may be lost."""
 
     def of(*places):
         return make(torch.deg2rad(torch.tensor(places, dtype=torch.float64)), H, W).double()
 
-    rows = 90 - (torch.arange(H) + 0.5) * 180 / H
+    middles = 90 - (torch.arange(H) + 0.5) * 180 / H
     front, seam = of((1.0, 0.0)), of((179.9, 0.0))
     two = of((1.0, 0.0), (1.0, 0.0), (90.0, 0.0))
     there = {
-        "lost": any(of((1.0, float(lat))).sum() == 0 for lat in rows),
-        "low": (front.sum(1) * rows).sum() / front.sum() < -0.75 * 180 / H,
+        "lost": any(of((1.0, float(lat))).sum() == 0 for lat in rows or middles.tolist()),
+        "low": (front.sum(1) * middles).sum() / front.sum() < -0.75 * 180 / H,
         "cut": seam[H // 2, 0] < 0.5 * seam[H // 2, -1],
         "once": two[:, W // 2].max() < 1.5 * two[:, W * 3 // 4].max(),
     }
@@ -253,12 +260,37 @@ def test_the_published_program_has_all_four_faults():
             lambda maps: cc(maps, (maps.sum(0) - maps) / (len(maps) - 1), "pixels"),
             "all pixels count alike there",
         ),
+        (
+            "10.2",
+            lambda lon, lat, w, H, W, s: gaze.fixations_to_density(lon, -lat, H, W, s, w),
+            "(it lies upside down: y points down)",
+        ),
         ("10.4", lambda lon, lat, observer, sigmas: sigmas[-1], "does each blob have mass 1?"),
+        (
+            "10.4",  # as if the samples came person by person
+            lambda lon, lat, observer, sigmas: (
+                gaze.best_bandwidth(
+                    list(torch.stack((lon, lat), -1).view(len(observer.unique()), -1, 2)), sigmas
+                ).sigma_deg
+            ),
+            "6 observers, 20 samples each: you gave",
+        ),
         ("10.4", lambda lon, lat, observer, sigmas: 3, "its number in the list"),
         ("10.5", lambda make, H, W: {"late"}, "names of faults"),
         ("10.5", lambda make, H, W: set(), "you missed ['lost']"),
+        ("10.5", lambda *a: faults_of(*a, rows=(-89, -87)), "planted: lost; you missed ['lost']"),
     ],
 )
 def test_wrong_answers_are_told_what_is_wrong(number, answer, words):
     reply = check(number, answer)
     assert not reply.passed and not reply.waiting and words in repr(reply)
+
+
+def test_a_width_is_not_taken_for_its_number_in_the_list():
+    def narrow(lon, lat, observer, sigmas):
+        at = torch.stack((lon, lat), -1)
+        best = gaze.best_bandwidth([at[observer == o] for o in observer.unique()], sigmas)
+        return 2.0 if best.sigma_deg == 4 else best.sigma_deg  # sigmas[2] is 4
+
+    reply = repr(check("10.4", narrow))
+    assert reply.endswith("you gave 2, wanted 4")

@@ -199,11 +199,14 @@ def weighted_map(answer: Callable[..., Any]) -> Iterator[Case]:
             yield Case("mass 1 over the sphere", abs(mass - 1) < 1e-3,
                        f"{where}: {mass:.4g}{pixels}")  # fmt: skip
             right = _blobs(points, weights, H, W, sigma)
-            off = float(((got - right).abs() * area).sum()) / 2
+            off, turned = (
+                float(((got - wanted).abs() * area).sum()) / 2 for wanted in (right, right.flip(0))
+            )
+            upside_down = " (it lies upside down: y points down)" if turned < 5e-3 < off else ""
             yield Case(
                 "round blobs, in proportion to the weights",
                 off < 5e-3,
-                f"{where}: {off:.1%} of the mass is elsewhere",
+                f"{where}: {off:.1%} of the mass is elsewhere{upside_down}",
             )
 
 
@@ -275,6 +278,8 @@ def bandwidth(answer: Callable[..., Any]) -> Iterator[Case]:
     sigmas = [1.0, 2.0, 4.0, 8.0, 12.0, 20.0, 40.0, 60.0]
     for seed, people, n, spread in ((11, 6, 20, 12), (12, 10, 40, 6), (13, 3, 20, 40)):
         xyz, who = _crowd(seed, people, n, spread)
+        mixed = torch.randperm(len(who), generator=torch.Generator().manual_seed(seed))
+        xyz, who = xyz[mixed], who[mixed]  # `observer` tells whose they are, not the order
         lon, lat = xyz_to_lonlat(xyz)
         wanted = sigmas[int(_likelihoods(xyz, who, sigmas).argmax())]
         sample = sigmas[int(_likelihoods(xyz, who, sigmas, "sample").argmax())]
@@ -283,9 +288,9 @@ def bandwidth(answer: Callable[..., Any]) -> Iterator[Case]:
         hints = {
             sample: " (does a person help to predict the same person?)",
             flat: " (does each blob have mass 1?)",
-            float(sigmas.index(wanted)): " (that is its number in the list)",
         }
-        hint = hints.get(got, "")
+        number = got not in sigmas and got == sigmas.index(wanted)
+        hint = " (that is its number in the list)" if number else hints.get(got, "")
         yield Case(
             "the width under which observers that were left out are most likely",
             got == wanted,
@@ -293,14 +298,14 @@ def bandwidth(answer: Callable[..., Any]) -> Iterator[Case]:
         )
 
 
-def planted_maker(*faults: str, sigma_deg: float = 9.0) -> Maker:
+def planted_maker(*faults: str, sigma_deg: float = 9.0, top: bool = False) -> Maker:
     """A program ``(points, H, W) -> (H, W)`` that makes maps of fixations, with planted faults.
 
     Args:
         faults: of ``"lost"`` (fixations in the last two rows leave nothing), ``"low"`` (blobs sit
             one and a half rows too low), ``"cut"`` (a blob ends at the seam), ``"once"``
             (fixations in one pixel count as one). None: the map is right.
-        sigma_deg: width of the blobs.
+        sigma_deg: width of the blobs. top: ``"lost"`` takes the first two rows instead.
     """
     if unknown := set(faults) - set(FAULTS):
         raise ValueError(f"faults: {sorted(unknown)}, wanted some of {FAULTS}")
@@ -310,7 +315,7 @@ def planted_maker(*faults: str, sigma_deg: float = 9.0) -> Maker:
         row, col = erp_index(lonlat_to_xyz(*points.T), H, W)
         keep = torch.ones(len(points), dtype=torch.bool)
         if "lost" in faults:
-            keep &= row < H - 2
+            keep &= row > 1 if top else row < H - 2
         if "once" in faults:
             first = {(int(r), int(c)): k for k, (r, c) in reversed(list(enumerate(
                 zip(row, col, strict=True))))}  # fmt: skip
@@ -339,6 +344,7 @@ def which_faults(answer: Callable[..., Any]) -> Iterator[Case]:
     H, W = 60, 120
     makers: list[tuple[tuple[str, ...], Maker]] = [((), planted_maker())]
     makers += [((fault,), planted_maker(fault)) for fault in FAULTS]
+    makers += [(("lost",), planted_maker("lost", top=True))]
     makers += [(two, planted_maker(*two)) for two in combinations(FAULTS, 2)]
     makers += [((), planted_maker(sigma_deg=15.0)), (FAULTS, planted_maker(*FAULTS))]
     for faults, make in makers:

@@ -19,6 +19,7 @@ from sal360.sphere import erp_directions, pixel_area, rotation_matrix, xyz_to_lo
 
 _AROUND = 130  # pixels that slider, titles and margins take of a plot's height
 _FOV = 70
+_BAR = 10  # degrees: the bar that is the scale of a view
 _TAIL = 10  # samples that a head leaves behind it
 
 
@@ -45,7 +46,9 @@ class _Fitted(Plot):
 
 
 def blob_views(density: Any, places: Mapping[str, tuple[float, float]]) -> Picture:
-    """A map seen from the centre of the sphere, around each of some places.
+    """A map seen from the centre of the sphere, around each of some places, with a bar of 10 degrees.
+
+    Colours go up to the largest value of each view.
 
     Args:
         density: ``(H, W)``. places: title to (lon, lat) in degrees.
@@ -57,6 +60,8 @@ def blob_views(density: Any, places: Mapping[str, tuple[float, float]]) -> Pictu
         view = _view(value, *at, 160)
         figure, axis = pyplot.subplots(figsize=(3, 3.3), layout="constrained")
         axis.imshow(view.numpy(), cmap="viridis", vmin=0, extent=(-1, 1, -1, 1))
+        axis.plot((-_half_bar(), _half_bar()), (-0.75, -0.75), "w", lw=2)
+        axis.text(0, -0.8, f"{_BAR}°", color="w", fontsize=12, ha="center", va="top")
         axis.set_axis_off()
         axis.set_title(name, color=INK, fontsize=14)
         wide, high = _spread(value, *at)
@@ -73,6 +78,11 @@ def _spread(density: Tensor, lon: float, lat: float) -> tuple[float, float]:
     rms = ((share[..., None] * local**2).sum((0, 1)) / share.sum()).sqrt()
     wide, high, _ = torch.rad2deg(rms).tolist()
     return wide, high
+
+
+def _half_bar() -> float:
+    """Half of the bar in the middle of a view, whose half is 1."""
+    return math.tan(math.radians(_BAR / 2)) / math.tan(math.radians(_FOV / 2))
 
 
 def _half_width(profile: Tensor) -> float:
@@ -92,7 +102,7 @@ def blobs_by_latitude(
     """One fixation made a map in different ways; a slider moves it towards a pole.
 
     A row for each way: on the left the panorama, on the right the view of somebody who looks at
-    the fixation. Colours go up to the largest value of each panel.
+    the fixation, with a bar of 10 degrees. Colours go up to the largest value of each panel.
 
     Args:
         maps: two ways, name to ``(L, H, W)`` maps, one for each latitude.
@@ -150,6 +160,12 @@ def blobs_by_latitude(
                                   "scaleanchor": f"x{right}"},
             }
         )  # fmt: skip
+        figure.add_shape(type="line", xref=f"x{right}", yref=f"y{right}", x0=-_half_bar(),
+                         x1=_half_bar(), y0=-0.75, y1=-0.75,
+                         line={"color": "white", "width": 2})  # fmt: skip
+        figure.add_annotation(text=f"{_BAR}°", xref=f"x{right}", yref=f"y{right}", x=0, y=-0.78,
+                              yanchor="top", showarrow=False,
+                              font={"size": 12, "color": "white"})  # fmt: skip
         figure.add_annotation(text=name, x=0.1, y=domain[1] + 0.03, showarrow=False, xref="paper",
                               yref="paper", xanchor="left", yanchor="bottom",
                               font={"size": 14, "color": INK})  # fmt: skip

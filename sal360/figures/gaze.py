@@ -46,9 +46,9 @@ class _Fitted(Plot):
 
 
 def blob_views(density: Any, places: Mapping[str, tuple[float, float]]) -> Picture:
-    """A map seen from the centre of the sphere, around each of some places, with a bar of 10 degrees.
+    """A map seen from the centre of the sphere, around each of some places.
 
-    Colours go up to the largest value of each view.
+    Colours go up to the largest value of each view; a bar of 10 degrees is the scale.
 
     Args:
         density: ``(H, W)``. places: title to (lon, lat) in degrees.

@@ -260,21 +260,7 @@ def test_the_published_program_has_all_four_faults():
             lambda maps: cc(maps, (maps.sum(0) - maps) / (len(maps) - 1), "pixels"),
             "all pixels count alike there",
         ),
-        (
-            "10.2",
-            lambda lon, lat, w, H, W, s: gaze.fixations_to_density(lon, -lat, H, W, s, w),
-            "(it lies upside down: y points down)",
-        ),
         ("10.4", lambda lon, lat, observer, sigmas: sigmas[-1], "does each blob have mass 1?"),
-        (
-            "10.4",  # as if the samples came person by person
-            lambda lon, lat, observer, sigmas: (
-                gaze.best_bandwidth(
-                    list(torch.stack((lon, lat), -1).view(len(observer.unique()), -1, 2)), sigmas
-                ).sigma_deg
-            ),
-            "6 observers, 20 samples each: you gave",
-        ),
         ("10.4", lambda lon, lat, observer, sigmas: 3, "its number in the list"),
         ("10.5", lambda make, H, W: {"late"}, "names of faults"),
         ("10.5", lambda make, H, W: set(), "you missed ['lost']"),

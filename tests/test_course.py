@@ -11,7 +11,7 @@ import torch
 
 from sal360 import patterns
 from sal360.course import EXERCISES, check
-from sal360.gaze import fixations_to_density
+from sal360.gaze import best_bandwidth, fixations_to_density
 from sal360.metrics import cc
 from sal360.projections import rotate_erp
 from sal360.sphere import (
@@ -371,3 +371,15 @@ def test_what_the_learner_raises_is_told_with_its_arguments():
     assert "cannot be used" in repr(check("01.1", lambda *a: "north"))
     with pytest.raises(ValueError, match="^name: "):
         check("99.9")
+
+
+def test_maps_upside_down_and_samples_taken_in_their_order_are_refused():
+    def by_order(lon, lat, observer, sigmas):
+        people = torch.stack((lon, lat), -1).view(len(observer.unique()), -1, 2)
+        return best_bandwidth(list(people), sigmas).sigma_deg
+
+    upside_down = check(
+        "10.2", lambda lon, lat, w, H, W, s: fixations_to_density(lon, -lat, H, W, s, w)
+    )
+    assert "(it lies upside down: y points down)" in repr(upside_down)
+    assert "6 observers, 20 samples each: you gave" in repr(check("10.4", by_order))

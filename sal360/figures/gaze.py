@@ -60,8 +60,8 @@ def blob_views(density: Any, places: Mapping[str, tuple[float, float]]) -> Pictu
         view = _view(value, *at, 160)
         figure, axis = pyplot.subplots(figsize=(3, 3.3), layout="constrained")
         axis.imshow(view.numpy(), cmap="viridis", vmin=0, extent=(-1, 1, -1, 1))
-        axis.plot((-_half_bar(), _half_bar()), (-0.75, -0.75), "w", lw=2)
-        axis.text(0, -0.8, f"{_BAR}°", color="w", fontsize=12, ha="center", va="top")
+        axis.plot((-_half_bar(), _half_bar()), (-0.85, -0.85), "w", lw=2)
+        axis.text(0, -0.82, f"{_BAR}°", color="w", fontsize=12, ha="center", va="bottom")
         axis.set_axis_off()
         axis.set_title(name, color=INK, fontsize=14)
         wide, high = _spread(value, *at)
@@ -161,10 +161,10 @@ def blobs_by_latitude(
             }
         )  # fmt: skip
         figure.add_shape(type="line", xref=f"x{right}", yref=f"y{right}", x0=-_half_bar(),
-                         x1=_half_bar(), y0=-0.75, y1=-0.75,
+                         x1=_half_bar(), y0=-0.85, y1=-0.85,
                          line={"color": "white", "width": 2})  # fmt: skip
-        figure.add_annotation(text=f"{_BAR}°", xref=f"x{right}", yref=f"y{right}", x=0, y=-0.78,
-                              yanchor="top", showarrow=False,
+        figure.add_annotation(text=f"{_BAR}°", xref=f"x{right}", yref=f"y{right}", x=0, y=-0.85,
+                              yanchor="bottom", showarrow=False,
                               font={"size": 12, "color": "white"})  # fmt: skip
         figure.add_annotation(text=name, x=0.1, y=domain[1] + 0.03, showarrow=False, xref="paper",
                               yref="paper", xanchor="left", yanchor="bottom",

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from sal360.datasets.synthetic import SyntheticWorlds
-from sal360.training import load_recipe, records
+from sal360.training import build_model, load_recipe, parse_recipe, recipe_names, records
+from sal360.training.command import parse_settings
 from sal360.training.machine import Energy, code_hash, peak_memory
-from sal360.training.recipe import INPUTS
+from sal360.training.recipe import INPUTS, SCALES
 from sal360.training.records import (
     FIELDS,
     Curve,
@@ -133,6 +134,70 @@ def test_the_line_names_what_is_not_the_recipes_own():
         ("--device", "cpu"),
     ]
     assert command_of(record()).startswith("OMP_NUM_THREADS=")
+
+
+def asked_for(line):
+    """The recipe that such a line runs."""
+    name, options = parsed(line)
+    told = [f"{option[2:]}={value}" for option, value in options if option in ("--steps", "--seed")]
+    settings = [value for option, value in options if option == "--set"]
+    return load_recipe(name, dict(options)["--scale"], parse_settings([*told, *settings]))
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_of_the_package_is_run_again_by_its_line(name, scale):
+    recipe = load_recipe(name, scale, {"seed": 3})
+    line = command_of(new_run_record(recipe, worlds()))
+    assert asked_for(line) == recipe and "--set" not in line
+
+
+OURS = """
+system = "spherical-unet"
+[ours]
+loss = "cc"
+anchor = 0.0
+target = "relative"
+target_scale = 1.0
+optimizer = "sgd"
+lr = 0.1
+momentum = 0.9
+weight_decay = 0.0
+schedule = "constant"
+gradient_clip = 0.0
+batch = 1
+clip_length = 2
+tbptt = 1
+size = [16, 32]
+steps = 3
+teacher_forcing = [0.0, 0.0]
+seed = 0
+"""
+
+
+@pytest.mark.parametrize("name", ["mine", "spherical-unet", "sst-sal"])
+@pytest.mark.parametrize(
+    ("system", "model"),
+    [
+        ("spherical-unet", ""),
+        ("spherical-unet", "size = 'published'"),
+        ("spherical-unet", "convention = 'upstream', padding = '0'"),
+        ("cube-unet", ""),
+        ("cube-unet", "padding = 'reproject'"),
+        ("sst-sal", ""),
+    ],
+)
+def test_a_recipe_of_ones_own_is_run_again_whatever_it_is_called(name, system, model):
+    """A name of the package's does not make it the package's; what its network's table leaves
+    out is the network's own, and a word that is a number in TOML stays a word."""
+    text = OURS.replace("spherical-unet", system) + f"model = {{ {model} }}\n"
+    recipe = parse_recipe(text, name, "fast")
+    again = asked_for(command_of(new_run_record(recipe, worlds())))
+    for key in set(recipe.settings()) - {"name", "model"}:
+        assert again.settings()[key] == recipe.settings()[key], key
+    networks = [build_model(each).settings for each in (recipe, again)]
+    one, other = (json.loads(json.dumps(settings)) for settings in networks)
+    assert one == other
 
 
 def test_a_run_of_another_program_tells_its_own_line():

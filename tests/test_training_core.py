@@ -485,10 +485,13 @@ def test_a_broken_clip_stops_with_its_name_and_nothing_is_lost(tmp_path, films):
 
 
 def test_a_broken_clip_may_be_left_out(tmp_path):
+    broken = Breaking("unreadable")
+    broken.spec = "films"
     with pytest.warns(UserWarning, match="1 clips of this epoch were left out"):
-        record = run(tmp_path, Breaking("unreadable"), changes={"steps": 12}, on_error="skip")
+        record = run(tmp_path, broken, changes={"steps": 12}, on_error="skip")
     assert record["status"] == "done" and check_record(record)
     assert list(record["skipped"]) == ["clip-2, frames 4 to 5"]
+    assert "--data films " in record["command"] and "--on-error skip" in record["command"]
 
     class Nothing(Embedded):
         def read(self, *args, **kwargs):

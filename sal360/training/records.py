@@ -18,8 +18,10 @@ import math
 import re
 import shlex
 import sys
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -388,7 +390,8 @@ def command_of(record: Mapping[str, Any]) -> str:
     device and threads.
 
     Settings that are not those of the package's recipe are named in it, so a recipe file is not
-    needed; of a recipe that is not the package's the system's own takes the place.
+    needed; of a recipe that is not the package's, or of another system than the package's of that
+    name, the system's own takes the place.
 
     Raises:
         ValueError: a data set that no line can open, made by a program that is not named.
@@ -400,14 +403,16 @@ def command_of(record: Mapping[str, Any]) -> str:
             raise ValueError(f"data: {data['name']} was not opened by a spec, and no command told")
         return str(record["command"])
     recipe = record["recipe"]
-    name = recipe["name"] if recipe["name"] in recipe_names() else recipe["system"]
-    if name not in recipe_names() or recipe["scale"] not in SCALES or name not in INPUTS:
+    if recipe["scale"] not in SCALES or recipe["system"] not in INPUTS:
         raise ValueError(f"recipe: {recipe['name']!r}, wanted one of a system of this package")
+    name = recipe["name"] if recipe["name"] in recipe_names() else recipe["system"]
+    usual = load_recipe(name, recipe["scale"]).settings()
+    if usual["system"] != recipe["system"]:
+        name, usual = recipe["system"], load_recipe(recipe["system"], recipe["scale"]).settings()
     words = [name, "--scale", recipe["scale"], "--data", data["spec"]]
     if validation is not None:
         words += ["--validation", validation["spec"]]
     words += ["--steps", str(recipe["steps"]), "--seed", str(recipe["seed"])]
-    usual = load_recipe(name, recipe["scale"]).settings()
     for key, value in recipe.items():
         if key in ("name", "scale", "system", "digest", "steps", "seed"):
             continue
@@ -417,9 +422,12 @@ def command_of(record: Mapping[str, Any]) -> str:
         if not (isinstance(value, dict) and isinstance(table, dict)):
             words += ["--set", f"{key}={_word(value)}"]
             continue
-        for inner, one in value.items():
+        said = value if key != "model" else {**_unsaid(recipe["system"], table, value), **value}
+        for inner, one in said.items():
             if table.get(inner, _NOTHING) != one:
                 words += ["--set", f"{key}.{inner}={_word(one)}"]
+    if record.get("skipped"):
+        words += ["--on-error", "skip"]
     words += ["--device", record["device"]["type"]]
     line = f"{_COMMAND}{shlex.join(words)}"
     many = record["device"]["processes"]
@@ -430,6 +438,18 @@ def command_of(record: Mapping[str, Any]) -> str:
 
 _COMMAND = "sal360 train "
 _NOTHING = object()
+
+
+def _unsaid(system: str, usual: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
+    """What a network has by itself where the package's recipe says something else and a model's
+    settings say nothing."""
+    from sal360.models import MODELS
+
+    card = MODELS[system]
+    size = model.get("size", card.default_size)
+    own = {one.name: one.default for one in signature(card.kind).parameters.values()}
+    own |= {"size": size, **card.sizes.get(str(size), {}), **card.fixed}
+    return {key: own[key] for key in usual if key not in model and key in own}
 
 
 def _on_cpu(record: Mapping[str, Any]) -> bool:
@@ -448,7 +468,13 @@ def schema_table() -> str:
 
 
 def _word(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    """As ``--set`` reads it: TOML, or a word that is none."""
+    if isinstance(value, str):
+        try:
+            tomllib.loads(f"value = {value}")
+        except tomllib.TOMLDecodeError:
+            return value
+    return json.dumps(value)
 
 
 def _plain(value: Any) -> Any:

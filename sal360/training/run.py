@@ -30,7 +30,7 @@ from sal360.training.fit import Step, build_model, check_model, fit
 from sal360.training.folder import RunFolder
 from sal360.training.machine import Energy, peak_memory
 from sal360.training.recipe import Recipe
-from sal360.training.records import Curve, data_facts, new_run_record
+from sal360.training.records import Curve, command_of, data_facts, new_run_record
 from sal360.training.sharded import scored_together
 from sal360.training.state import TrainingState
 from sal360.training.stopping import stopping
@@ -418,6 +418,8 @@ class _Run:
         }
         if p.skipped:
             self.record["skipped"] = p.skipped
+            if self.record["command"]:  # clips that cannot be read would stop it
+                self.record["command"] = command_of(self.record)
         return self.record
 
 

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -118,6 +119,19 @@ def test_a_run_is_not_written_over_unless_that_is_said(run, capsys):
     assert (run / "record.json").read_bytes() == before
     assert train("--resume", out=run) == 0  # it is done, and says so
     assert "nothing to do" in capsys.readouterr().err
+
+
+def test_a_run_begun_anew_leaves_no_table_of_the_one_before(run, tmp_path, monkeypatch):
+    def struck(self, step, rate, waiting):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    out = shutil.copytree(run, tmp_path / "run")
+    assert train("--force", "--set", "batch=1000", out=out) == 2  # takes nothing away
+    assert (out / "table.md").is_file() and load_record(out / "record.json")["status"] == "done"
+    monkeypatch.setattr(report.Bar, "on_step", struck)
+    assert train("--force", out=out) == 130
+    left = sorted(path.name for path in out.iterdir())
+    assert left == ["checkpoint.safetensors", "last.safetensors", "record.json", "tensorboard"]
 
 
 def test_a_full_disk_is_one_line(tmp_path, monkeypatch, capsys):

@@ -250,6 +250,38 @@ def test_an_error_in_a_step_names_the_clips_and_leaves_the_state(batches):
 # --- a state that goes on ---
 
 
+def test_a_step_that_failed_draws_the_same_when_it_is_made_again(batches):
+    """A network with dropout: what it drew for the first batch does not count."""
+
+    class Drops(FrameModel):
+        extra = "motion"
+
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Conv2d(4, 1, 3, padding=1)
+
+        def forward(self, image, extra):
+            dropped = torch.nn.functional.dropout(torch.cat((image, extra), 1), 0.5, self.training)
+            return self.layer(dropped)
+
+    def broken():
+        yield batches[0]
+        raise OSError("a stick that was pulled out")
+
+    found = []
+    asked = recipe(accumulate=2, steps=1)
+    for attempts in (0, 1):
+        torch.manual_seed(5)
+        model = Drops()
+        state = TrainingState(model, asked)
+        for _ in range(attempts):
+            with pytest.raises(OSError, match="pulled out"):
+                next(fit(model, broken(), asked, state))
+        list(fit(model, batches, asked, state))
+        found.append(weights(model))
+    assert torch.equal(*found)
+
+
 def test_fit_goes_on_from_a_state(batches):
     one = recipe(ema=0.9, optimizer="sgd", momentum=0.9)
     whole = build_model(one)
@@ -587,6 +619,11 @@ def test_a_run_is_not_written_over_unless_asked(tmp_path, films):
     (tmp_path / "run" / "checkpoint.safetensors").unlink()
     with pytest.raises(ValueError, match="holds a run of another recipe, data or validation set"):
         run(tmp_path, Embedded(3), resume=True)
+    kept = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    for changes in ({"batch": 50}, {"clip_length": 50}):  # what is refused takes nothing away
+        with pytest.raises(ValueError, match="50"):
+            run(tmp_path, films, changes=changes, force=True)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == kept
     other = run(tmp_path, films, changes={"seed": 1}, force=True)
     assert other["weights"] != first["weights"]
 
@@ -684,6 +721,26 @@ def test_a_validation_that_failed_is_made_up(every, at, tmp_path, films):
     assert not list(differences(outcome(tmp_path / "whole"), outcome(tmp_path / "run")))
     for part in ("validations", "best", "scores"):
         assert again[part] == whole[part]
+
+
+def test_best_weights_that_could_not_be_written_are_made_up(tmp_path, films, monkeypatch):
+    """Else the run that goes on thinks that it has them."""
+    changes = {"validate_every": 2, "lr": 10.0}
+    more = {"validation": Embedded(2, 6), "changes": changes}
+    whole = run(tmp_path, films, "whole", **more)
+    assert whole["best"]["step"] == 2  # no later one would take its place
+
+    def pulled_out(self, kind, *rest, **facts):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), f"{kind}.safetensors")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "write_weights", pulled_out)
+        with pytest.raises(OSError, match=r"best.safetensors"):
+            run(tmp_path, films, **more)
+    assert json.loads((tmp_path / "run" / "record.json").read_text("utf-8"))["best"] is None
+    again = run(tmp_path, films, resume=True, **more)
+    assert not list(differences(outcome(tmp_path / "whole"), outcome(tmp_path / "run")))
+    assert again["best"] == whole["best"] and again["weights"] == whole["weights"]
 
 
 def test_a_run_is_scored_on_one_set_of_films(tmp_path, films):

@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from sal360._files import DiskFull, write_whole
-from sal360.training.state import TrainingState
+from sal360.training.state import TrainingState, dice, set_dice
 
 __all__ = ["Checkpoint", "DiskFull", "dice", "read_checkpoint", "set_dice", "write_checkpoint"]
 
@@ -104,18 +103,3 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     own = {name: value for name, value in tensors.items() if not name.startswith("dice.")}
     rest = {n.removeprefix("dice."): v for n, v in tensors.items() if n.startswith("dice.")}
     return Checkpoint(own, *parts, rest)
-
-
-def dice() -> dict[str, Tensor]:
-    """States of torch's own generators, for networks that draw while they train."""
-    states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        states["cuda"] = torch.cuda.get_rng_state()
-    return states
-
-
-def set_dice(states: dict[str, Tensor]) -> None:
-    """Put them back; those of a device that is not here are left out."""
-    torch.set_rng_state(states["cpu"])
-    if "cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states["cuda"])

@@ -16,7 +16,8 @@ from sal360.training.state import TrainingState
 
 
 class RunFolder:
-    """``record.json``, ``best.safetensors``, ``last.safetensors``, ``checkpoint.safetensors``.
+    """``record.json``, ``best.safetensors``, ``last.safetensors``, ``checkpoint.safetensors``, and
+    what ``sal360 train`` draws of them: ``table.md``, ``curve.png``.
 
     Every file is replaced whole (:mod:`sal360._files`). Nothing else in the folder is touched.
 
@@ -35,7 +36,8 @@ class RunFolder:
 
         Args:
             resume: go on with the run that lies there, if one does. force: begin anew, over a run
-                or beside other files. data: whose own folder must be another one.
+                (which stays until :meth:`forget`) or beside other files. data: whose own folder
+                must be another one.
         Raises:
             ValueError: a file; a folder that holds a run, without ``resume`` or ``force``; one
                 that holds something else, without ``force``; a place within a data set.
@@ -43,12 +45,11 @@ class RunFolder:
         self._check(resume, force, data)
         self.path.mkdir(parents=True, exist_ok=True)
         remove_parts(self.path)
-        if force and not resume:
-            self.forget()
 
     def forget(self) -> None:
         """Leave the folder as if no run had begun."""
-        for file in (self.checkpoint_path, self.record_path, *self._weights().values()):
+        drawn = (self.path / name for name in ("table.md", "curve.png"))
+        for file in (self.checkpoint_path, self.record_path, *self._weights().values(), *drawn):
             file.unlink(missing_ok=True)
 
     def _check(self, resume: bool, force: bool, data: tuple[VideoDataset, ...]) -> None:

@@ -164,6 +164,8 @@ def train(
         world.same("recipe", recipe.digest)
         world.same("clips", loader.state_dict())
         world.same("step", state.step)
+        if run.folder is not None and force and not resume:
+            run.folder.forget()  # not before: what is refused takes nothing away
         return run.go(checkpoint_every, stop)
 
 
@@ -332,18 +334,19 @@ class _Run:
             raise ValueError(
                 f"monitor: {metric!r}, wanted one of {', '.join(means)}, which can be scored here"
             )
-        p.validations.append({"step": self.state.step, "means": means})
+        told = {"step": self.state.step, "means": means}
         best = better(metric, means[metric], None if p.best is None else p.best["value"])
-        p.stale = 0 if best else p.stale + 1
-        if best:
+        if best:  # before it counts: if it cannot be written, the validation is made up for
+            self.keep("best", [told])
             p.best = {"step": self.state.step, "metric": metric, "value": means[metric]}
             p.scores = scores
-            self.keep("best")
+        p.stale = 0 if best else p.stale + 1
+        p.validations.append(told)
         if self.report is not None:
-            self.report.on_validation(p.validations[-1] | {"best": best})
+            self.report.on_validation(told | {"best": best})
 
-    def keep(self, kind: str) -> None:
-        """Write the weights of now."""
+    def keep(self, kind: str, validation: list[dict[str, Any]]) -> None:
+        """Write the weights of now, with how they scored, if that is known."""
         if self.folder is None:
             return
         self.folder.write_weights(
@@ -353,7 +356,7 @@ class _Run:
             digest=self.recipe.digest,
             step=self.state.step,
             data=self.data,
-            validation=self.progress.validations[-1:],
+            validation=validation,
         )
 
     def save(self, status: str) -> None:
@@ -378,7 +381,7 @@ class _Run:
         if signal is not None:
             self.record["more"] = {"signal": signal}
         self.save("running")
-        self.keep("last")
+        self.keep("last", self.progress.validations[-1:])
         self.told(status)
         if self.folder is not None:
             self.folder.write_record(self.record)

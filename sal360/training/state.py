@@ -62,13 +62,16 @@ class TrainingState:
     @contextmanager
     def untouched(self) -> Iterator[None]:
         """An error in here leaves everything as it was before: forward and backward passes move
-        nothing but batch normalisation's running values, and those are put back."""
+        nothing but batch normalisation's running values and torch's generators, and those are put
+        back."""
         _copy(self._before, self._running)
+        drawn = dice()
         self.whole = False
         try:
             yield
         except Exception:
             _copy(self._running, self._before)
+            set_dice(drawn)
             self.whole = True
             raise
 
@@ -131,6 +134,21 @@ class TrainingState:
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(numbers["scaler"])
         self.step = int(numbers["step"])
+
+
+def dice() -> dict[str, Tensor]:
+    """States of torch's own generators, for networks that draw while they train."""
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def set_dice(states: dict[str, Tensor]) -> None:
+    """Put them back; those of a device that is not here are left out."""
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
 
 
 def _copy(to: list[Tensor], source: list[Tensor]) -> None:

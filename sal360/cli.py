@@ -484,7 +484,7 @@ def train(recipe: str | None, out: Path | None, **settings: Any) -> None:
 
     if settings["force"] and settings["resume"]:
         raise click.UsageError("--force and --resume exclude each other")
-    if settings["device"] is not None and "WORLD_SIZE" not in os.environ:
+    if settings["device"] is not None and os.environ.get("WORLD_SIZE", "1") == "1":
         settings["device"] = _device(settings["device"])
     tune_allocator()
     status = run_training(recipe, out, **settings, say=_say, show=click.echo)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from sal360 import _files
 from sal360.cli import main
@@ -303,6 +304,16 @@ def test_slips_of_the_finger_get_one_line(words, said, tmp_path, capsys):
     assert train(*words, out=tmp_path / "run") == 2
     told = capsys.readouterr().err
     assert said in told and told.count("\n") == 1 and not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("device", ["gpu", "cuda", "meta"])
+def test_a_device_is_refused_under_torchrun_too(device, tmp_path, monkeypatch, capsys):
+    """Of one process: the environment that torchrun gives it."""
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert train("--device", device, out=tmp_path / "run") == 2
+    told = capsys.readouterr().err
+    assert f"--device {device}: not to be had here" in told and told.count("\n") == 1
 
 
 def test_a_network_that_no_machine_holds(tmp_path, capsys):

@@ -219,3 +219,7 @@ def test_what_torchrun_left_is_read_and_refused(monkeypatch: pytest.MonkeyPatch)
         setup("cuda:1")
     with pytest.raises(ValueError, match="device: mps, wanted cpu or cuda for 2 processes"):
         setup("mps")
+    for size in ("1", "2"):
+        monkeypatch.setenv("WORLD_SIZE", size)
+        with pytest.raises(ValueError, match="device: 'gpu', wanted cpu or cuda"):
+            setup("gpu")

@@ -655,6 +655,25 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, films):
         run(tmp_path, films, resume=True)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("device", ["gpu", "cuda"])
+def test_a_device_that_is_not_here(films, device):
+    with pytest.raises(ValueError, match=f"device: '{device}', not to be had here"):
+        train(recipe(), films, device=device)
+
+
+def test_a_network_without_anything_to_train(films):
+    class Still(FrameModel):
+        extra = "motion"
+
+        def forward(self, image, extra):
+            return extra
+
+    for model in (Still(), build_model(recipe()).requires_grad_(False)):
+        with pytest.raises(ValueError, match="model: no weight that is not frozen, wanted some"):
+            train(recipe(), films, model=model)
+
+
 def test_too_few_clips_for_a_batch(tmp_path, films):
     with pytest.raises(ValueError, match="batch: 50, wanted at most 16, the clips"):
         run(tmp_path, films, changes={"batch": 50})

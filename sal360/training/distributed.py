@@ -209,13 +209,16 @@ def setup(device: str | torch.device | None = None, timeout_s: float = 1800.0) -
         device: ``"cpu"``, ``"cuda"`` or, of a single process, any; None: a GPU if there is one.
         timeout_s: how long to wait for the others before giving up.
     Raises:
-        ValueError: more processes than GPUs on this machine, a device that all would share, an
-            environment that is not torchrun's.
+        ValueError: more processes than GPUs on this machine, a device that all would share or
+            that torch does not know, an environment that is not torchrun's.
         ProcessLost: the others did not come.
     """
-    chosen = torch.device(
-        ("cuda" if torch.cuda.is_available() else "cpu") if device is None else device
-    )
+    try:
+        chosen = torch.device(
+            ("cuda" if torch.cuda.is_available() else "cpu") if device is None else device
+        )
+    except RuntimeError:  # torch's own line names all that it was ever built for
+        raise ValueError(f"device: {device!r}, wanted cpu or cuda") from None
     size = _whole("WORLD_SIZE", 1)
     if size == 1:
         return World(device=chosen)

@@ -167,7 +167,7 @@ def parse_recipe(
         raise ValueError(f"scale: {scale!r}, wanted one of {', '.join(SCALES)}")
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"{name}: not TOML ({error})") from None
     _known(document, ("system", "sources", "published", "ours", "scale"), f"{name}:")
     if not isinstance(document.get("system"), str) or document["system"] not in INPUTS:
@@ -215,11 +215,16 @@ def default_scale() -> str:
 Rule = tuple[type | tuple[type, ...], Callable[[Any], bool], str]
 
 
+MOST = 1e37
+"""Of any setting: a step of Adam takes ten times its rate, and float32 ends at 3.4e38."""
+
+
 def _number(low: float, closed: bool = False) -> Rule:
     def right(value: Any) -> bool:
-        return math.isfinite(value) and (value >= low if closed else value > low)
+        return (value >= low if closed else value > low) and value <= MOST
 
-    return (int, float), right, f"a number {'of at least' if closed else 'above'} {low:g}"
+    wanted = f"a number {'of at least' if closed else 'above'} {low:g}, at most {MOST:g}"
+    return (int, float), right, wanted
 
 
 def _whole(low: int) -> Rule:

@@ -24,6 +24,7 @@ from sal360.datasets.augment import Augment
 from sal360.datasets.batch import Batch
 from sal360.datasets.item import VideoDataset
 from sal360.datasets.loader import ClipLoader, OnError, clip_loader
+from sal360.models.registry import check_device
 from sal360.training.checkpoint import Checkpoint, DiskFull
 from sal360.training.distributed import ALONE, World
 from sal360.training.fit import Step, build_model, check_model, fit
@@ -123,14 +124,17 @@ def train(
         the record (:mod:`sal360.training.records`). Its ``status`` is ``"interrupted"`` after
         SIGINT, SIGTERM (``record["more"]["signal"]``) or ``stop``.
     Raises:
-        ValueError: a folder that is not to be had, a checkpoint of another recipe, data set or
-            validation set (what differs is said), data that the recipe cannot use.
+        ValueError: a device or a folder that is not to be had, a checkpoint of another recipe, data
+            set or validation set (what differs is said), data that the recipe cannot use, a model
+            without anything to train.
         FloatingPointError: a loss that is not finite, with step and clips. OSError, ValueError:
             a clip that cannot be read. The state before that step is in the checkpoint, and its
             weights are the last ones; of a run whose first step was refused nothing is left.
         sal360.training.checkpoint.DiskFull: the checkpoint before is untouched.
     """
     positive_int(checkpoint_every, "checkpoint_every")
+    if device is not None:
+        check_device(device)
     place = _device(world) if device is None or world.size > 1 else torch.device(device)
     folder = None if out is None else RunFolder(out)
     sets = (data,) if validation is None else (data, validation)

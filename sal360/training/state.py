@@ -19,8 +19,14 @@ from sal360.training.recipe import Recipe
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """SGD or Adam, over what is not frozen."""
+    """SGD or Adam, over what is not frozen.
+
+    Raises:
+        ValueError: all of it is, or there is nothing.
+    """
     free = [p for p in model.parameters() if p.requires_grad]
+    if not free:
+        raise ValueError("model: no weight that is not frozen, wanted some to train")
     if recipe.optimizer == "adam":
         return torch.optim.Adam(free, recipe.lr, weight_decay=recipe.weight_decay)
     return torch.optim.SGD(free, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)
@@ -44,9 +50,9 @@ class TrainingState:
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe) -> None:
-        device = next(model.parameters()).device
         self.model, self.recipe, self.step, self.whole = model, recipe, 0, True
         self.optimizer = make_optimizer(model, recipe)
+        device = next(model.parameters()).device
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
         self.scaler.scale(torch.zeros((), device=device))  # it is only then made, and can be asked
         self.ema = deepcopy(model).eval().requires_grad_(False) if recipe.ema else None

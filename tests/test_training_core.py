@@ -18,6 +18,7 @@ from sal360 import _files
 from sal360.datasets.batch import collate
 from sal360.models import load_model
 from sal360.models.base import FrameModel
+from sal360.models.weights import read_weights
 from sal360.training import TrainingState, build_model, fit, load_recipe, train
 from sal360.training.checkpoint import DiskFull, read_checkpoint, write_checkpoint
 from sal360.training.fit import rate_at
@@ -375,6 +376,37 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path, films):
     assert torch.equal(torch.get_rng_state(), wanted)  # the surroundings' dice are left alone
     other = run(tmp_path, films, "c", changes=changes | {"seed": 1})["weights"]
     assert first == again != other
+
+
+def test_a_network_of_ones_own_leaves_its_weights(tmp_path, films):
+    class Own(FrameModel):
+        extra = "motion"
+
+        def __init__(self):
+            super().__init__()
+            self.input_size = tuple(SIZE)
+            self.layers = torch.nn.Sequential(
+                torch.nn.Conv2d(4, 2, 3, padding=1), torch.nn.BatchNorm2d(2), torch.nn.Dropout(0.5),
+                torch.nn.Conv2d(2, 1, 1)
+            )  # fmt: skip
+
+        def forward(self, image, extra):
+            return self.layers(torch.cat((image, extra), 1))
+
+    def made():
+        torch.manual_seed(4)
+        return Own()
+
+    more = {"changes": {"validate_every": 2}, "validation": Embedded(1, 6)}
+    whole = run(tmp_path, films, "whole", model=(trained := made()), **more)
+    assert set(whole["weights"]) == {"best", "last"}
+    held = read_weights(tmp_path / "whole" / "last.safetensors")
+    assert all(torch.equal(value, held[name]) for name, value in trained.state_dict().items())
+    with pytest.raises(ValueError, match="weights of Own, wanted those of cube-unet"):
+        load_model("cube-unet", tmp_path / "whole" / "last.safetensors")
+    told = Told()
+    run(tmp_path, films, model=made(), report=told, stop=lambda: len(told.steps) == 3, **more)
+    assert run(tmp_path, films, model=made(), resume=True, **more)["weights"] == whole["weights"]
 
 
 def test_without_a_folder_nothing_is_written(tmp_path, films, monkeypatch):

@@ -9,6 +9,7 @@ from torch import nn
 
 from sal360._files import remove_parts
 from sal360.datasets.item import VideoDataset
+from sal360.models.weights import write_weights
 from sal360.results import sha256
 from sal360.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from sal360.training.records import load_record, save_record
@@ -104,7 +105,15 @@ class RunFolder:
         save_record(record, self.record_path)
 
     def write_weights(self, kind: str, model: nn.Module, **facts: Any) -> None:
-        """``"best"`` or ``"last"``, as :func:`sal360.models.load_model` reads them."""
-        from sal360.models.registry import save_weights
+        """``"best"`` or ``"last"``, as :func:`sal360.models.load_model` reads them; of a network
+        of one's own, which it cannot build, under the name of its class."""
+        from sal360.models.registry import name_of, save_weights
 
-        save_weights(model, self._weights()[kind], **facts)
+        path = self._weights()[kind]
+        try:
+            name = name_of(model)
+        except ValueError:
+            own = {"model": type(model).__name__, "settings": {}, "record": facts}
+            write_weights(path, model.state_dict(), own)
+        else:
+            save_weights(model, path, name, **facts)

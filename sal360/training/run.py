@@ -108,7 +108,9 @@ def train(
             (:func:`sal360.models.load_model` reads both; of a recipe with ``ema`` they are the
             running means) and ``checkpoint.safetensors``. None: nothing is written. Rank 0
             writes; all processes must see it.
-        model: to begin with; None: :func:`~sal360.training.fit.build_model`. Trained in place.
+        model: to begin with; None: :func:`~sal360.training.fit.build_model`. Trained in place. The
+            weights of one that is not the package's are for
+            :func:`sal360.models.weights.read_weights`.
         device: None: the world's, or a GPU if there is one.
         workers: processes that read clips. checkpoint_every: steps.
         resume: go on with the run in ``out``, if there is one. force: begin anew over it.

@@ -329,6 +329,8 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step(batch):
 def test_settings_that_a_network_does_not_take():
     with pytest.raises(ValueError, match="sst-sal-noflow: model: wide"):
         build_model(recipe(model={"wide": 3}))
+    with pytest.raises(ValueError, match=r"model: input_size: \[8, 16\], wanted size, the recipe"):
+        build_model(load_recipe("cube-unet", "fast", {"model": {"input_size": [8, 16]}}))
 
 
 def test_batches_that_are_something_else_are_named():

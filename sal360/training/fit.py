@@ -49,10 +49,13 @@ def build_model(recipe: Recipe) -> nn.Module:
     """An untrained network with the recipe's settings; the recipe's seed draws its weights.
 
     Raises:
-        ValueError: settings that its constructor does not take.
+        ValueError: settings that its constructor does not take; an input size beside the recipe's.
     """
     from sal360.models import MODELS
 
+    if "input_size" in recipe.model:
+        told = recipe.model["input_size"]
+        raise ValueError(f"{recipe.name}: model: input_size: {told!r}, wanted size, the recipe's")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         try:

@@ -48,9 +48,10 @@ def write_whole(path: str | Path, data: bytes, sync: bool = True) -> None:
 
 
 def remove_parts(folder: str | Path) -> None:
-    """Remove what killed writers left in a folder."""
+    """Remove what killed writers left in a folder; who still writes is let finish."""
     for part in Path(folder).glob(".*.part"):
-        part.unlink(missing_ok=True)
+        if _left(part):
+            part.unlink(missing_ok=True)
 
 
 def clear_parts(path: str | Path) -> None:
@@ -58,9 +59,14 @@ def clear_parts(path: str | Path) -> None:
     more."""
     path = Path(path)
     for part in path.parent.glob(f"{glob.escape(path.name)}.*.part"):
-        process = part.name.split(".")[-2]
-        if process.isdecimal() and not _runs(int(process)):
+        if _left(part):
             shutil.rmtree(part, ignore_errors=True)
+
+
+def _left(part: Path) -> bool:
+    """Whether the process that made it is no more."""
+    process = part.name.split(".")[-2]
+    return process.isdecimal() and not _runs(int(process))
 
 
 def _runs(process: int) -> bool:

@@ -660,6 +660,18 @@ def test_a_run_is_not_written_over_unless_asked(tmp_path, films):
     assert other["weights"] != first["weights"]
 
 
+def test_what_a_killed_run_left_is_removed_and_nothing_of_one_that_writes(tmp_path, films):
+    run(tmp_path, films)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    names = {pid: f".checkpoint.safetensors.{pid}.part" for pid in (ended.pid, os.getppid())}
+    for name in names.values():
+        (tmp_path / "run" / name).write_bytes(b"half")
+    with pytest.warns(UserWarning, match="nothing to do"):
+        run(tmp_path, films, resume=True)
+    assert [p.name for p in (tmp_path / "run").glob(".*")] == [names[os.getppid()]]
+
+
 def test_nothing_is_written_into_a_data_set(tmp_path):
     films = Embedded(4)
     films.root = tmp_path

@@ -15,6 +15,7 @@ from sal360.datasets.item import Item
 from sal360.datasets.loader import clip_loader
 from sal360.models import load_model
 from sal360.sphere import pixel_area
+from sal360.training.command import _opened
 from sal360.training.distributed import ALONE, World, setup
 from sal360.training.fit import build_model, fit
 from sal360.training.recipe import Recipe, load_recipe
@@ -125,6 +126,14 @@ def failing(world: World) -> str:
     return "nothing was raised"
 
 
+def opening(world: World) -> str:
+    try:
+        _opened("wrlds", small_recipe(), world, print)
+    except ValueError as error:
+        return str(error)
+    return "nothing was raised"
+
+
 def run_in(folder: str, world: World, steps: int, stop: int | None = None) -> dict[str, Any]:
     recipe = small_recipe(validate_every=3)
     done = iter(range(steps))
@@ -143,6 +152,7 @@ def together(folder: str) -> dict[str, Any]:
         "single": {case: trained(case, world, False) for case in ("frame", "clip")},
         "scores": scores(world),
         "failing": failing(world),
+        "opening": opening(world),
         "begun": run_in(folder + "/run", world, 6, stop=3)["status"],
         "record": run_in(folder + "/whole", world, 6),
     }
@@ -202,6 +212,7 @@ def test_scores_of_two_processes_are_those_of_one_to_the_bit(two: Any) -> None:
 
 def test_what_fails_on_one_process_is_told_by_all(two: Any) -> None:
     assert [rank["failing"] for rank in two[0]] == ["v3: frame 2 cannot be decoded"] * 2
+    assert all(rank["opening"].startswith("data: 'wrlds', wanted") for rank in two[0])
 
 
 def test_videos_are_shared_out_by_length() -> None:

@@ -222,13 +222,17 @@ def _recipe(
 
 
 def _opened(spec: str, recipe: Recipe, world: World, say: Say) -> VideoDataset:
-    """A data set; the main process opens it first, in case it is drawn into the cache."""
-    if world.main:
+    """A data set; the main process opens it first, in case it is drawn into the cache. If it
+    cannot, all say why."""
+    first: list[VideoDataset] = []
+
+    def draw() -> None:
         if not is_packed(spec, recipe.size):
             say(f"{spec}: drawn once into {cache_folder() / 'packs'}; that may take minutes")
-        data = open_data(spec, size=recipe.size)
-    world.barrier()
-    return data if world.main else open_data(spec, size=recipe.size)
+        first.append(open_data(spec, size=recipe.size))
+
+    world.on_main(draw)
+    return first[0] if world.main else open_data(spec, size=recipe.size)
 
 
 def _workers(data: VideoDataset, recipe: Recipe) -> int:

@@ -19,7 +19,7 @@ from sal360.datasets.batch import collate
 from sal360.models import load_model
 from sal360.models.base import FrameModel
 from sal360.models.weights import read_weights
-from sal360.training import TrainingState, build_model, fit, load_recipe, train
+from sal360.training import TrainingState, build_model, fit, load_recipe, records, train
 from sal360.training.checkpoint import DiskFull, read_checkpoint, write_checkpoint
 from sal360.training.fit import rate_at
 from sal360.training.folder import RunFolder
@@ -716,6 +716,21 @@ def test_a_network_without_anything_to_train(films):
     for model in (Still(), build_model(recipe()).requires_grad_(False)):
         with pytest.raises(ValueError, match="model: no weight that is not frozen, wanted some"):
             train(recipe(), films, model=model)
+
+
+def test_a_run_that_went_on_elsewhere_says_so(tmp_path, films, monkeypatch):
+    """Its line would not make it again."""
+
+    def until(steps, code, resume=True):
+        monkeypatch.setattr(records, "code_hash", lambda: code * 64)
+        left = iter(range(steps))
+        return run(tmp_path, films, resume=resume, stop=lambda: next(left) + 1 == steps)
+
+    assert "notes" not in until(2, "a", resume=False)
+    for steps, status in ((1, "interrupted"), (9, "done")):
+        record = until(steps, "b")
+        assert check_record(record)["status"] == status
+        assert record["notes"] == ["step 2: went on with other code"]
 
 
 def test_too_few_clips_for_a_batch(tmp_path, films):

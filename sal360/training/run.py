@@ -7,6 +7,7 @@ checkpoint to the same bits as if it had not been stopped. Chapter 16.
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 import warnings
@@ -51,6 +52,10 @@ class Report(Protocol):
         """Once, when the record is written."""
 
 
+MADE = ("code", "versions", "device", "threads")
+"""Entries of a record that decide a run's numbers, besides what was asked for."""
+
+
 @dataclass
 class Progress:
     """How far a run has come, in what JSON can say; a checkpoint holds it.
@@ -58,6 +63,8 @@ class Progress:
     Attributes:
         validations: step and means of each. best: step, metric and value; scores: of each video,
             then. stale: validations since. skipped: clips that could not be read.
+        made: the first step of each part of the run, and :data:`MADE` of it: a run that is
+            resumed may go on elsewhere, and is then not what one line makes again.
         clips, frames: seen. seconds: of the run; waiting, training: for data; in steps, that
             waiting included. joules: of the device.
     """
@@ -67,6 +74,7 @@ class Progress:
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     stale: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
+    made: list[dict[str, Any]] = field(default_factory=list)
     clips: int = 0
     frames: int = 0
     seconds: float = 0.0
@@ -194,12 +202,16 @@ class _Run:
         self.report = report if world.main else None
         self.world, self.record = world, record
         self.device = next(state.model.parameters()).device
-        self.progress, self.curve = Progress(), Curve()
+        self.progress, self.curve = Progress(made=[{"step": 0, **self.here()}]), Curve()
         self.place = loader.state_dict()
         self.data = record["data"] | {"clips": len(loader.windows)}
         self.energy, self.begun = Energy(self.device), time.perf_counter()
         self.before = 0.0, 0.0  # seconds and joules until then
         self.read = 0, 0  # clips and frames of this step
+
+    def here(self) -> dict[str, Any]:
+        """What makes this part of the run."""
+        return {key: self.record[key] for key in MADE}
 
     def go_on(self, found: Checkpoint) -> None:
         """Be where a checkpoint was.
@@ -223,6 +235,12 @@ class _Run:
         found.restore(self.state)
         self.place = found.loader
         self.progress = Progress(**found.extra["progress"])
+        made = self.progress.made
+        if not made or any(made[-1][key] != value for key, value in self.here().items()):
+            made.append({"step": found.step, **self.here()})
+        for before, after in itertools.pairwise(made):
+            other = [key for key in MADE if before[key] != after[key]]
+            self.note(f"step {after['step']}: went on with other {', '.join(other)}")
         self.curve.load_state_dict(found.extra["curve"])
         self.loader.skipped.update(self.progress.skipped)
         self.record["started"] = found.extra["started"]

@@ -424,6 +424,9 @@ def test_no_better_for_so_long_is_the_end(tmp_path, films):
             norm.momentum = 0.0
     record = run(tmp_path, films, changes=changes, validation=Embedded(1, 6), model=still)
     assert (record["status"], record["steps"], record["best"]["step"]) == ("stopped early", 3, 1)
+    all_steps = run(tmp_path, films, "all", changes=changes | {"steps": 3},
+                    validation=Embedded(1, 6), model=still)  # fmt: skip
+    assert (all_steps["status"], all_steps["steps"]) == ("done", 3)
     with pytest.warns(UserWarning, match="this run is stopped early .3 steps., nothing to do"):
         again = run(tmp_path, films, changes=changes, validation=Embedded(1, 6), resume=True)
     assert again == json.loads((tmp_path / "run" / "record.json").read_text("utf-8"))
@@ -694,6 +697,12 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, films):
     with pytest.raises(ValueError, match="the checkpoint's data has videos = 4, wanted 3 as now"):
         run(tmp_path, Embedded(3), resume=True)
     path = tmp_path / "run" / "checkpoint.safetensors"
+    whole = read_checkpoint(path)
+    state = TrainingState(build_model(recipe()), recipe())
+    for extra in ({}, whole.extra | {"progress": {"epochs": 3}}):
+        write_checkpoint(path, state, whole.loader, extra)
+        with pytest.raises(ValueError, match="the checkpoint is of another version or program"):
+            run(tmp_path, films, resume=True)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ValueError, match="not a checkpoint"):
         run(tmp_path, films, resume=True)

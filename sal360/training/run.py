@@ -217,7 +217,8 @@ class _Run:
         """Be where a checkpoint was.
 
         Raises:
-            ValueError: it is of another recipe, data set or validation set; what differs.
+            ValueError: it is of another recipe, data set or validation set; what differs. One
+                that another version or program wrote, and does not say what this one reads.
         """
         for what, mine in (
             ("recipe", self.recipe.settings()),
@@ -234,16 +235,22 @@ class _Run:
         self.loader.load_state_dict(found.loader)
         found.restore(self.state)
         self.place = found.loader
-        self.progress = Progress(**found.extra["progress"])
+        try:
+            self.progress = Progress(**found.extra["progress"])
+            self.curve.load_state_dict(found.extra["curve"])
+            self.record["started"] = found.extra["started"]
+        except (KeyError, TypeError) as error:
+            raise ValueError(
+                f"resume: the checkpoint is of another version or program ({error}), wanted one "
+                "that this version's train wrote"
+            ) from None
         made = self.progress.made
         if not made or any(made[-1][key] != value for key, value in self.here().items()):
             made.append({"step": found.step, **self.here()})
         for before, after in itertools.pairwise(made):
             other = [key for key in MADE if before[key] != after[key]]
             self.note(f"step {after['step']}: went on with other {', '.join(other)}")
-        self.curve.load_state_dict(found.extra["curve"])
         self.loader.skipped.update(self.progress.skipped)
-        self.record["started"] = found.extra["started"]
         self.before = self.progress.seconds, self.progress.joules or 0.0
 
     def over(self) -> bool:
@@ -275,7 +282,7 @@ class _Run:
                 if halt and not self.over():
                     self.end("interrupted", asked.signal)
                 else:
-                    self.end("stopped early" if self.stopped_early() else "done")
+                    self.end("stopped early" if self.state.step < self.recipe.steps else "done")
         except DiskFull as error:
             self.note(f"step {self.state.step}: {error}")
             if self.folder is not None:

@@ -68,6 +68,18 @@ def test_baselines_stand_in_the_same_table(run):
     assert f"Better than the network: {lead[0]} in cc" in text
 
 
+def test_names_keep_to_their_line_of_the_table(run):
+    record = load_record(run / "record.json")
+    record["recipe"]["name"], record["data"]["spec"] = "mine|1", "films\n2"
+    record["scores"] = {"a|b": {"cc": 0.1}, "c\nd": {"cc": 0.2}}
+    text = summary.table(record)
+    assert "Trained on films?2," in text
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert [row.split(" |")[0] for row in rows if row.startswith(("| mine", "| a", "| c"))] == [
+        "| mine\\|1, step 2", "| a\\|b", "| c?d"
+    ]  # fmt: skip
+
+
 def test_tensorboard_has_every_step(run):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -206,8 +206,15 @@ def test_a_run_of_another_program_tells_its_own_line():
     )
     assert command_of(check_record(other)) == "python -m experiments.x --seed 1"
     untold = new_run_record(load_recipe("cp360", "fast"), worlds(None))
-    with pytest.raises(ValueError, match="data: synthetic-worlds was not opened by a spec"):
-        command_of(untold)
+    half = new_run_record(load_recipe("cp360", "fast"), worlds(), worlds(None))
+    for each in (untold, half):
+        assert check_record(each)["command"] is None
+        with pytest.raises(ValueError, match="data: synthetic-worlds was not opened by a spec"):
+            command_of(each)
+    given = new_run_record(load_recipe("cp360", "fast"), worlds(), command="")
+    assert check_record(given)["command"] is None
+    with pytest.raises(ValueError, match="model: given, and no command told"):
+        command_of(given)
 
 
 def test_several_processes_say_so():

@@ -378,6 +378,15 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path, films):
     assert first == again != other
 
 
+def test_a_run_of_a_given_network_or_unnamed_films_has_no_line(films):
+    named = Embedded(4)
+    named.spec = "films"
+    assert "sal360 train" in train(recipe(steps=1), named, device="cpu")["command"]
+    assert train(recipe(steps=1), named, Embedded(1, 6), device="cpu")["command"] is None
+    given = build_model(recipe(seed=3))
+    assert train(recipe(steps=1), named, device="cpu", model=given)["command"] is None
+
+
 def test_a_network_of_ones_own_leaves_its_weights(tmp_path, films):
     class Own(FrameModel):
         extra = "motion"

@@ -55,14 +55,15 @@ def new_run_record(
         recipe: what is run. data, validation: what on; what :func:`sal360.training.data.open_data`
             opened says its spec, any other data set says only its name.
         device: of the network. processes: that share the run.
-        command: the shell line, if a program other than ``sal360 train`` made the run.
+        command: the shell line, if a program other than ``sal360 train`` made the run; ``""``
+            for one that no line makes again.
         validation_videos: those that are scored; None: all.
     """
     record: dict[str, Any] = {
         "schema": SCHEMA,
         "sal360": __version__,
         "code": code_hash(),
-        "command": command,
+        "command": command or None,
         "recipe": {**recipe.settings(), "digest": recipe.digest},
         "data": data_facts(data),
         "validation": None if validation is None else data_facts(validation, validation_videos),
@@ -83,8 +84,8 @@ def new_run_record(
         "seconds": 0.0,
         "weights": {},
     }
-    if command is None and record["data"]["spec"] is not None:
-        record["command"] = command_of(record)
+    if command is None and _untold(record) is None:
+        record["command"] = command_of(record | {"command": _COMMAND})
     return record
 
 
@@ -394,13 +395,15 @@ def command_of(record: Mapping[str, Any]) -> str:
     name, the system's own takes the place.
 
     Raises:
-        ValueError: a data set that no line can open, made by a program that is not named.
+        ValueError: a data set that no line can open or a network that none makes, given by a
+            program that is not named.
     """
     data, validation = record["data"], record["validation"]
-    untold = data.get("spec") is None or (validation and validation.get("spec") is None)
-    if untold or (record["command"] and _COMMAND not in record["command"]):
+    untold = _untold(record)
+    if untold or _COMMAND not in (record["command"] or ""):
         if not record["command"]:
-            raise ValueError(f"data: {data['name']} was not opened by a spec, and no command told")
+            why = f"data: {untold} was not opened by a spec" if untold else "model: given"
+            raise ValueError(f"{why}, and no command told")
         return str(record["command"])
     recipe = record["recipe"]
     if recipe["scale"] not in SCALES or recipe["system"] not in INPUTS:
@@ -438,6 +441,12 @@ def command_of(record: Mapping[str, Any]) -> str:
 
 _COMMAND = "sal360 train "
 _NOTHING = object()
+
+
+def _untold(record: Mapping[str, Any]) -> str | None:
+    """The first of a run's data sets that no line can open."""
+    sets = (record["data"], record["validation"])
+    return next((str(one["name"]) for one in sets if one and one.get("spec") is None), None)
 
 
 def _unsaid(system: str, usual: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:

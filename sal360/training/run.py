@@ -165,6 +165,8 @@ def train(
             raise ValueError(f"resume: {out} holds a run of another recipe, data or validation set")
     if recipe.patience and validation is None:
         raise ValueError("validation: None, wanted a data set: the recipe stops by its scores")
+    if model is not None and command is None:
+        command = ""  # none makes what was given
     model = world.prepare((build_model(recipe) if model is None else model).to(place))
     loader = _loader(recipe, data, workers, on_error, mix, place, world)
     state = TrainingState(model, recipe)

@@ -86,6 +86,17 @@ def test_scales_and_overrides_lie_over_ours_in_that_order():
     assert isinstance(mine.lr, float) and mine.size == (16, 32)
 
 
+def test_turns_are_merged_and_none_are_none():
+    text = MINIMAL.replace("[ours]", "[ours]\naugment = { yaw = false, colour = 0.1 }", 1)
+
+    def turns(**changes):
+        return parse_recipe(text, "r", "fast", changes).augment
+
+    assert turns() == {"yaw": False, "mirror": True, "tilt_deg": 0.0, "colour": 0.1}
+    assert turns(augment={"colour": 0.3}) == turns() | {"colour": 0.3}
+    assert turns(augment={}) == {}
+
+
 def test_the_scale_is_that_of_the_environment(monkeypatch):
     monkeypatch.setenv("SAL360_SCALE", "gpu")
     assert parse_recipe(MINIMAL).steps == 7

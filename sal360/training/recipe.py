@@ -145,7 +145,8 @@ def load_recipe(
     Args:
         name: one of :func:`recipe_names`, such as ``"sst-sal"``.
         scale: one of :data:`SCALES`; None: ``$SAL360_SCALE``, or gpu where there is one, or cpu.
-        overrides: settings by name, over those of the file; ``model`` is merged, not replaced.
+        overrides: settings by name, over those of the file; ``model`` and ``augment`` are merged,
+            not replaced, but for an empty ``augment``, which is none.
     Raises:
         ValueError: an unknown recipe, scale or setting, or a value it cannot have; one line that
             names the recipe, the table and the setting. TypeError: a value of another type.
@@ -185,7 +186,12 @@ def parse_recipe(
         checked = _checked(table, f"{name}: {where}")  # a scale that is not asked for too
         if where in ("[ours]", f"[scale.{scale}]", "overrides"):
             model = settings["model"] | checked.pop("model", {})
+            turns = checked.get("augment")
+            if turns:  # an empty table is none at all
+                checked["augment"] = settings.get("augment", {}) | turns
             settings |= checked | {"model": model}
+    if settings.get("augment"):
+        settings["augment"] = _whole_turns(settings["augment"])
     missing = [key for key in _NEEDED if key not in settings]
     if missing:
         raise ValueError(f"{name}: [ours] {missing[0]}: missing")
@@ -309,9 +315,7 @@ def _value(value: Any, rule: Rule, where: str) -> Any:
 
 
 def _turns(table: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The whole table of an :class:`Augment`, what it does not say included; empty stays empty."""
-    from sal360.datasets.augment import Augment
-
+    """What a table says of an :class:`Augment`."""
     rules: dict[str, Rule] = {
         "yaw": _RULES["compile"],
         "mirror": _RULES["compile"],
@@ -319,8 +323,15 @@ def _turns(table: Mapping[str, Any], where: str) -> dict[str, Any]:
         "colour": _SHARE,
     }
     _known(table, tuple(rules), where)
-    given = {key: _value(value, rules[key], f"{where}.{key}") for key, value in table.items()}
-    return {key: given.get(key, getattr(Augment, key)) for key in rules} if table else {}
+    return {key: _value(value, rules[key], f"{where}.{key}") for key, value in table.items()}
+
+
+def _whole_turns(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The whole table, what it does not say included."""
+    from sal360.datasets.augment import Augment
+
+    names = ("yaw", "mirror", "tilt_deg", "colour")
+    return {key: given.get(key, getattr(Augment, key)) for key in names}
 
 
 def _check_together(recipe: Recipe) -> None:

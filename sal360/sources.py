@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from sal360.video import (
     Frame,
     StereoChoice,
     count_selected,
+    frames_within,
     image_stereo,
     one_eye,
     probe,
@@ -85,9 +87,7 @@ class Source:
             if start:
                 raise ValueError(f"start: {start:g} s, but {self.path} is a picture")
             return range(1)
-        first = round(start * self.fps)
-        last = len(self.pictures) if seconds is None else first + round(seconds * self.fps)
-        chosen = range(first, min(last, len(self.pictures)))
+        chosen = range(len(self.pictures))[slice(*frames_within(self.fps, start, seconds))]
         if not chosen:
             raise ValueError(f"{self.path}: no frames from {start:g} s on ({self.fps:g} per s)")
         return chosen
@@ -99,7 +99,7 @@ def open_source(path: str | Path, stereo: str = "auto", fps: float | None = None
     Args:
         path: a video, a picture, or a folder of pictures (frames of one clip, by number).
         stereo: ``"auto"``, ``"mono"``, ``"tb"`` or ``"sbs"``.
-        fps: rate of a folder of frames; :data:`FOLDER_FPS` if None.
+        fps: rate of a folder of frames; :data:`FOLDER_FPS` if None or ``inf`` (every frame).
     Raises:
         FileNotFoundError: nothing there. ValueError: not something that can be read.
     """
@@ -113,7 +113,9 @@ def open_source(path: str | Path, stereo: str = "auto", fps: float | None = None
         if not pictures:
             raise ValueError(f"{path}: a folder without pictures, wanted the frames of a clip")
         choice, size = _picture(pictures[0], stereo)
-        rate = FOLDER_FPS if fps is None else fps
+        rate = FOLDER_FPS if fps is None or fps == math.inf else fps
+        if not rate > 0:
+            raise ValueError(f"fps: found {rate:g}, wanted a positive number")
         return Source(path, "folder", rate, len(pictures), choice, size, pictures)
     if path.suffix.lower() in IMAGE_SUFFIXES:
         choice, size = _picture(path, stereo)

@@ -265,6 +265,20 @@ def _as_frames(frames: float) -> int:
     return math.ceil(min(frames, 1e15) - _EARLY)
 
 
+def frames_within(
+    fps: float, start: float = 0.0, seconds: float | None = None
+) -> tuple[int, int | None]:
+    """The first frame shown at or after ``start``, and the first one after the part; None: the end.
+
+    A part that starts on a frame has it, however short the part is.
+    """
+    _check_window(None, start, seconds)
+    first = max(0, _as_frames(start * fps))
+    if seconds is None or seconds == math.inf:
+        return first, None
+    return first, _as_frames(start * fps + max(seconds * fps, 2 * _EARLY))
+
+
 def count_selected(
     info: VideoInfo, fps: float | None = None, start: float = 0.0, seconds: float | None = None
 ) -> int | None:
@@ -275,10 +289,8 @@ def count_selected(
         an estimate otherwise; None if neither the file nor ``seconds`` bounds it.
     """
     _check_window(fps, start, seconds)
-    first = max(0, _as_frames(start * info.fps))
-    ends = [info.frames] if info.frames else []
-    if seconds is not None and seconds < math.inf:
-        ends.append(_as_frames(start * info.fps + max(seconds * info.fps, 2 * _EARLY)))
+    first, end = frames_within(info.fps, start, seconds)
+    ends = [n for n in (info.frames, end) if n is not None]
     return max(0, math.ceil((min(ends) - first) / _step(info, fps))) if ends else None
 
 
@@ -303,9 +315,9 @@ def read_frames(
         fps: None keeps every frame. A number keeps one in ``max(1, round(source_fps / fps))``,
             counted in source frames: the rule of the published SST-Sal code. With 30 frames a
             second and ``fps=8`` that is every 4th frame, so 7.5 a second. Where the frame rate
-            varies (`VideoInfo.variable`), the same grid is laid out in time, ``step / info.fps``
-            seconds apart, and the first frame from half a frame before each point is kept; a
-            hole in the film is a hole here too, and no frame comes twice.
+            varies (`VideoInfo.variable`) and frames are left out, the same grid is laid out in
+            time, ``step / info.fps`` seconds apart, and the first frame from half a frame before
+            each point is kept; a hole in the film is a hole here too, and no frame comes twice.
         start: seconds from the first frame. The first frame shown at or after it is kept.
         seconds: length to read, None for the rest of the file.
         stereo: ``"tb"`` keeps one half of each frame, of the two on top of each other; ``"sbs"``

@@ -462,6 +462,29 @@ def test_numbers_beyond_all_measure(arguments, said, film, tmp_path, capsys):
     assert predict(film, "--out", tmp_path, *SMALL, "--seconds", 1e308) == 0
 
 
+def test_a_part_of_a_folder_is_that_of_a_film(film, tmp_path):
+    """24 pictures taken at 24 a second, and the film of them."""
+    folder = tmp_path / "shots"
+    folder.mkdir()
+    for frame in read_frames(film):
+        write_image(folder / f"{frame.index}.png", frame.rgb)
+    parts = [(0, 0.25), (0.1, 0.25), (0.25, 1e-3), (0.9, 9), (0, float("inf"))]
+    for start, seconds in parts:
+        told = ["--start", start, "--seconds", seconds, "--no-overlay", "--force"]
+        assert predict(film, "--out", tmp_path, "--fps", "source", *told) == 0
+        assert predict(folder, "--out", tmp_path / "f", "--fps", 24, *told) == 0
+        wanted = PredictionFolder(tmp_path / "discs").frames()
+        assert PredictionFolder(tmp_path / "f" / "shots").frames() == wanted, (start, seconds)
+    assert predict(folder, "--out", tmp_path / "g", "--fps", "source", "--no-overlay") == 0
+    made = PredictionFolder(tmp_path / "g" / "shots")
+    assert len(made.frames()) == 24 and made.read_record()["source"]["fps"] == 8
+    model = load_model("equator")
+    for wrong in ({"fps": -8}, {"fps": 0}, {"start": -1}, {"start": float("inf")}, {"seconds": 0}):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))}: found"):
+            predict_video(folder, model, tmp_path / "h", **wrong)
+    assert not (tmp_path / "h").exists()
+
+
 def test_films_of_a_pixel(tmp_path, capsys):
     path = tmp_path / "dot.png"
     write_image(path, np.full((1, 2, 3), 90, np.uint8))

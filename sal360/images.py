@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sal360._files import write_whole
+
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 
 
@@ -32,7 +34,7 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
 
 
 def write_image(path: str | Path, image: NDArray[np.uint8]) -> None:
-    """Write ``(H, W)`` grey or ``(H, W, 3)`` RGB; the suffix chooses the format.
+    """Write ``(H, W)`` grey or ``(H, W, 3)`` RGB, in one piece; the suffix chooses the format.
 
     Raises:
         OSError: the file cannot be written, with the path. ValueError: an unknown suffix.
@@ -48,7 +50,4 @@ def write_image(path: str | Path, image: NDArray[np.uint8]) -> None:
         raise ValueError(f"{path}: {told}, wanted .png or .jpg") from None
     if not ok:
         raise OSError(f"{path}: cannot be encoded")
-    try:
-        path.write_bytes(encoded.tobytes())
-    except OSError as error:  # a full disk does not say where
-        raise OSError(error.errno, error.strerror, str(path)) from None
+    write_whole(path, encoded.tobytes(), sync=False)

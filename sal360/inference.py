@@ -401,6 +401,7 @@ def _prepare(folder: Any, record: dict[str, Any], force: bool, resume: bool) -> 
                     f"{folder.path}: cannot resume, it was made with another {part} "
                     f"({', '.join(other)})"
                 )
+        folder.remove_parts()
         return len(folder.frames())
     if taken:
         folder.clear()

@@ -99,10 +99,8 @@ class PredictionFolder:
         """
         if not self.record_path.is_file():
             raise FileExistsError(f"{self.path}: not a prediction of sal360, left alone")
-        ours = (
-            *(("maps", "*.npz"), ("maps", ".*.part"), ("png", "*.png"), (".", ".*.part")),
-            *((".", "overlay.*"), (".", ".overlay.*"), (".", "..overlay.*"), (".", "state.*")),
-        )
+        self.remove_parts()
+        ours = (("maps", "*.npz"), ("png", "*.png"), (".", "overlay.*"), (".", "state.*"))
         for name, pattern in ours:
             for path in (self.path / name).glob(pattern):
                 path.unlink()
@@ -110,6 +108,13 @@ class PredictionFolder:
         for folder in (self.path / "maps", self.path / "png", self.path):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
+
+    def remove_parts(self) -> None:
+        """Remove what a killed process had half written."""
+        parts = (("maps", ".*.part"), ("png", ".*.part"), (".", ".*.part"))
+        for name, pattern in (*parts, (".", ".overlay.*"), (".", "..overlay.*")):
+            for path in (self.path / name).glob(pattern):
+                path.unlink()
 
     def write_map(self, index: int, time: float, density: NDArray[np.float32]) -> None:
         """Store the map of one frame, the npz last: its presence means "done"."""

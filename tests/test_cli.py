@@ -196,6 +196,26 @@ def test_an_interrupted_overlay_is_not_taken_for_a_whole_one(film, tmp_path):
     assert PredictionFolder(folder).read_record()["status"] == "complete"
 
 
+@pytest.mark.parametrize("writer", ["sal360.video.VideoWriter.write", "os.replace"])
+def test_what_a_kill_left_half_written_goes_when_it_is_resumed(writer, film, tmp_path):
+    module, _, name = writer.rpartition(".")
+    arguments = ["predict", str(film), "--model", "motion", "--out", str(tmp_path), *SMALL[:2]]
+    code = (
+        "import os, signal, sys, sal360.cli, sal360.results, sal360.video\n"
+        f"keep, calls = {writer}, []\n"
+        "def write(*told):\n"
+        "    if len(calls) == 5: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    calls.append(keep(*told))\n"
+        f"{module}.{name} = write\n"
+        f"sys.exit(sal360.cli.main({arguments!r}))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == -signal.SIGKILL, run.stderr
+    assert [path for path in tmp_path.rglob(".*")]
+    assert main([*arguments, "--resume"]) == 0
+    assert not [path for path in tmp_path.rglob(".*")]
+
+
 def test_a_try_that_fails_does_not_block_the_next(film, tmp_path):
     assert predict(film, "--out", tmp_path, "--start", 0.99, "--seconds", 0.001) == 2
     assert predict(film, "--out", tmp_path, "--start", 99) == 2

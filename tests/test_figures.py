@@ -10,6 +10,7 @@ from sal360 import figures, patterns
 from sal360.images import read_image, write_image
 from sal360.overlay import blend, levels
 from sal360.sources import expand, open_source
+from sal360.viewer import view
 
 
 def peaked(row, col, H=20, W=40):
@@ -90,6 +91,25 @@ def test_pictures_survive_the_disk_and_bad_ones_are_named(tmp_path):
         read_image(tmp_path / "none.jpg")
     with pytest.raises(OSError, match="none"):
         write_image(tmp_path / "none" / "x.png", rgb)
+
+
+def test_a_full_disk_leaves_the_picture_and_the_page_that_were_there(tmp_path):
+    """A limit on file sizes stands in for it."""
+    resource = pytest.importorskip("resource")
+    rgb = np.random.default_rng(0).integers(0, 256, (64, 128, 3), dtype=np.uint8)
+    writers = {"x.png": lambda path: write_image(path, rgb), "x.html": view(rgb).save}
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for name, write in writers.items():
+        write(tmp_path / name)
+        whole = (tmp_path / name).read_bytes()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (9000, before[1]))
+        try:
+            with pytest.raises(OSError, match=name):
+                write(tmp_path / name)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert (tmp_path / name).read_bytes() == whole
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(writers)
 
 
 def test_sources_know_pictures_folders_and_stereo(tmp_path):

@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from sal360._files import write_whole
 from sal360.mp4_spherical import begins_as_mp4
 
 __all__ = ["COLORMAPS", "Viewer", "linked", "page", "view"]
@@ -73,15 +74,15 @@ class Viewer:
         )
 
     def save(self, path: str | Path) -> Path:
-        """Write the page, pictures inside, and return its path.
+        """Write the page, pictures inside, and return its path; in one piece or not at all.
 
         Raises:
-            FileNotFoundError: the folder does not exist.
+            FileNotFoundError: the folder does not exist. OSError: it cannot be written.
         """
         path = Path(path)
         if not path.parent.is_dir():
             raise FileNotFoundError(f"path: no folder {path.parent} to write {path.name} into")
-        path.write_text(self.html, encoding="utf-8")
+        write_whole(path, self.html.encode())
         return path
 
 

@@ -14,9 +14,12 @@ from sal360.images import write_image
 from sal360.overlay import blend, levels
 from sal360.results import PredictionFolder
 from sal360.sources import Source
-from sal360.video import VideoWriter, probe
+from sal360.video import VideoWriter
 
 MAX_WIDTH = 1920
+
+Pair = tuple[NDArray[np.uint8], NDArray[np.float32], float]
+"""A frame, its map, and its time in seconds."""
 
 
 def overlay(
@@ -30,8 +33,9 @@ def overlay(
 ) -> None:
     """Lay the maps of a folder over the frames they were made from.
 
-    A video keeps its own frame rate: between two predicted frames the maps are interpolated in
-    time. Frames come out 2:1, at most :data:`MAX_WIDTH` wide, whatever the shape of one eye.
+    A video keeps its own frame rate, even one that varies: between two predicted frames the maps
+    are interpolated in time. Frames come out 2:1, at most :data:`MAX_WIDTH` wide, whatever the
+    shape of one eye.
 
     Args:
         source: what was predicted. folder: its predictions. out: an mp4, or for a picture a jpg.
@@ -39,15 +43,15 @@ def overlay(
     """
     pairs = _pairs(source, folder, MAX_WIDTH)
     if source.kind == "image":
-        rgb, density = next(pairs)
+        rgb, density, _ = next(pairs)
         write_image(out, blend(rgb, density, opacity, colormap))
         return
     # Under another name until it is whole: an interrupted VideoWriter leaves a short film.
     partial = Path(out).with_name(f".{Path(out).stem}.part.mp4")
     try:
         with VideoWriter(partial, fps=source.fps) as video:
-            for rgb, density in _shown(pairs, source, folder, progress):
-                video.write(blend(rgb, density, opacity, colormap))
+            for rgb, density, time in _shown(pairs, source, folder, progress):
+                video.write(blend(rgb, density, opacity, colormap), time)
         os.replace(partial, out)
     finally:
         partial.unlink(missing_ok=True)
@@ -75,11 +79,11 @@ def stacked(
 
     pairs = _pairs(source, folder, width, seconds)
     if source.kind == "image":
-        write_image(out, both(*next(pairs)))
+        write_image(out, both(*next(pairs)[:2]))
         return
     with VideoWriter(out, fps=source.fps, spherical=False, crf=23) as video:
-        for rgb, density in pairs:
-            video.write(both(rgb, density))
+        for rgb, density, time in pairs:
+            video.write(both(rgb, density), time)
 
 
 def plain(source: Source, out: str | Path, seconds: float | None, width: int = 1280) -> None:
@@ -90,7 +94,7 @@ def plain(source: Source, out: str | Path, seconds: float | None, width: int = 1
         return
     with VideoWriter(out, fps=source.fps, spherical=False, crf=23) as video:
         for frame in frames:
-            video.write(_two_to_one(frame.rgb, width))
+            video.write(_two_to_one(frame.rgb, width), frame.time)
 
 
 def _two_to_one(rgb: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
@@ -105,15 +109,12 @@ def _two_to_one(rgb: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
 
 def _pairs(
     source: Source, folder: PredictionFolder, width: int, seconds: float | None = None
-) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
-    """Frames 2:1 and their maps, from the first predicted frame to the last."""
+) -> Iterator[Pair]:
+    """Frames 2:1, their maps and times, from the first predicted frame to the last."""
     known = folder.frames()
     if not known:
         raise ValueError(f"{folder.path}: holds no maps")
     first, last = known[0], known[-1]
-    frames = source.frames()
-    if source.kind == "video" and probe(source.path).variable:
-        frames = source.frames(fps=source.fps)  # an even grid in time, as the written file has
     step = 1 if len(known) == 1 else min(b - a for a, b in pairwise(known))
     wanted: list[float] = []
 
@@ -122,7 +123,7 @@ def _pairs(
             yield wanted.pop()
 
     maps, begin = folder.maps_at(times()), None
-    for frame in frames:
+    for frame in source.frames():
         if frame.index < first:
             continue
         begin = frame.time if begin is None else begin
@@ -130,15 +131,12 @@ def _pairs(
         if frame.index >= last + step or late:
             break
         wanted.append(frame.time)
-        yield _two_to_one(frame.rgb, width), next(maps)
+        yield _two_to_one(frame.rgb, width), next(maps), frame.time
 
 
 def _shown(
-    pairs: Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]],
-    source: Source,
-    folder: PredictionFolder,
-    progress: bool,
-) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+    pairs: Iterator[Pair], source: Source, folder: PredictionFolder, progress: bool
+) -> Iterator[Pair]:
     from tqdm import tqdm
 
     known = folder.frames()

@@ -48,6 +48,8 @@ _AV_PROJECTION = (
 )
 _AV_STEREO: dict[int, Stereo] = {0: "mono", 1: "sbs", 2: "tb"}
 _UNTURNED = struct.pack("<5i", 1, 0, 0, 0, 1)  # the start of a display matrix that does nothing
+_TICKS = 100  # of a written film's clock, per frame
+_ANEW = 0.5  # seconds; a clock that goes back so far began anew: films put end to end do
 _EARLY = 0.1  # frames; a time that many before a limit is on it (Matroska rounds to 1 ms)
 
 
@@ -373,7 +375,7 @@ def _selected(
                 return
             index, resume = landed[0] - 1, landed[1]
         anchor: tuple[int, float] | None = None  # the first frame kept
-        due = 0
+        due, seen = 0, False
         for frame in _decoded(container, stream, damage):
             if resume > -math.inf and frame.pts is not None:
                 if frame.pts < resume:
@@ -387,7 +389,10 @@ def _selected(
                 time = index / info.fps
             else:
                 origin = frame.pts if origin is None else origin
+                if seen and time - (frame.pts - origin) * tick > _ANEW:
+                    origin = frame.pts - round((time + 1 / info.fps) / tick)
                 time = (frame.pts - origin) * tick
+                seen = True
             if damage[0] and not info.variable:  # frames were lost: read the count off the clock
                 index = max(index, round(time * info.fps))
             if time < start - early:
@@ -655,6 +660,10 @@ class VideoWriter:
         if not self.fps:
             raise ValueError(f"fps: found {fps}, wanted at least 1/1001")
         self.frames = 0
+        self._least = math.ceil(_TICKS * self.fps / 5000)  # ticks, what mp4 can tell apart
+        self._begin = 0.0  # time of the first frame
+        self._next = 0  # when the next one is shown, in ticks after it
+        self._shown: dict[int, int] = {}  # the same of frames that the encoder still holds
         self._crf, self._spherical, self._stereo = crf, spherical, stereo
         self._scratch = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.tmp")
         self._container: Any = None
@@ -688,8 +697,13 @@ class VideoWriter:
         codec.color_range = 1  # limited, as players expect
         self._stream, self.size = stream, (height, width)
 
-    def write(self, rgb: np.ndarray) -> None:
-        """Append one frame: uint8 ``(H,W,3)``, every one of the same size."""
+    def write(self, rgb: np.ndarray, time: float | None = None) -> None:
+        """Append one frame: uint8 ``(H,W,3)``, every one of the same size.
+
+        Args:
+            time: seconds, as `read_frames` tells them, where the frame rate may vary; the first
+                frame's may be any. None: ``1 / fps`` after the frame before.
+        """
         import av
 
         if self._container is None:
@@ -707,13 +721,34 @@ class VideoWriter:
             rgb = np.pad(rgb, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
         frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709")
+        if time is not None:
+            self._begin = time if self.frames == 0 else self._begin
+            late = (time - self._begin) * float(self.fps)
+            near = min(_EARLY, 6e-4 * float(self.fps))  # as clocks of milliseconds round
+            grid = round(late) if abs(late - round(late)) < near else late
+            self._next = max(self._next - _TICKS + self._least, round(grid * _TICKS))
+        # The encoder counts frames, so that the stream itself tells their rate.
         frame.pts, frame.time_base = self.frames, 1 / self.fps
+        self._shown[self.frames] = self._next
         self._mux(frame)
         self.frames += 1
+        self._next += _TICKS
 
     def _mux(self, frame: Any) -> None:
         with self._path_in_errors():
-            self._container.mux(self._stream.encode(frame))
+            self._container.mux(self._timed(self._stream.encode(frame)))
+
+    def _timed(self, packets: list[Any]) -> list[Any]:
+        """Packets at the times of their frames; decoded before the first one is minus so many."""
+        for packet in packets:
+            shown, decoded = packet.pts, packet.dts
+            packet.time_base = 1 / (self.fps * _TICKS)
+            packet.pts = self._shown[shown]
+            packet.dts = self._shown[decoded] if decoded >= 0 else decoded * _TICKS
+            packet.duration = _TICKS
+            for old in [n for n in self._shown if n < decoded]:
+                del self._shown[old]
+        return packets
 
     @contextmanager
     def _path_in_errors(self) -> Iterator[None]:
@@ -734,7 +769,7 @@ class VideoWriter:
             with self._path_in_errors():
                 try:
                     if self.frames and not failed:
-                        container.mux(self._stream.encode(None))
+                        container.mux(self._timed(self._stream.encode(None)))
                 finally:
                     container.close()
                 if self.frames and not failed:

@@ -1,7 +1,9 @@
 """The command line on real files: what it writes, what it says, what it refuses."""
 
+import base64
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from sal360.models import load_model
 from sal360.results import PredictionFolder
 from sal360.sphere import pixel_area
 from sal360.video import VideoWriter, probe, read_frames
+from tests.test_video import encode
 
 
 @pytest.fixture(scope="module")
@@ -179,8 +182,8 @@ def test_an_interrupted_overlay_is_not_taken_for_a_whole_one(film, tmp_path):
         "import os, signal, sys\n"
         "from sal360.video import VideoWriter as V\n"
         "keep = V.write\n"
-        "def write(self, rgb):\n"
-        "    keep(self, rgb)\n"
+        "def write(self, *told):\n"
+        "    keep(self, *told)\n"
         "    if self.frames == 5: os.kill(os.getpid(), signal.SIGINT)\n"
         "V.write = write\n"
         "from sal360.cli import main\n"
@@ -214,6 +217,25 @@ def test_what_a_kill_left_half_written_goes_when_it_is_resumed(writer, film, tmp
     assert [path for path in tmp_path.rglob(".*")]
     assert main([*arguments, "--resume"]) == 0
     assert not [path for path in tmp_path.rglob(".*")]
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_a_film_whose_rate_varies_keeps_its_times(suffix, film, tmp_path):
+    """Three pictures of a second each, then 21 at 24 a second: 4 seconds, not 24 even steps."""
+    times = [0.0, 1.0, 2.0, *(3 + k / 24 for k in range(21))]
+    pictures = [frame.rgb for frame in read_frames(film)]
+    path = encode(tmp_path / f"uneven.{suffix}", pictures, times=[round(1e3 * t) for t in times])
+    assert np.allclose([f.time for f in read_frames(path)], times, atol=2e-3)
+    assert predict(path, "--out", tmp_path, "--fps", "source", "--size", "8x16") == 0
+    made = tmp_path / "uneven"
+    assert np.allclose([f.time for f in read_frames(made / "overlay.mp4")], times, atol=0.02)
+    for shown in (path, made):
+        page = tmp_path / "page.html"
+        assert main(["view", str(shown), "--out", str(page), "--force"]) == 0
+        held = re.search(r"data:video/mp4;base64,([^\"]+)", page.read_text())
+        (tmp_path / "held.mp4").write_bytes(base64.b64decode(held[1]))
+        found = [f.time for f in read_frames(tmp_path / "held.mp4")]
+        assert np.allclose(found, times, atol=0.02)
 
 
 def test_a_try_that_fails_does_not_block_the_next(film, tmp_path):

@@ -273,6 +273,17 @@ def test_variable_frame_rate_keeps_the_grid_in_time(tmp_path):
         assert [f.index for f in part] == [number(f.rgb) for f in part] == list(range(210, 220))
 
 
+@pytest.mark.filterwarnings("ignore:.*damaged packets")
+def test_films_put_end_to_end_go_on(tmp_path):
+    """The second half's clock begins anew, the film's does not."""
+    part = encode(tmp_path / "a.ts", [numbered(i) for i in range(45)], options={"g": "15"})
+    (tmp_path / "both.ts").write_bytes(2 * part.read_bytes())
+    times = np.array([f.time for f in read_frames(tmp_path / "both.ts")])
+    assert np.allclose(times, np.arange(90) / 30, atol=2e-3)
+    kept = [f.index for f in read_frames(tmp_path / "both.ts", fps=3)]
+    assert kept == list(range(0, 90, 10))
+
+
 def test_time_and_index_rules_agree_where_both_apply(film, monkeypatch):
     """A constant film taken for a variable one gives the same frames."""
     wanted = [f.index for f in read_frames(film, fps=7, start=1.7)]
@@ -583,6 +594,21 @@ def test_round_trip(tmp_path):
     data = path.read_bytes()
     assert data.index(b"moov") < data.index(b"mdat")
     assert os.listdir(tmp_path) == ["a.mp4"]
+
+
+@pytest.mark.parametrize("fps", [30, Fraction(30000, 1001), 0.5, 1000])
+def test_frames_are_shown_when_they_should_be(tmp_path, fps):
+    """Times on any clock, close to the even grid or not; the same twice comes one after another."""
+    even = [5 + k / fps for k in range(4)]
+    times = [*even, even[-1] + 2.5 / fps, even[-1] + 7.25 / fps, even[-1] + 7.25 / fps]
+    with VideoWriter(tmp_path / "a.mp4", fps=fps) as out:
+        for i, time in enumerate(times):
+            out.write(numbered(i), time)
+    frames = list(read_frames(tmp_path / "a.mp4"))
+    assert [number(f.rgb) for f in frames] == list(range(7))
+    found = [f.time * float(fps) for f in frames]
+    assert np.allclose(found[:6], [0, 1, 2, 3, 5.5, 10.25], atol=0.05)
+    assert 10.25 < found[6] < 10.6
 
 
 def test_colours_are_written_as_bt709(tmp_path):

@@ -6,6 +6,7 @@ import errno
 import glob
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
@@ -42,7 +43,8 @@ def write_whole(path: str | Path, data: bytes, sync: bool = True) -> None:
         kind = DiskFull if error.errno in FULL else OSError
         raise kind(error.errno, f"{error.strerror} ({len(data)} bytes wanted)", str(path)) from None
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that may only be read says so again, of the part
+            part.unlink(missing_ok=True)
     if sync:
         _sync_folder(path.parent)
 

@@ -548,6 +548,9 @@ def view(
     with tempfile.TemporaryDirectory() as scratch:
         if path.is_dir() and (path / "record.json").is_file():
             source, predictions = _prediction(path)
+            if stereo not in ("auto", source.stereo.layout):
+                told = f"{path} was predicted as {source.stereo.layout}"
+                raise click.UsageError(f"--stereo {stereo}: {told}")
             _free(out, force, source.path, *source.pictures, predictions.record_path)
             pair = Path(scratch) / ("pair.jpg" if source.kind == "image" else "pair.mp4")
             rendering.stacked(source, predictions, pair, seconds)

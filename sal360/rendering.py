@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -40,12 +41,16 @@ def overlay(
     Args:
         source: what was predicted. folder: its predictions. out: an mp4, or for a picture a jpg.
         opacity, colormap: see :func:`sal360.overlay.blend`.
+    Raises:
+        ValueError: another suffix. OSError: the file cannot be written, with its path.
     """
     pairs = _pairs(source, folder, MAX_WIDTH)
     if source.kind == "image":
         rgb, density, _ = next(pairs)
         write_image(out, blend(rgb, density, opacity, colormap))
         return
+    if Path(out).suffix.lower() != ".mp4":
+        raise ValueError(f"{out}: a film, wanted a name that ends in .mp4")
     # Under another name until it is whole: an interrupted VideoWriter leaves a short film.
     partial = Path(out).with_name(f".{Path(out).stem}.part.mp4")
     try:
@@ -53,8 +58,13 @@ def overlay(
             for rgb, density, time in _shown(pairs, source, folder, progress):
                 video.write(blend(rgb, density, opacity, colormap), time)
         os.replace(partial, out)
+    except OSError as error:
+        if error.filename == str(partial):
+            error.filename = str(out)
+        raise
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def stacked(

@@ -546,6 +546,24 @@ def test_an_overlay_in_no_format(tmp_path, capsys):
         assert not (tmp_path / name).exists()
 
 
+def test_an_overlay_is_told_by_its_own_name(film, tmp_path, capsys):
+    assert predict(film, "--out", tmp_path, *SMALL) == 0
+    said = {"a.avi": "a film, wanted a name that ends in .mp4", "none/a.mp4": "No such file"}
+    for name, wanted in said.items():
+        path = tmp_path / name
+        assert main(["overlay", str(tmp_path / "discs"), "--out", str(path)]) == 2
+        assert f"sal360: {path}: {wanted}" in capsys.readouterr().err
+        assert not path.exists()
+
+
+def test_the_page_of_a_prediction_has_its_eyes(film, tmp_path, capsys):
+    assert predict(film, "--out", tmp_path, *SMALL) == 0
+    view = ["view", str(tmp_path / "discs"), "--out", str(tmp_path / "a.html")]
+    assert main([*view, "--stereo", "tb"]) == 2
+    assert "--stereo tb" in capsys.readouterr().err and not (tmp_path / "a.html").exists()
+    assert main([*view, "--stereo", "mono"]) == 0
+
+
 def _started(arguments, **settings):
     command = [sys.executable, "-m", "sal360", *map(str, arguments)]
     return subprocess.Popen(command, cwd=os.getcwd(), **settings)

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -614,6 +615,19 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, films, monkeypatch):
     assert not list((tmp_path / "run").glob(".*.part"))
     resumed = run(tmp_path, films, resume=True)
     assert resumed["weights"] == run(tmp_path, films, "whole")["weights"]
+
+
+def test_a_disk_that_may_only_be_read_is_told_with_the_file(tmp_path, monkeypatch):
+    """It refuses to write a file, and to remove one that is not there."""
+
+    def refused(path, *_, **__):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr("builtins.open", refused)
+    monkeypatch.setattr(Path, "unlink", refused)
+    with pytest.raises(OSError, match="Read-only") as caught:
+        _files.write_whole(tmp_path / "file", b"a")
+    assert caught.value.filename == str(tmp_path / "file")
 
 
 def test_a_limit_on_the_size_of_files_is_a_full_disk(tmp_path):

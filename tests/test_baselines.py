@@ -10,7 +10,7 @@ from sal360 import baselines
 from sal360.baselines.base import smooth
 from sal360.datasets.synthetic import render_clip
 from sal360.inference import predict_frames, to_density
-from sal360.models import MODELS, load_model
+from sal360.models import MODELS, load_model, save_weights
 from sal360.sphere import angle_between, erp_directions, lonlat_to_xyz, pixel_area
 
 NAMES = [name for name, card in MODELS.items() if card.summary.startswith("baseline")]
@@ -103,6 +103,17 @@ def test_a_mean_map_is_loaded_from_a_file(tmp_path):
     assert torch.equal(model.density(120, 240), mean)
     with pytest.raises(ValueError, match="is a baseline and has none"):
         load_model("equator", tmp_path / "mean.safetensors")
+
+
+def test_a_mean_map_of_any_size_comes_back_from_its_file(tmp_path):
+    path = tmp_path / "mean.safetensors"
+    for size in ((240, 480), (64, 128), (31, 50)):
+        made = baselines.MeanMap(baselines.front_density(*size))
+        save_weights(made, path)
+        assert torch.equal(load_model("mean-map", path).mean, made.mean)
+        frames = torch.rand(2, 3, 16, 32)
+        first, second = (predict_frames(frames, m) for m in (made, load_model("mean-map", path)))
+        assert torch.equal(first, second)
 
 
 def spot(lon, lat, radius=12.0, H=120, W=240, ground=90, figure=210):

@@ -83,8 +83,8 @@ class MeanMap(Prior):
     """One map for every frame of every video: the mean truth of other videos.
 
     Args:
-        mean: ``(H, W)`` density, or None for one to be loaded: a safetensors file with the one
-            entry ``mean``.
+        mean: ``(H, W)`` density of any size, or None for one to be loaded: a safetensors file
+            with the one entry ``mean``.
     """
 
     def __init__(self, mean: ArrayLike | None = None) -> None:

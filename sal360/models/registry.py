@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from sal360.baselines import MeanMap
 from sal360.datasets import download
 from sal360.models import shipped
 from sal360.models.cards import MODELS, ModelCard
@@ -184,6 +185,8 @@ def _file(card: ModelCard, weights: str | Path) -> Path:
 
 def _fill(model: nn.Module, path: Path, name: str, says_settings: bool) -> None:
     tensors = read_weights(path)
+    if isinstance(model, MeanMap) and "mean" in tensors and tensors["mean"].ndim == 2:
+        model.mean = torch.empty_like(tensors["mean"])  # a map of any size
     try:
         load_by_name(model, tensors, f"{path}: does not fit {name}")
     except ValueError as error:

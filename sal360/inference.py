@@ -14,6 +14,7 @@ Two ways to run a film, and the model says which by ``stateful``:
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -141,7 +142,7 @@ def predict_stream(
     """One density per frame, in order, at constant memory.
 
     Args:
-        frames: RGB panoramas ``(H, W, 3)`` uint8, any iterable (a video reader, say).
+        frames: RGB panoramas ``(H, W, 3)`` uint8, arrays, any iterable (a video reader, say).
         model: see :class:`ClipModel`. It answers in evaluation mode, whatever mode it is in.
         size: ``(H, W)`` of the maps.
         continued: the first frames were predicted before and only show what moves, or fill the
@@ -149,14 +150,16 @@ def predict_stream(
         memory: of a stateful model, to begin with; after every map it holds the new one.
     Yields:
         ``(H, W)`` float32 on the CPU; ``sum(map * pixel_area) = 1``.
+    Raises:
+        ValueError, TypeError: a frame of another shape or dtype, by its number.
     """
     size = as_size(size, "size")
+    frames = _pictures(frames)
     with _evaluating(model):
         if _stateful(model):
             yield from _frame_by_frame(frames, model, size, continued, memory or Memory())
             return
         warm = model.warm_up
-        frames = iter(frames)
         lead = list(islice(frames, warm + 1))
         fresh = min(warm, len(lead))  # these frames no window would predict
         if fresh and not continued:
@@ -171,6 +174,17 @@ def predict_stream(
         while len(window) > warm:
             yield from _window(model, window, size)
             window = window[model.length - warm :] + list(islice(features, model.length - warm))
+
+
+def _pictures(frames: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
+    """The frames, each looked at: OpenCV takes floats in [0, 1] too, and they would be black."""
+    for number, frame in enumerate(frames):
+        if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8:
+            found = getattr(frame, "dtype", type(frame).__name__)
+            raise TypeError(f"frames[{number}]: {found}, wanted an array (H, W, 3) of uint8 RGB")
+        if frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
+            raise ValueError(f"frames[{number}]: shape {frame.shape}, wanted (H, W, 3)")
+        yield frame
 
 
 @contextmanager
@@ -288,9 +302,9 @@ def predict_video(
 
     _check_model(model)
     height, width = as_size(size, "size")
-    for name, value in (("start", start), ("seconds", seconds), ("fps", fps)):
-        if value is not None or name == "start":
-            as_number(value, name)
+    start = as_number(start, "start")  # plain numbers, as the record is JSON
+    fps = None if fps is None else as_number(fps, "fps")
+    seconds = None if seconds is None or seconds == math.inf else as_number(seconds, "seconds")
     source = open_source(path, stereo, fps)
     if fps is None:
         fps = model.rate
@@ -299,7 +313,7 @@ def predict_video(
         wanted = f"at most {MAX_PIXELS} pixels, {MAX_SIDE} on a side"
         raise ValueError(f"size: {height} x {width}, wanted {wanted}")
     folder = PredictionFolder(out)
-    settings = {"fps": every, "start": start, "seconds": seconds, "size": list(size)}
+    settings = {"fps": every, "start": start, "seconds": seconds, "size": [height, width]}
     record = new_record(source, model, settings)
     total = source.count(every, start, seconds)
     if total == 0:
@@ -330,7 +344,7 @@ def predict_video(
 
         begun, count = time.perf_counter(), first
         try:
-            maps = predict_stream(pictures(), model, size, point > 0, memory)
+            maps = predict_stream(pictures(), model, (height, width), point > 0, memory)
             bar = tqdm(
                 maps, "predict", total, initial=first, unit="frame", disable=not progress or None
             )
@@ -405,8 +419,9 @@ def _prepare(folder: Any, record: dict[str, Any], force: bool, resume: bool) -> 
         return len(folder.frames())
     if taken:
         folder.clear()
+    folder.path.mkdir(exist_ok=True)
+    folder.write_record(record)  # first: a folder without one would not be ours
     folder.create()
-    folder.write_record(record)
     return 0
 
 

@@ -1,5 +1,9 @@
 """Every frame gets a map, windows agree with the published ones, memory stays constant."""
 
+import errno
+import json
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -415,3 +419,45 @@ def test_a_model_in_training_mode_answers_as_after_it_and_is_left_as_it_was():
 def test_a_size_that_is_none_is_named(size):
     with pytest.raises(TypeError, match=r"size: .*, wanted \(H, W\)"):
         predict_frames(torch.rand(1, 3, 16, 32), load_model("uniform"), size=size)
+
+
+@pytest.mark.parametrize("name", ["equator", "motion", "cube-unet", "sst-sal-noflow"])
+def test_frames_that_are_no_pictures_are_named(name):
+    """Floats in [0, 1] would be a black film, and nobody would be told."""
+    good, model = frames(3), load_model(name)
+    alpha = np.concatenate((good, good[..., :1]), -1)
+    wrong = {TypeError: (good / 255, torch.from_numpy(good)), ValueError: (good[..., 0], alpha)}
+    for kind, films in wrong.items():
+        for film in films:
+            with pytest.raises(kind, match=r"^frames\[1\]: .*, wanted"):
+                list(predict_stream([good[0], film[1]], model, (8, 16)))
+
+
+def test_numbers_of_any_kind_are_written_as_numbers(film, tmp_path):
+    plain = {"start": 0.5, "seconds": 1.0, "fps": 8.0, "size": (8, 16)}
+    other = {
+        "start": np.float32(0.5),
+        "seconds": Fraction(1),
+        "fps": np.int64(8),
+        "size": (np.int64(8), np.int32(16)),
+    }
+    model, records = load_model("equator"), []
+    for name, settings in (("a", plain), ("b", other), ("c", {"seconds": float("inf")})):
+        predict_video(film, model, tmp_path / name, with_overlay=False, **settings)
+        told = (tmp_path / name / "record.json").read_text()
+        records.append(json.loads(told, parse_constant=pytest.fail)["settings"])
+    assert records[0] == records[1] and records[2]["seconds"] is None
+
+
+def test_a_folder_in_which_nothing_could_be_written_is_free(film, tmp_path, monkeypatch):
+    """A full disk, say, where already the record finds no room."""
+    model, settings = load_model("equator"), {"size": (8, 16), "with_overlay": False}
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", "record.json")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PredictionFolder, "write_record", full)
+        with pytest.raises(OSError, match="No space"):
+            predict_video(film, model, tmp_path / "out", **settings)
+    assert predict_video(film, model, tmp_path / "out", **settings)["status"] == "complete"

@@ -54,7 +54,7 @@ def overlay(
     # Under another name until it is whole: an interrupted VideoWriter leaves a short film.
     partial = Path(out).with_name(f".{Path(out).stem}.part.mp4")
     try:
-        with VideoWriter(partial, fps=source.fps) as video:
+        with VideoWriter(partial, fps=_rate(source)) as video:
             for rgb, density, time in _shown(pairs, source, folder, progress):
                 video.write(blend(rgb, density, opacity, colormap), time)
         os.replace(partial, out)
@@ -91,7 +91,7 @@ def stacked(
     if source.kind == "image":
         write_image(out, both(*next(pairs)[:2]))
         return
-    with VideoWriter(out, fps=source.fps, spherical=False, crf=23) as video:
+    with VideoWriter(out, fps=_rate(source), spherical=False, crf=23) as video:
         for rgb, density, time in pairs:
             video.write(both(rgb, density), time)
 
@@ -102,9 +102,14 @@ def plain(source: Source, out: str | Path, seconds: float | None, width: int = 1
     if source.kind == "image":
         write_image(out, _two_to_one(next(frames).rgb, 2 * width))
         return
-    with VideoWriter(out, fps=source.fps, spherical=False, crf=23) as video:
+    with VideoWriter(out, fps=_rate(source), spherical=False, crf=23) as video:
         for frame in frames:
             video.write(_two_to_one(frame.rgb, width), frame.time)
+
+
+def _rate(source: Source) -> float:
+    """Of a clock that a film can have; each frame is shown at its own time all the same."""
+    return min(max(source.fps, 1 / 1001), 1000.0)
 
 
 def _two_to_one(rgb: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:

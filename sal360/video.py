@@ -712,6 +712,9 @@ class VideoWriter:
             raise TypeError(f"rgb: found {getattr(rgb, 'dtype', type(rgb))}, wanted a uint8 array")
         if rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
             raise ValueError(f"rgb: found shape {rgb.shape}, wanted (H, W, 3)")
+        number = isinstance(time, (int, float, Fraction, np.number))
+        if time is not None and not (number and math.isfinite(time)):
+            raise ValueError(f"time: found {time!r}, wanted seconds or None")
         if self.size is not None and rgb.shape[:2] != tuple(self.size):
             raise ValueError(f"rgb: found size {rgb.shape[:2]}, wanted {tuple(self.size)}")
         if self._stream is None:

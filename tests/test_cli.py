@@ -219,6 +219,19 @@ def test_what_a_kill_left_half_written_goes_when_it_is_resumed(writer, film, tmp
     assert not [path for path in tmp_path.rglob(".*")]
 
 
+@pytest.mark.parametrize("fps", [2400, 1e-4])
+def test_frames_may_be_taken_at_any_rate(fps, tmp_path):
+    """Faster than a film can be written, and one in three hours."""
+    for k in range(4):
+        (tmp_path / "shots").mkdir(exist_ok=True)
+        write_image(tmp_path / "shots" / f"{k}.png", np.full((16, 32, 3), 50 * k, np.uint8))
+    told = ["--out", tmp_path / "out", "--size", "8x16", "--fps", fps]
+    assert predict(tmp_path / "shots", *told) == 0
+    film = tmp_path / "out" / "shots" / "overlay.mp4"
+    found = np.array([frame.time for frame in read_frames(film)])
+    assert np.allclose(found * fps, range(4), atol=0.05)
+
+
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
 def test_a_film_whose_rate_varies_keeps_its_times(suffix, film, tmp_path):
     """Three pictures of a second each, then 21 at 24 a second: 4 seconds, not 24 even steps."""

@@ -702,6 +702,9 @@ def test_the_writer_refuses_by_name(tmp_path):
         ]:
             with pytest.raises(kind, match=message):
                 out.write(bad)
+        for bad in ("1", float("nan"), float("inf")):
+            with pytest.raises(ValueError, match=f"time: found {bad!r}"):
+                out.write(corners(), bad)
     assert probe(path).frames == 1
 
 

@@ -93,7 +93,9 @@ def to_density(
     """Raw maps to densities with respect to solid angle.
 
     Each map is read as ``reading`` says, resampled on the sphere and scaled to unit mass. A map
-    of nothing becomes the uniform density.
+    of nothing becomes the uniform density. Resampling reads bilinearly at the new pixels' centres:
+    for maps much smaller than the network's own, ask for those and shrink them with
+    :func:`sal360.resampling.downsample_erp`, which loses no peak between two pixels.
 
     Args:
         raw: ``(T, h, w)`` any real values. size: ``(H, W)`` wanted.

@@ -33,8 +33,9 @@ def boolean_map_saliency(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     """How often each pixel belongs to a figure, over all cuts of all channels.
 
     Channels are those of CIE Lab, each stretched over its range in this picture. Regions go
-    across the seam and over the poles. A cut's figures share one unit between them, so that a
-    cut with little in it speaks as loud as one full of specks.
+    across the seam and over the poles (the median of 3 x 3 pixels before the cuts does not).
+    A cut's figures share one unit between them, so that a cut with little in it speaks as loud
+    as one full of specks.
 
     Args:
         rgb: ``(H, W, 3)`` uint8 panorama, at least 2 x 2.

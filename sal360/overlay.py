@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any
 
@@ -15,12 +16,19 @@ def levels(density: Any) -> NDArray[np.uint8]:
     """A density as grey levels, 255 at its maximum: the 8-bit PNG of a prediction.
 
     Args:
-        density: ``(H, W)`` non-negative, not all zero.
+        density: ``(H, W)``, finite and none below 0; one of nothing stays black.
     Returns:
         ``(H, W)`` uint8.
+    Raises:
+        ValueError: another shape; NaN, infinite or negative values.
     """
     values = np.asarray(density, dtype=np.float32)
-    return np.round(values * (255 / max(float(values.max()), 1e-30))).astype(np.uint8)
+    if values.ndim != 2 or 0 in values.shape:
+        raise ValueError(f"density: shape {values.shape}, wanted (H, W)")
+    low, high = float(values.min()), float(values.max())
+    if not 0 <= low <= high < math.inf:
+        raise ValueError(f"density: values from {low:g} to {high:g}, wanted finite, none below 0")
+    return np.round(values * (255 / max(high, 1e-30))).astype(np.uint8)
 
 
 def blend(
@@ -34,9 +42,16 @@ def blend(
         opacity: in [0, 1]. colormap: one of :data:`COLORMAPS`, all safe for colour-blind eyes.
     Returns:
         ``(H, W, 3)`` uint8.
+    Raises:
+        TypeError, ValueError: an argument of another kind, shape or range.
     """
     import cv2
 
+    if not isinstance(rgb, np.ndarray) or rgb.dtype != np.uint8:
+        found = getattr(rgb, "dtype", type(rgb).__name__)
+        raise TypeError(f"rgb: {found}, wanted an array (H, W, 3) of uint8")
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
+        raise ValueError(f"rgb: shape {rgb.shape}, wanted (H, W, 3)")
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity: {opacity}, wanted between 0 and 1")
     if colormap not in COLORMAPS:

@@ -75,6 +75,17 @@ def test_overlay_is_clear_at_zero_and_opaque_at_the_peak():
             blend(rgb, peaked(0, 0), **bad)
 
 
+def test_an_overlay_of_what_is_no_density_or_no_picture_is_refused():
+    """A z-score below 0 would be drawn bright, and floats in [0, 1] as black."""
+    rgb, density = np.full((8, 16, 3), 100, np.uint8), np.ones((4, 8))
+    for bad in (density - 2, density * np.nan, density * np.inf, density[None], density[:0]):
+        with pytest.raises(ValueError, match=r"^density: (values|shape) .*, wanted"):
+            blend(rgb, bad)
+    for bad, kind in ((rgb / 255, TypeError), (rgb[..., 0], ValueError), ([1], TypeError)):
+        with pytest.raises(kind, match=r"^rgb: .*, wanted"):
+            blend(bad, density)
+
+
 def test_levels_reach_255_and_survive_an_empty_map():
     assert levels(peaked(3, 4)).max() == 255
     assert levels(np.zeros((4, 8))).max() == 0

@@ -62,6 +62,12 @@ def test_a_plot_needs_no_network_and_keeps_its_name():
 def test_player_wants_one_map_per_frame():
     with pytest.raises(ValueError, match="^maps: 1 of them, wanted 2"):
         figures.player(np.zeros((2, 3, 8, 16), np.uint8), np.ones((1, 4, 8)), 8)
+    for bad, kind in (
+        (torch.rand(2, 3, 8, 16), TypeError),
+        (np.zeros((2, 8, 16, 3), "u1"), ValueError),
+    ):
+        with pytest.raises(kind, match="^frames: .*, wanted"):
+            figures.player(bad, np.ones((2, 4, 8)), 8)
 
 
 def test_overlay_is_clear_at_zero_and_opaque_at_the_peak():

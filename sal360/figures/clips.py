@@ -27,7 +27,12 @@ def player(frames: Any, maps: Any, fps: float, width: int = 960, **options: Any)
 
     if len(frames) != len(maps):
         raise ValueError(f"maps: {len(maps)} of them, wanted {len(frames)}, one per frame")
-    pictures = np.asarray(frames, np.uint8).transpose(0, 2, 3, 1)
+    pictures = np.asarray(frames)
+    if pictures.dtype != np.uint8:  # floats in [0, 1] would be black
+        raise TypeError(f"frames: {pictures.dtype}, wanted uint8")
+    if pictures.ndim != 4 or pictures.shape[1] != 3 or 0 in pictures.shape:
+        raise ValueError(f"frames: shape {pictures.shape}, wanted (T, 3, H, W)")
+    pictures = pictures.transpose(0, 2, 3, 1)
     size = (width, width // 2)
     with tempfile.TemporaryDirectory() as folder:
         film = Path(folder) / "clip.mp4"

@@ -358,6 +358,28 @@ def test_flips_count_whose_sums_differ_by_a_rounding():
     assert "scores in tenths: you gave 0.5000, wanted 0.7500 (equal sums may differ by" in told
 
 
+def test_a_parameter_lives_if_some_of_its_gradient_is_not_zero():
+    def blame(network, x, faint):
+        names, numbers = zip(*network.named_parameters(), strict=True)
+        grads = torch.autograd.grad(network(x).square().sum(), numbers, allow_unused=True)
+        return {name for name, g in zip(names, grads, strict=True) if g is None or faint(g)}
+
+    assert check("13.3", lambda network, x: blame(network, x, lambda g: not g.any())).passed
+    for faint in (lambda g: (g == 0).any(), lambda g: g.sum() == 0):
+        told = repr(check("13.3", lambda network, x, faint=faint: blame(network, x, faint)))
+        assert "you blame ['sound.weight'] (some of its gradient is not zero)" in told
+
+
+def test_a_rounding_is_not_told_as_other_numbers():
+    def beside(x, seen, mode):
+        grown = torch.nn.functional.interpolate(x, size=seen.shape[-2:], mode=mode)
+        return torch.cat((grown, seen), 1)
+
+    assert check("13.2", lambda x, seen: beside(x, seen, "nearest").double()).passed
+    told = repr(check("13.2", lambda x, seen: beside(x, seen, "bilinear")))
+    assert "2 x 3 beside 4 x 6: other numbers" in told
+
+
 def test_one_thing_named_three_times_is_not_three():
     assert "20 degrees apart" in repr(check("00.1", [(-70, 40), (-69, 40), (-71, 41)]))
     assert "not radians" in repr(check("00.1", [(0.3, -0.1), (2.6, 0.1), (-1.2, 0.7)]))

@@ -19,6 +19,9 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+HELD = torch.__version__ >= "2.12"
+"""Whether torch.compile can hold what is :func:`constant` in a program."""
+
 
 def eager(function: Function) -> Function:
     """Have ``torch.compile`` call a function as it is, with all that it calls.
@@ -57,9 +60,12 @@ def constant(function: Function) -> Function:
 
     A compiled program has the answer in it, and is not cut in two where it is needed. Arguments
     are whole numbers, strings, sizes, dtypes, devices and layers. It is the mark that
-    ``torch.compiler.assume_constant_result`` sets.
+    ``torch.compiler.assume_constant_result`` sets. Before torch 2.12 layers are refused there, and
+    the program is cut.
     """
     made = _real(function)
+    if not HELD:
+        return eager(made)
 
     def held(*arguments: Any, **named: Any) -> tuple[Any]:
         found = made(*arguments, **named)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from sal360 import nn as snn
+from sal360._tables import HELD
 from sal360.nn import (
     CellState,
     ConvLSTMCell,
@@ -68,7 +69,7 @@ def test_so_can_a_glued_one_and_a_cell_with_its_state():
 @pytest.mark.parametrize("dynamic", [None, True])
 def test_a_compiled_layer_takes_images_of_other_sizes(name, dynamic):
     layer = LAYERS[name]
-    compiled = torch.compile(layer, fullgraph=True, dynamic=dynamic, backend="eager")
+    compiled = torch.compile(layer, fullgraph=HELD, dynamic=dynamic, backend="eager")
     for size in ((8, 16), (10, 20), (7, 13)):
         x = image(*size)
         torch.testing.assert_close(compiled(x), layer(x))
@@ -79,7 +80,7 @@ def test_a_compiled_layer_takes_images_of_other_sizes(name, dynamic):
 )
 def test_a_compiled_layer_follows_its_settings(name, value):
     layer, x = SphereConv2d(2, 3), image(8, 16)
-    compiled = torch.compile(layer, fullgraph=True, backend="eager")
+    compiled = torch.compile(layer, fullgraph=HELD, backend="eager")
     before = compiled(x)
     setattr(layer, name, value)
     torch.testing.assert_close(compiled(x), layer(x))
@@ -90,7 +91,7 @@ def test_crowns_of_several_radii_are_compiled_whole():
     x = image(8, 16)
     for radius in (0.3, 0.4, 0.5):
         layer = CrownConv2d(2, 3, (3, 8), radius)
-        compiled = torch.compile(layer, fullgraph=True, backend="eager")
+        compiled = torch.compile(layer, fullgraph=HELD, backend="eager")
         torch.testing.assert_close(compiled(x), layer(x))
 
 

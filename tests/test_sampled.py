@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sal360 import patterns
+from sal360._tables import HELD
 from sal360.nn import CrownConv2d, SphereConv2d, sampled, sampled_conv2d
 from sal360.nn.sampled import _KEPT, read, reads_of
 
@@ -213,7 +214,7 @@ def test_networks_compile_whole(name):
     torch.manual_seed(0)
     model = load_model(name, size="small")
     named = "forward" if name.endswith("unet") else "step"
-    whole = torch.compile(getattr(model, named), backend="aot_eager", fullgraph=True, dynamic=False)
+    whole = torch.compile(getattr(model, named), backend="aot_eager", fullgraph=HELD, dynamic=False)
 
     def gradients(step, x):
         given = (x, None) if named == "step" else (x[:, :3], x[:, 3:])

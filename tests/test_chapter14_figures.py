@@ -133,6 +133,15 @@ def steps(before, after, H, W):
     return torch.stack((turn * W / (2 * math.pi), (lat - to_lat) * H / math.pi))
 
 
+def rows_wrap_too(before, after, H, W):
+    right, down = steps(before, after, H, W)
+    return torch.stack((right, torch.remainder(down + H / 2, H) - H / 2))
+
+
+def the_first_alone(before, after, H, W):
+    return steps(before[:1], after[:1], H, W)
+
+
 def changes_its_input(step, frames, every):
     frames.requires_grad_()
     slope = exact_gradient(step, frames.detach(), every)
@@ -157,6 +166,9 @@ def test_curves_over_whole_numbers_have_whole_ticks(monkeypatch):
         ("14.1", lambda before, after, H, W: steps(before, after, 180, 360), "are these degrees?"),
         ("14.1", lambda before, after, H, W: steps(before, after, H, W).flip(0), "right comes"),
         ("14.1", lambda *a: steps(*a) * torch.tensor([[1.0], [-1.0]]), "down is positive"),
+        ("14.1", rows_wrap_too, "from the top to the bottom, from (10, 80)"),
+        ("14.1", the_first_alone, "7 at once: you gave shape (2, 1), wanted (2, 7)"),
+        ("14.1", lambda b, a, H, W: steps(b[:1], a[:1], H, W).expand(2, len(b)), "for each alone"),
         ("14.2", lambda s, f: -math.log(math.expm1(math.log(2) / s)), "in as many frames"),
         ("14.2", lambda s, f: -math.log(math.expm1(1 / (s * f))), "leaves 1/e, not a half"),
         ("14.3", lambda step, frames, every: frames.sum(), "one gradient for each frame"),
@@ -170,6 +182,14 @@ def test_curves_over_whole_numbers_have_whole_ticks(monkeypatch):
 def test_wrong_answers_are_told_what_is_wrong(number, answer, words):
     reply = check(number, answer)
     assert not reply.passed and not reply.waiting and words in repr(reply)
+
+
+def test_right_answers_may_be_rows_or_single_precision():
+    assert check("14.1", lambda *a: tuple(steps(*a)))
+    assert check("14.1", lambda *a: [row.numpy() for row in steps(*a)])
+    assert check("14.1", lambda *a: steps(*a).float())
+    assert check("14.1", lambda *a: steps(*a).tolist())
+    assert check("14.2", lambda s, f: torch.logit(torch.tensor(0.5) ** (1 / (s * f))))
 
 
 def small_inputs(z, flow):

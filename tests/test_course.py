@@ -405,3 +405,17 @@ def test_maps_upside_down_and_samples_taken_in_their_order_are_refused():
     )
     assert "(it lies upside down: y points down)" in repr(upside_down)
     assert "6 observers, 20 samples each: you gave" in repr(check("10.4", by_order))
+
+
+def test_a_speed_may_be_the_arc_from_start_to_end_but_not_of_one_column_less():
+    def arc(right, down, lat, W, fps):
+        start, end = math.radians(lat), math.radians(lat - down * 360 / W)
+        ends = torch.tensor([[0, start], [math.radians(right * 360 / W), end]]).double()
+        a, b = lonlat_to_xyz(*ends.T)
+        return math.degrees(math.atan2(torch.linalg.cross(a, b).norm(), a @ b)) * fps
+
+    def column_less(right, down, lat, W, fps):
+        return math.hypot(right * math.cos(math.radians(lat)), down) * 360 / (W - 1) * fps
+
+    assert check("15.2", arc).passed
+    assert not check("15.2", column_less).passed

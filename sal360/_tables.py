@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-HELD = torch.__version__ >= "2.12"
+HELD = torch.__version__ >= "2.13"
 """Whether torch.compile can hold what is :func:`constant` in a program."""
 
 
@@ -60,7 +60,7 @@ def constant(function: Function) -> Function:
 
     A compiled program has the answer in it, and is not cut in two where it is needed. Arguments
     are whole numbers, strings, sizes, dtypes, devices and layers. It is the mark that
-    ``torch.compiler.assume_constant_result`` sets. Before torch 2.12 layers are refused there, and
+    ``torch.compiler.assume_constant_result`` sets. Before torch 2.13 layers are refused there, and
     the program is cut.
     """
     made = _real(function)

@@ -26,7 +26,7 @@ from sal360.training.fit import rate_at
 from sal360.training.folder import RunFolder
 from sal360.training.kills import Embedded, differences, outcome
 from sal360.training.records import check_record
-from sal360.training.state import tosses
+from sal360.training.state import dice, set_dice, tosses
 from sal360.training.stopping import stopping
 
 SIZE = [16, 32]
@@ -179,8 +179,8 @@ def test_warm_up_is_a_share_of_the_steps():
 
 def test_a_toss_follows_from_seed_and_step():
     one = recipe(steps=50, seed=3)
-    dice = torch.Generator().manual_seed(3)
-    wanted = torch.stack([torch.rand((), generator=dice) for _ in range(50)])
+    tossed = torch.Generator().manual_seed(3)
+    wanted = torch.stack([torch.rand((), generator=tossed) for _ in range(50)])
     assert torch.equal(tosses(one), wanted) and torch.equal(tosses(one), tosses(one))
     assert torch.equal(tosses(replace(one, steps=20)), wanted[:20])
 
@@ -874,3 +874,16 @@ def test_a_first_step_that_is_refused_leaves_nothing_in_the_way(tmp_path, films)
         run(tmp_path, Flat(4))
     assert list((tmp_path / "run").iterdir()) == []
     assert run(tmp_path, films)["status"] == "done"
+
+
+def test_dice_are_those_of_the_device_that_trains(monkeypatch):
+    """Without a GPU: torch is asked for the one that is meant, not for the first."""
+    kept, second = {}, torch.device("cuda", 1)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.tensor([device.index]))
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda v, device: kept.update({device: v}))
+    drawn = dice(second)
+    assert int(drawn["cuda"]) == 1 and set(dice(torch.device("cpu"))) == {"cpu"}
+    set_dice(drawn, torch.device("cpu"))
+    assert not kept
+    set_dice(drawn, second)
+    assert kept == {second: drawn["cuda"]}

@@ -47,7 +47,7 @@ class Checkpoint:
     def restore(self, state: TrainingState) -> None:
         """Bring a state, and torch's generators, to where they were."""
         state.load_state_dict(self.tensors, self.numbers)
-        set_dice(self.dice)
+        set_dice(self.dice, state.device)
 
 
 def write_checkpoint(
@@ -68,7 +68,7 @@ def write_checkpoint(
     from safetensors.torch import save
 
     tensors, numbers = state.state_dict()
-    tensors |= {f"dice.{device}": value for device, value in dice().items()}
+    tensors |= {f"dice.{device}": value for device, value in dice(state.device).items()}
     about = {"format": FORMAT, "numbers": numbers, "loader": loader_state, "extra": extra}
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     write_whole(path, save(plain, {KEY: json.dumps(about)}))

@@ -45,14 +45,14 @@ class TrainingState:
         scaler: of the loss; it does something in precision ``"fp16"`` alone.
         ema: a copy of the model whose weights are the running mean of those of ``model``; None
             if the recipe has none.
-        step: how many are done. whole: whether all of this is as it was after that step; not so
-            within a step, from which an error may throw one.
+        device: where the model is. step: how many are done. whole: whether all of this is as it
+            was after that step; not so within a step, from which an error may throw one.
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe) -> None:
         self.model, self.recipe, self.step, self.whole = model, recipe, 0, True
         self.optimizer = make_optimizer(model, recipe)
-        device = next(model.parameters()).device
+        self.device = device = next(model.parameters()).device
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
         self.scaler.scale(torch.zeros((), device=device))  # it is only then made, and can be asked
         self.ema = deepcopy(model).eval().requires_grad_(False) if recipe.ema else None
@@ -71,13 +71,13 @@ class TrainingState:
         nothing but batch normalisation's running values and torch's generators, and those are put
         back."""
         _copy(self._before, self._running)
-        drawn = dice()
+        drawn = dice(self.device)
         self.whole = False
         try:
             yield
         except Exception:
             _copy(self._running, self._before)
-            set_dice(drawn)
+            set_dice(drawn, self.device)
             self.whole = True
             raise
 
@@ -142,19 +142,19 @@ class TrainingState:
         self.step = int(numbers["step"])
 
 
-def dice() -> dict[str, Tensor]:
-    """States of torch's own generators, for networks that draw while they train."""
+def dice(device: torch.device) -> dict[str, Tensor]:
+    """States of torch's own generators, for networks that draw while they train on a device."""
     states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        states["cuda"] = torch.cuda.get_rng_state()
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
     return states
 
 
-def set_dice(states: dict[str, Tensor]) -> None:
-    """Put them back; those of a device that is not here are left out."""
+def set_dice(states: dict[str, Tensor], device: torch.device) -> None:
+    """Put them back; those of another kind of device are left out."""
     torch.set_rng_state(states["cpu"])
-    if "cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states["cuda"])
+    if "cuda" in states and device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], device)
 
 
 def _copy(to: list[Tensor], source: list[Tensor]) -> None:

@@ -395,6 +395,28 @@ def test_what_the_learner_raises_is_told_with_its_arguments():
         check("99.9")
 
 
+def test_a_texel_in_single_precision_is_told_so():
+    def corner(x, y):
+        x, y = torch.tensor([x, y])
+        return torch.atan(x * y / (1 + x * x + y * y).sqrt())
+
+    def texel(row, col, S):
+        x, y, X, Y = (2 * k / S - 1 for k in (col, row, col + 1, row + 1))
+        return corner(X, Y) - corner(x, Y) - corner(X, y) + corner(x, y)
+
+    told = repr(check("04.1", texel))
+    assert "of 8 x 8" in told and "near equals want double precision" in told
+
+
+def test_a_view_may_be_as_fine_as_the_equator_over_a_whole_pixel():
+    def over_a_pixel(fov, W):
+        return math.tan(fov / 2) / math.tan(math.pi / W)
+
+    assert check("04.4", over_a_pixel).passed
+    told = repr(check("04.4", lambda fov, W: round(over_a_pixel(fov, W))))
+    assert "do not round" in told
+
+
 def test_maps_upside_down_and_samples_taken_in_their_order_are_refused():
     def by_order(lon, lat, observer, sigmas):
         people = torch.stack((lon, lat), -1).view(len(observer.unique()), -1, 2)

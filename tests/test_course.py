@@ -16,6 +16,7 @@ from sal360.metrics import cc
 from sal360.projections import rotate_erp
 from sal360.sphere import (
     erp_index,
+    geodesic_circle,
     lonlat_to_xyz,
     pixel_area,
     rotation_matrix,
@@ -441,3 +442,25 @@ def test_a_speed_may_be_the_arc_from_start_to_end_but_not_of_one_column_less():
 
     assert check("15.2", arc).passed
     assert not check("15.2", column_less).passed
+
+
+def test_single_precision_finds_the_rim_and_a_ring_counts_its_steps_in_rows():
+    def single(centre, theta, radius):
+        c, t, r = (torch.tensor(angle) for angle in (centre, theta, radius))
+        if abs(t - c) >= r:
+            return 0.0
+        if min(t + c, 2 * math.pi - t - c) <= r:
+            return math.pi
+        fraction = (torch.cos(r) - torch.cos(c) * torch.cos(t)) / (torch.sin(c) * torch.sin(t))
+        return torch.acos(fraction.clamp(-1, 1))
+
+    def ring(row, col, H, W, radius):
+        centre = lonlat_to_xyz(
+            ((col + 0.5) / W - 0.5) * 2 * math.pi, (0.5 - (row + 0.5) / H) * math.pi
+        )
+        points = geodesic_circle(centre, radius, 8)[[4, 3, 2, 1, 0, 7, 6, 5]]
+        return torch.stack(erp_index(points, H, W), -1).tolist()
+
+    assert check("05.4", single).passed
+    assert check("05.3", lambda row, col, H, W: ring(row, col, H, W, math.pi / H)).passed
+    assert not check("05.3", lambda row, col, H, W: ring(row, col, H, W, 2 * math.pi / W)).passed

@@ -106,7 +106,7 @@ def crown(answer: Callable[..., Any]) -> Iterator[Case]:
 def ring(answer: Callable[..., Any]) -> Iterator[Case]:
     """``(row, col, H, W) -> 8 (row, col)``: S, SE, E, NE, N, NW, W, SW."""
     names = ("S", "SE", "E", "NE", "N", "NW", "W", "SW")
-    for H, W in ((8, 16), (30, 60), (240, 480)):
+    for H, W in ((8, 16), (24, 24), (30, 60), (240, 480)):
         grid = erp_directions(H, W)
         for row, col in ((H // 2, W // 2), (H // 2, 0), (3, W - 1), (1, 0), (0, 0), (H - 1, 5)):
             got = [(int(r), int(c)) for r, c in ask(answer, row, col, H, W)]
@@ -164,7 +164,7 @@ def half_width(answer: Callable[..., Any]) -> Iterator[Case]:
                     got = float(ask(answer, centre, theta, radius))
                     yield Case(
                         "a line that touches the rim gets a sliver at most",
-                        0 <= got < 1e-3,
+                        0 <= got < 0.02,  # in single precision up to 0.013
                         f"row {t} of {H}, {where(centre, theta, radius)}: you gave {got:.4f}",
                     )
 

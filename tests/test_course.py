@@ -381,6 +381,16 @@ def test_a_rounding_is_not_told_as_other_numbers():
     assert "2 x 3 beside 4 x 6: other numbers" in told
 
 
+def test_a_minimiser_in_single_precision_or_in_a_list_is_right():
+    def single(q, u, v):
+        q, u, v = q.float(), u.float(), v.float()
+        return u * q / v / (u * q).sum()
+
+    assert check("11.1", single).passed
+    assert check("11.1", lambda q, u, v: (u * q / v / (u * q).sum()).tolist()).passed
+    assert not check("11.1", lambda q, u, v: 1.00001 * single(q, u, v)).passed
+
+
 def test_one_thing_named_three_times_is_not_three():
     assert "20 degrees apart" in repr(check("00.1", [(-70, 40), (-69, 40), (-71, 41)]))
     assert "not radians" in repr(check("00.1", [(0.3, -0.1), (2.6, 0.1), (-1.2, 0.7)]))

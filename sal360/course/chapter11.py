@@ -73,12 +73,12 @@ def minimiser(answer: Callable[..., Any]) -> Iterator[Case]:
         yield Case("a map above 0 of the size of q", p.shape == q.shape and bool((p > 0).all()),
                    f"{name}: shape {tuple(p.shape)}")  # fmt: skip
         mass = float((v * p).sum())
-        yield Case("sum(v p) is 1", abs(mass - 1) < 1e-9, f"{name}: {mass:.6g} is your sum(v p)")
+        yield Case("sum(v p) is 1", abs(mass - 1) < 1e-6, f"{name}: {mass:.6g} is your sum(v p)")
         value = float((u * q * (q / p).log()).sum())
         best = u * q / v / (u * q).sum()
         least = float((u * q * (q / best).log()).sum())
         told = f"{name}: your map costs {value:.5f}, another {least:.5f}"
-        yield Case("no other map costs less", value <= least + 1e-9, told)
+        yield Case("no other map costs less", value <= least + 1e-6, told)
 
 
 @exercise("11.2")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +30,7 @@ from sal360.experiments import (
     leaderboard_table,
 )
 from sal360.experiments.leaderboard_arms import ARMS, SCALES, Scale
-from sal360.experiments.leaderboard_real import loaded
+from sal360.experiments.leaderboard_real import add_real, loaded
 from sal360.experiments.leaderboard_scores import (
     Scene,
     calibration,
@@ -486,6 +488,38 @@ def test_a_page_is_written_over_and_nothing_else(tmp_path, capsys):
     assert leaderboard_table.main([str(record), "--write", str(page)]) == 2
     assert "page.md: exists, and is no such page; left alone" in capsys.readouterr().err
     assert page.read_text() == "my own notes"
+    leaderboard.save(leaderboard.load(record), tmp_path / "page.json")
+    assert page.read_text() == "my own notes"
+    (tmp_path / "other.md").write_text(leaderboard_table.TITLE)
+    changed = leaderboard.load(record) | {"not_run": {"one": "for a reason"}}
+    leaderboard.save(changed, tmp_path / "other.json")
+    assert "- one: for a reason" in (tmp_path / "other.md").read_text()
+
+
+@pytest.mark.parametrize("entry", ["arms", "seconds", "real"])
+def test_a_record_without_an_entry_of_its_tables_is_refused(entry, tmp_path, capsys):
+    record = json.loads((RUNS / "leaderboard_cpu.json").read_text("utf-8"))
+    del record[entry]
+    (tmp_path / "record.json").write_text(json.dumps(record))
+    assert leaderboard_table.main([str(tmp_path / "record.json")]) == 2
+    assert f"record.json: {entry}: missing" in capsys.readouterr().err
+
+
+def test_real_heads_are_of_the_seeds_that_finished_and_of_the_record_s_weights(tiny, tmp_path):
+    out, record, _, _ = tiny
+    scores = {"cc": [0.5, 0.7]}
+    rows = [{"seed": 0, **scores}, {"seed": 1, "cc": [0.1, 0.1]}]
+    real = {"metrics": ["cc"], "people": scores, "not_run": {},
+            "arms": {"lookup-unet": rows, "equator": [{"seed": 0, "cc": [0.2, 0.3]}]}}  # fmt: skip
+    cut = json.loads(json.dumps(record)) | {"real": real}
+    assert "| lookup-unet | 2 | 0.350" in leaderboard_table.real_table(cut).replace("**", "")
+    cut["arms"]["lookup-unet"]["runs"][1]["status"] = "interrupted"
+    assert "| lookup-unet | 1 | 0.600" in leaderboard_table.real_table(cut).replace("**", "")
+
+    weights = shutil.copytree(out / "weights", tmp_path / "weights")
+    shutil.copy(weights / "lookup-unet-0.safetensors", weights / "planar-unet-1.safetensors")
+    with pytest.raises(ValueError, match="planar-unet-1.safetensors: not the weights that"):
+        add_real(out / "leaderboard.json", weights, None)
 
 
 @pytest.mark.parametrize("board", BOARDS)
@@ -555,8 +589,141 @@ def test_a_training_that_was_stopped_by_hand_is_no_result(tmp_path, monkeypatch,
         assert (one["sha256"], one["scores"]) == (other["sha256"], other["scores"])
 
 
+def test_a_shorter_training_anew_takes_nothing_away(tmp_path, monkeypatch):
+    """What the time cut off is trained anew beside what it came to, and replaced by more alone."""
+    from sal360.training import run as training_run
+
+    monkeypatch.setitem(SCALES, "fast", TINY)
+    train = training_run.train
+
+    def cut_after(steps):
+        def cut(*given, **more):
+            asked = iter(range(99))
+            return train(*given, **{**more, "stop": lambda: next(asked) >= steps})
+
+        return cut
+
+    def told(steps):
+        with monkeypatch.context() as patch:
+            patch.setattr(training_run, "train", cut_after(steps))
+            patch.setattr(leaderboard.time, "time", lambda: 0.0 if steps is None else 1e12)
+            return leaderboard.one("cube-unet", 0, "fast", tmp_path, "cpu", until=1.0)
+
+    leaderboard.run("fast", tmp_path, ("uniform",), report=lambda line: None)
+    first = told(2)
+    assert (first["status"], first["steps"]) == ("interrupted", 3)
+    files = {path: path.read_bytes() for path in tmp_path.rglob("*-0*") if path.is_file()}
+    files |= {path: path.read_bytes() for path in (tmp_path / "runs").glob("*/*")}
+    assert told(0) == first
+    assert files == {path: path.read_bytes() for path in files}
+    assert not list((tmp_path / "anew").iterdir())
+    leaderboard.run("fast", tmp_path, ("cube-unet",), report=lambda line: None)
+    done = json.loads((tmp_path / "jobs" / "cube-unet-0.json").read_text())
+    assert (done["status"], done["steps"]) == ("done", 4)
+    assert load_record(tmp_path / "runs" / "cube-unet-0" / "record.json")["status"] == "done"
+    weights = tmp_path / "weights" / "cube-unet-0.safetensors"
+    assert hashlib.sha256(weights.read_bytes()).hexdigest() == done["sha256"]
+
+
+def test_what_lies_beside_the_packs_is_no_pack(tiny):
+    out, _, _, _ = tiny
+    for name in ("train.123.part", "notes"):
+        (out / "packs" / name).mkdir()
+    try:
+        shutil.copy(out / "packs" / "val" / "about.json", out / "packs" / "train.123.part")
+        assert set(leaderboard.opened(out)) == {"train", "val", "upright", "tilt 60"}
+    finally:
+        for name in ("train.123.part", "notes"):
+            shutil.rmtree(out / "packs" / name)
+
+
+def test_one_that_fails_stops_no_other_and_is_told(tmp_path, monkeypatch):
+    whole = leaderboard.made
+
+    def made(arm, *given):
+        if arm.name == "equator":
+            raise RuntimeError("no card left")
+        return whole(arm, *given)
+
+    monkeypatch.setattr(leaderboard, "made", made)
+    lines: list[str] = []
+    record = leaderboard.run("fast", tmp_path, ("equator", "uniform"), report=lines.append)
+    assert list(record["arms"]) == ["uniform"]
+    assert record["not_run"]["equator, seed 0"] == "RuntimeError: no card left"
+    assert "equator, seed 0: RuntimeError: no card left" in lines
+    (tmp_path / "jobs" / "uniform-0.json").write_text("{")
+    with pytest.raises(ValueError, match="uniform-0.json: not a result"):
+        leaderboard.run("fast", tmp_path, ("uniform",), report=lines.append)
+
+
+def _jobs_of_process(pid):
+    found = []
+    for about in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((about / "stat").read_text().rpartition(")")[2].split()[1])
+            words = (about / "cmdline").read_bytes().split(b"\0")
+        except OSError:  # it has ended
+            continue
+        if parent == pid and b"--job" in words:
+            found.append(int(about.name))
+    return found
+
+
+def _are_gone(processes):
+    end = time.monotonic() + 60
+    while any(Path(f"/proc/{one}").exists() for one in processes) and time.monotonic() < end:
+        time.sleep(0.05)
+    return not any(Path(f"/proc/{one}").exists() for one in processes)
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="no /proc here")
+def test_who_ends_the_command_ends_its_jobs(tmp_path):
+    line = [sys.executable, "-m", "sal360.experiments.leaderboard", "--out", str(tmp_path)]
+    line += ["--only", "cube-unet", "--only", "lookup-unet", "--processes", "2"]
+    board = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    jobs: list[int] = []
+    while len(jobs) < 2:
+        assert board.poll() is None
+        jobs = _jobs_of_process(board.pid)
+    board.terminate()
+    assert "the same command goes on" in board.communicate()[1] and board.returncode == 130
+    assert _are_gone(jobs) and not any((tmp_path / "jobs").glob("*.json"))
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="no /proc here")
+def test_a_job_ends_when_the_command_is_killed():
+    job = (
+        "import os, time\nfrom sal360.experiments import leaderboard\n"
+        "leaderboard.one = lambda *given: (print(os.getpid(), flush=True), time.sleep(99))\n"
+        "leaderboard.main(['--job', 'equator:0', '--out', '.'])"
+    )
+    line = [sys.executable, "-c", "import subprocess, sys\nsubprocess.run(sys.argv[1:])"]
+    board = subprocess.Popen(
+        [*line, sys.executable, "-c", job], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert board.stdout is not None
+    number = int(board.stdout.readline())
+    board.kill()
+    board.wait()
+    assert _are_gone([number])
+    board.stdout.close()
+
+
 @pytest.mark.parametrize(
-    "words", [["--only", "nobody"], ["--device", "tpu"], ["--out", __file__], ["--processes", "-3"]]
+    "words",
+    [
+        ["--only", "nobody"],
+        ["--only", "cube-unet-published"],  # not at this scale
+        ["--device", "tpu"],
+        ["--out", __file__],
+        ["--processes", "-3"],
+        ["--minutes", "nan"],
+        ["--minutes", "-1"],
+        ["--minutes", "inf"],
+        ["--archive", __file__],
+        ["--root", "."],
+        ["--real", "record.json", "--minutes", "3"],
+    ],
 )
 def test_the_command_refuses_in_one_line(words, tmp_path, capsys):
     try:
@@ -565,6 +732,7 @@ def test_the_command_refuses_in_one_line(words, tmp_path, capsys):
         status = error.code
     told = capsys.readouterr().err
     assert status == 2 and "Traceback" not in told and told.strip()
+    assert not (tmp_path / "board" / "packs").exists()  # before anything is made
 
 
 def test_packs_that_were_never_finished_are_swept_away(tmp_path, worlds):

@@ -46,12 +46,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
 import platform
+import shutil
+import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -65,6 +69,7 @@ import torch
 from torch import Tensor, nn
 
 from sal360 import _runtime
+from sal360._files import write_whole
 from sal360._version import __version__
 from sal360.baselines import MeanMap
 from sal360.datasets.held import HeldVideos, hold
@@ -149,8 +154,11 @@ def packs(out: Path, scale: Scale, processes: int, report: Report = print) -> di
 
 
 def opened(out: Path) -> dict[str, HeldVideos]:
-    """The packs that are there."""
-    return {path.name.replace("-", " "): HeldVideos(path) for path in (out / "packs").iterdir()}
+    """The packs that are there; what another process makes beside them has no name yet."""
+    packed = sorted(path.parent for path in (out / "packs").glob("*/about.json"))
+    return {
+        path.name.replace("-", " "): HeldVideos(path) for path in packed if path.suffix != ".part"
+    }
 
 
 # --- one arm ---
@@ -219,7 +227,10 @@ def one(
                               "clips": 0, "clips_per_s": None, "best": None, "weights": None,
                               "sha256": None, "recipe": None}  # fmt: skip
     model = made(arm, scale_name, seed, device, held["train"])
-    folder = out / "runs" / f"{name}-{seed}"
+    place = folder = out / "runs" / f"{name}-{seed}"
+    former = _result(out, (name, seed)) if _result_path(out, (name, seed)).is_file() else None
+    if former is not None:  # what it came to stays until this one has come as far
+        folder = out / "anew" / f"{name}-{seed}"
     remembering = False
     if arm.kind != "baseline":
         val = scene(held["val"], "val", device)
@@ -259,13 +270,13 @@ def one(
             }
             if (folder / "best.safetensors").is_file():
                 kept = folder / "best.safetensors"
+            if former is not None and run["status"] == "interrupted" and steps <= former["steps"]:
+                shutil.rmtree(folder)
+                return former
             model.load_state_dict(read_weights(kept))
         else:
             save_weights(model, kept, arm=name, seed=seed, recipe=recipe.settings())
-        weights = out / "weights" / f"{name}-{seed}.safetensors"
-        weights.parent.mkdir(exist_ok=True)
-        weights.write_bytes(kept.read_bytes())
-        result |= {"weights": weights.name, "sha256": sha256(weights)}
+        result |= {"weights": f"{name}-{seed}.safetensors", "sha256": sha256(kept)}
     result["parameters"] = sum(p.numel() for p in model.parameters())
     result["scores"], every = {}, None
     if remembering:
@@ -277,6 +288,12 @@ def one(
         if every and not tilt:
             result["carried"] = {test.name: scored(predicted(model, test), test)}
     result["seconds"] = round(time.monotonic() - start, 1)
+    if arm.kind != "baseline":
+        (out / "weights").mkdir(exist_ok=True)
+        write_whole(out / "weights" / result["weights"], kept.read_bytes())
+        if folder != place:
+            shutil.rmtree(place, ignore_errors=True)
+            os.replace(folder, place)
     records.write(json.dumps(result), _result_path(out, (name, seed)))
     return result
 
@@ -323,8 +340,13 @@ def run(
         if until is not None and time.time() > until:
             failed[f"{name}, seed {seed}"] = "time was up before it began"
             continue
-        done = one(name, seed, scale_name, out, device, until, held)
-        report(_told(done))
+        try:
+            report(_told(one(name, seed, scale_name, out, device, until, held)))
+        except Exception as error:  # one that fails must not stop the others; the record says why
+            if os.environ.get("SAL360_DEBUG"):
+                raise
+            failed[f"{name}, seed {seed}"] = why = f"{type(error).__name__}: {error}"[:200]
+            report(f"{name}, seed {seed}: {why}")
     record = collect(scale_name, out, jobs, failed, held, device)
     record |= {
         "command": command,
@@ -342,7 +364,11 @@ def _result_path(out: Path, job: tuple[str, int]) -> Path:
 
 def _result(out: Path, job: tuple[str, int]) -> dict[str, Any]:
     """What :func:`one` wrote."""
-    return dict(json.loads(_result_path(out, job).read_text("utf-8")))
+    path = _result_path(out, job)
+    try:
+        return dict(json.loads(path.read_text("utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: not a result ({error}); remove it to do it again") from None
 
 
 def _at_once(
@@ -359,37 +385,48 @@ def _at_once(
     working: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
     logs = out / "logs"
     logs.mkdir(parents=True, exist_ok=True)
-    while waiting or working:
-        late = until is not None and time.time() > until
-        while waiting and late:
-            name, seed = waiting.pop(0)
-            failed[f"{name}, seed {seed}"] = "time was up before it began"
-        while waiting and len(working) < processes:
-            name, seed = job = waiting.pop(0)
-            line = [sys.executable, "-m", "sal360.experiments.leaderboard", "--job",
-                    f"{name}:{seed}", "--scale", scale_name, "--out", str(out),
-                    "--device", device]  # fmt: skip
-            line += [] if until is None else ["--until", repr(until)]
-            with (logs / f"{name}-{seed}.txt").open("wb") as log:
-                alone = os.environ | {"OMP_NUM_THREADS": "1"}
-                working[job] = subprocess.Popen(line, stdout=log, stderr=log, env=alone)
-        for job, process in list(working.items()):
-            name, seed = job
-            if process.poll() is None:
-                if until is not None and time.time() > until + TAIL - 8:
+    try:
+        while waiting or working:
+            late = until is not None and time.time() > until
+            while waiting and late:
+                name, seed = waiting.pop(0)
+                failed[f"{name}, seed {seed}"] = "time was up before it began"
+            while waiting and len(working) < processes:
+                name, seed = job = waiting.pop(0)
+                line = [sys.executable, "-m", "sal360.experiments.leaderboard", "--job",
+                        f"{name}:{seed}", "--scale", scale_name, "--out", str(out),
+                        "--device", device]  # fmt: skip
+                line += [] if until is None else ["--until", repr(until)]
+                with (logs / f"{name}-{seed}.txt").open("wb") as log:
+                    alone = os.environ | {"OMP_NUM_THREADS": "1"}
+                    working[job] = subprocess.Popen(line, stdout=log, stderr=log, env=alone)
+            for job, process in list(working.items()):
+                name, seed = job
+                over = False
+                if process.poll() is None:
+                    over = until is not None and time.time() > until + TAIL - 8
+                    if not over:
+                        continue
                     process.kill()
                     process.wait()
+                del working[job]
+                if over:
+                    failed[f"{name}, seed {seed}"] = why = "time was up before it was scored"
+                    report(f"{name}, seed {seed}: {why}")
+                elif process.returncode == 0:
+                    report(_told(_result(out, job)))
                 else:
-                    continue
-            del working[job]
-            if _result_path(out, job).is_file():
-                report(_told(_result(out, job)))
-            else:
-                lines = (logs / f"{name}-{seed}.txt").read_text("utf-8", "replace").split("\n")
-                last = next((line for line in reversed(lines) if line.strip()), "no word")
-                failed[f"{name}, seed {seed}"] = f"ended with {process.returncode}: {last[:200]}"
-                report(f"{name}, seed {seed}: " + failed[f"{name}, seed {seed}"])
-        time.sleep(0.05)
+                    lines = (logs / f"{name}-{seed}.txt").read_text("utf-8", "replace").split("\n")
+                    last = next((line for line in reversed(lines) if line.strip()), "no word")
+                    failed[f"{name}, seed {seed}"] = (
+                        f"ended with {process.returncode}: {last[:200]}"
+                    )
+                    report(f"{name}, seed {seed}: " + failed[f"{name}, seed {seed}"])
+            time.sleep(0.05)
+    finally:  # who ends this process ends them: nobody else would wait for what comes of them
+        for process in working.values():
+            process.kill()
+            process.wait()
     return failed
 
 
@@ -481,13 +518,14 @@ def code() -> str:
 def save(record: dict[str, Any], path: str | Path) -> None:
     """Write a record, whole or not at all; a list of numbers a line.
 
-    A page of its tables that lies beside it, ``.md``, is written again, so that both agree.
+    A page of its tables that lies beside it, ``.md``, is written again, so that both agree;
+    another file of that name is left alone.
     """
     text = json.dumps(record, indent=1)
     records.write(_one_line_lists(text) + "\n", path)
-    if (beside := Path(path).with_suffix(".md")).is_file():
-        from sal360.experiments.leaderboard_table import document
+    from sal360.experiments.leaderboard_table import document, is_page
 
+    if is_page(beside := Path(path).with_suffix(".md")):
         records.write(document(record, beside.stem), beside)
 
 
@@ -523,10 +561,9 @@ def archive(out: Path, target: Path) -> list[Path]:
     target.mkdir(parents=True, exist_ok=True)
     small = target / "records.tar.gz"
     with tarfile.open(small, "w:gz") as tar:
-        for path in sorted(out.glob("leaderboard.json")) + sorted(out.glob("logs/*.txt")):
-            tar.add(path, path.relative_to(out).as_posix())
-        for path in sorted(out.glob("runs/*/record.json")):
-            tar.add(path, path.relative_to(out).as_posix())
+        for kind in ("leaderboard.json", "jobs/*.json", "logs/*.txt", "runs/*/record.json"):
+            for path in sorted(out.glob(kind)):
+                tar.add(path, path.relative_to(out).as_posix())
     parts: list[list[Path]] = [[]]
     size = 0
     for path in sorted((out / "weights").glob("*.safetensors")):
@@ -569,16 +606,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for inner in ("--job", "--until"):
         parser.add_argument(inner, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
+    told = [name for name in ("root",) if getattr(given, name) and not given.real]
+    if given.real:
+        told = [
+            name for name in ("only", "processes", "minutes", "archive") if getattr(given, name)
+        ]
+    if told:
+        parser.error(f"--{told[0]}: not used {'with' if given.real else 'without'} --real")
+    if given.minutes is not None and not 0 < given.minutes < math.inf:
+        parser.error(f"--minutes: {given.minutes}, wanted a number above 0")
     device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
     _runtime.tune_allocator()
     if given.job:
         torch.set_num_threads(1)
+        threading.Thread(target=_with_parent, args=(os.getppid(),), daemon=True).start()
         name, _, seed = given.job.rpartition(":")
         until = None if given.until is None else float(given.until)
         at_once = 8 if name == "contrast" and device != "cpu" else 1
         print(_told(one(name, int(seed), given.scale, given.out, device, until, None, at_once)))
         return 0
 
+    before = None
+    if threading.current_thread() is threading.main_thread():  # so that the others are ended, too
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _run_all(given, device, sys.argv[1:] if arguments is None else list(arguments))
     except KeyboardInterrupt:
@@ -589,6 +639,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(" ".join(str(error).split()), file=sys.stderr)
         return 2
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _with_parent(parent: int) -> None:
+    """End this process when the one that began it is no more, killed, say: what it would still do
+    is in the way of whoever begins again."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def _run_all(given: argparse.Namespace, device: str, words: list[str]) -> int:
@@ -601,6 +662,8 @@ def _run_all(given: argparse.Namespace, device: str, words: list[str]) -> int:
 
         add_real(given.real, given.out / "weights", given.root, report)
         return 0
+    if given.archive:
+        given.archive.mkdir(parents=True, exist_ok=True)  # if it cannot be there, better now
     places = {str(given.out): "FOLDER", str(given.archive): "ARCHIVE"}  # nobody else's are these
     words = [places.get(str(word), str(word)) for word in words]
     command = " ".join(["python -m sal360.experiments.leaderboard", *words])

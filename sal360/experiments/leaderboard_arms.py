@@ -151,13 +151,15 @@ def jobs_of(name: str, only: tuple[str, ...] = ()) -> list[tuple[str, int]]:
     """Arms with their seeds at a scale, in the order in which they begin: the slow ones first.
 
     Raises:
-        ValueError: an unknown scale or arm.
+        ValueError: an unknown scale or arm, or an arm that is not run at this scale.
     """
     if name not in SCALES:
         raise ValueError(f"scale: {name!r}, wanted one of {', '.join(SCALES)}")
     for wanted in only:
         if wanted not in ARMS:
             raise ValueError(f"only: {wanted!r}, wanted one of {', '.join(ARMS)}")
+        if name not in ARMS[wanted].scales:
+            raise ValueError(f"only: {wanted!r} is not run at scale {name!r}")
     arms = [arm for arm in ARMS.values() if name in arm.scales and (not only or arm.name in only)]
     jobs = [(arm, seed) for arm in arms for seed in SCALES[name].seeds[: arm.seeds]]
     first = {"published width": -2}

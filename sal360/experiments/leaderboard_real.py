@@ -25,6 +25,7 @@ from sal360.experiments.leaderboard_arms import ARMS
 from sal360.inference import ClipModel, predict_frames
 from sal360.models import load_model
 from sal360.nn.planar import to_planar
+from sal360.results import sha256
 
 METRICS = ("cc", "sim", "kld", "nss", "auc_judd", "information_gain")
 NOTE = (
@@ -120,13 +121,18 @@ def add_real(
     """Put :func:`real` into a record of the leaderboard.
 
     Raises:
-        FileNotFoundError: no record, or no weights there.
+        FileNotFoundError: no record, or no weights there. ValueError: others than the record's.
     """
     from sal360.experiments.leaderboard import load, save
 
     whole = load(record)
     if not any(weights.glob("*.safetensors")):
         raise FileNotFoundError(f"{weights}: no weights there, wanted ARM-SEED.safetensors")
+    for arm, one in whole["arms"].items():
+        for run in one["runs"]:
+            path = weights / f"{arm}-{run['seed']}.safetensors"
+            if path.is_file() and sha256(path) != run["sha256"]:
+                raise ValueError(f"{path}: not the weights that {record} names")
     found = real(weights, root, report)
     for arm, one in whole["arms"].items():
         if one["kind"] != "baseline" and arm not in found["arms"]:

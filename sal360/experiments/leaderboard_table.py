@@ -260,19 +260,26 @@ def calibration_table(record: Record, condition: str = "upright") -> str:
 
 
 def real_table(record: Record) -> str:
-    """AVTrack360: every arm, the mean over its seeds; bold where it beats the equator for sure."""
+    """AVTrack360: every arm, the mean over its finished seeds (:func:`finished`); bold where it
+    beats the equator for sure."""
     real = record["real"]
     if real is None:
         return "Not measured.\n"
 
+    def whole(arm: str) -> list[dict[str, Any]]:
+        runs = list(real["arms"][arm])
+        known = finished(record, arm) if arm in record["arms"] else runs
+        seeds = {run["seed"] for run in known}
+        return [run for run in runs if run["seed"] in seeds] or runs
+
     def values(arm: str, metric: str) -> NDArray[Any]:
-        return np.mean([run[metric] for run in real["arms"][arm]], 0)
+        return np.mean([run[metric] for run in whole(arm)], 0)
 
     arms = sorted(real["arms"], key=lambda arm: -float(values(arm, "cc").mean()))
     people = [str(bootstrap(real["people"][m])) for m in real["metrics"]]
     rows = [["half of the people", "", *people]]
     for arm in arms:
-        cells = [arm, str(len(real["arms"][arm]))]
+        cells = [arm, str(len(whole(arm)))]
         for metric in real["metrics"]:
             text = str(bootstrap(values(arm, metric)))
             tested = paired(values(arm, metric), values("equator", metric))
@@ -394,6 +401,9 @@ def main(arguments: Sequence[str] | None = None, show: Callable[[str], Any] = pr
     given = parser.parse_args(arguments)
     try:
         record = load(given.record)
+        for entry in ("seconds", "real"):
+            if entry not in record:
+                raise ValueError(f"{given.record}: {entry}: missing")
         if given.write is None:
             show(page(record))
         else:
@@ -406,13 +416,14 @@ def main(arguments: Sequence[str] | None = None, show: Callable[[str], Any] = pr
 
 
 def _write(text: str, path: Path) -> None:
-    if os.path.lexists(path) and not (path.is_file() and _is_page(path)):
+    if os.path.lexists(path) and not is_page(path):
         raise FileExistsError(f"{path}: exists, and is no such page; left alone")
     records.write(text, path)
 
 
-def _is_page(path: Path) -> bool:
-    return path.read_bytes().startswith(TITLE.encode())
+def is_page(path: Path) -> bool:
+    """Whether a file is a page that :func:`document` made."""
+    return path.is_file() and path.read_bytes().startswith(TITLE.encode())
 
 
 if __name__ == "__main__":

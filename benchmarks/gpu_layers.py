@@ -13,6 +13,9 @@ a minute and writes ``data/benchmarks/gpu_layers.json``. The record's ``results`
 - ``blocks``: as ``shapes``, for sizes of blocks of the Triton kernels, each with its error.
 - ``gradcheck``: of every layer in double precision on the card.
 
+What has no times in the record that is there comes first, shapes before blocks: what ``--seconds``
+left no time for has it in the next run. The record is written after each shape.
+
 ``of_roofline`` is the share of the time that the slower of bytes / bandwidth and operations / rate
 would take for an ideal kernel, which moves input, output and weights once in each direction.
 ``--try`` runs everything once, small, on the CPU, without what a CPU cannot run.
@@ -26,6 +29,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -33,7 +37,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.gpu_smoke import checks
-from benchmarks.measure import interleaved, reason, save, wait
+from benchmarks.measure import DATA, interleaved, reason, save, wait
 from benchmarks.roofline import measure_rates
 from sal360 import patterns, upstream
 from sal360.nn import CubePad2d, SphereMaxPool2d, sampled, sampled_conv2d, sampled_cuda
@@ -313,7 +317,7 @@ def others(device: torch.device, small: bool, repeats: int) -> dict[str, Any]:
                 ready[f"{name}, {short}"] = timed
             except Exception as fault:  # as above
                 out["failed"][f"{name}, {short}"] = reason(fault)
-    out["times"] = interleaved(ready, repeats)
+    out["times"] = interleaved(ready, repeats) if ready else {}
     return out
 
 
@@ -324,10 +328,26 @@ def rates_of(device: torch.device, n: int) -> dict[str, float]:
     return {"bytes_per_s": rates.bytes_per_s, **found}
 
 
-def run(device: torch.device, small: bool, repeats: int, seconds: float) -> dict[str, Any]:
-    """All of it; what would begin after ``seconds`` is left out, and the record says so."""
+NO_TIME = {"failed": {"all": "not run, time was over"}, "times": {}}
+
+
+def run(
+    device: torch.device,
+    small: bool,
+    repeats: int,
+    seconds: float,
+    before: dict[str, Any] | None = None,
+    keep: Callable[[dict[str, Any]], Any] = lambda results: None,
+) -> dict[str, Any]:
+    """All of it; what would begin after ``seconds`` is left out, and the record says so.
+
+    Args:
+        before: results of the last run; what has no times there comes first, shapes before blocks.
+        keep: is given what there is after each shape, for whoever is ended from outside.
+    """
     start = time.perf_counter()
-    out: dict[str, Any] = {"rates": rates_of(device, 64 if small else 8192), "shapes": {}}
+    out: dict[str, Any] = {"rates": rates_of(device, 64 if small else 8192)}
+    out["shapes"] = {shape.title: NO_TIME for shape in shapes(small)}
     checked: dict[str, str] = {}
     for name, call in checks(device):
         try:
@@ -336,26 +356,38 @@ def run(device: torch.device, small: bool, repeats: int, seconds: float) -> dict
             checked[name] = reason(fault)
     out["gradcheck"] = checked
     _say("gradcheck", checked)
-    for shape in shapes(small):
-        if time.perf_counter() - start > seconds:
-            out["shapes"][shape.title] = {"failed": {"all": "not run, time was over"}, "times": {}}
-            continue
-        ways = convolutions(shape, device)
-        calls = {f"{n}, bf16": (c, "bf16") for n, c in ways.items()}
-        calls.update({f"{n}, fp32": (c, "fp32") for n, c in ways.items()})
-        calls["the layer, autocast"] = ways["the layer"], "autocast"
-        row = measured(shape, calls, device, out["rates"], repeats)
-        out["shapes"][shape.title] = row
-        _report(shape.title, row)
     out["others"] = others(device, small, repeats)
     _report("others", out["others"])
-    if device.type == "cuda":
-        out["blocks"] = {}
-        for shape in shapes(small)[:3]:
-            if time.perf_counter() - start < seconds:
-                row = block_sizes(shape, device, out["rates"], max(5, repeats // 2))
-                out["blocks"][shape.title] = row
-                _report(f"blocks, {shape.title}", row)
+    out["blocks"] = {s.title: NO_TIME for s in shapes(small)[:3] if device.type == "cuda"}
+
+    def fill(part: str, shape: Shape, measure: Callable[[], dict[str, Any]]) -> None:
+        if time.perf_counter() - start > seconds:
+            return
+        try:
+            row = measure()
+        except Exception as fault:  # one that fails must not stop the others; the record says why
+            row = {"failed": {"all": reason(fault)}, "times": {}}
+        out[part][shape.title] = row
+        out["seconds"] = time.perf_counter() - start
+        _report(f"{part}, {shape.title}", row)
+        keep(out)
+
+    def ways(shape: Shape) -> dict[str, Any]:
+        found = convolutions(shape, device)
+        calls = {f"{n}, bf16": (c, "bf16") for n, c in found.items()}
+        calls.update({f"{n}, fp32": (c, "fp32") for n, c in found.items()})
+        calls["the layer, autocast"] = found["the layer"], "autocast"
+        return measured(shape, calls, device, out["rates"], repeats)
+
+    def timed(part: str, shape: Shape) -> bool:
+        return bool((before or {}).get(part, {}).get(shape.title, NO_TIME)["times"])
+
+    for shape in sorted(shapes(small), key=lambda shape: timed("shapes", shape)):
+        fill("shapes", shape, lambda shape=shape: ways(shape))
+    some = max(5, repeats // 2)
+    for shape in sorted(shapes(small)[:3], key=lambda shape: timed("blocks", shape)):
+        if device.type == "cuda":
+            fill("blocks", shape, lambda s=shape: block_sizes(s, device, out["rates"], some))
     out["seconds"] = time.perf_counter() - start
     return out
 
@@ -384,13 +416,28 @@ def main() -> None:
     parser.add_argument("--try", action="store_true", dest="attempt")
     parser.add_argument("--seconds", type=float, default=60.0)
     asked = parser.parse_args()
+    if not 0 < asked.seconds < math.inf:
+        parser.error(f"--seconds: {asked.seconds}, wanted a number above 0")
     if asked.attempt:
         print(json.dumps(run(torch.device("cpu"), True, 1, asked.seconds)["shapes"], indent=1))
     elif not torch.cuda.is_available():
         raise SystemExit("no GPU here; --try runs the script small, on the CPU")
     else:
         torch.backends.cudnn.benchmark = True
-        print(save("gpu_layers", run(torch.device("cuda", 0), False, 15, asked.seconds)))
+        before = _results(DATA / "gpu_layers.json")
+
+        def keep(results: dict[str, Any]) -> Path:
+            return save("gpu_layers", results)
+
+        print(keep(run(torch.device("cuda", 0), False, 15, asked.seconds, before, keep)))
+
+
+def _results(path: Path) -> dict[str, Any]:
+    """Of the record that is there; nothing of one that cannot be read."""
+    try:
+        return dict(json.loads(path.read_text("utf-8"))["results"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
 
 
 if __name__ == "__main__":

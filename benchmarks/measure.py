@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from sal360 import __version__
+from sal360._files import write_whole
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "benchmarks"
 
@@ -87,12 +88,12 @@ def peak_mb() -> float:
 
 
 def save(name: str, results: dict[str, Any], path: Path | None = None) -> Path:
-    """Write ``data/benchmarks/NAME.json``, or the file at ``path``."""
+    """Write ``data/benchmarks/NAME.json``, or the file at ``path``, whole or not at all."""
     path = path or DATA / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     when = datetime.now(UTC).isoformat(timespec="seconds")
     record = {"sal360": __version__, "date": when, "machine": machine(), "results": results}
-    path.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    write_whole(path, (json.dumps(record, indent=1) + "\n").encode())
     return path
 
 

@@ -328,8 +328,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--try", action="store_true", dest="attempt", help="the same on the CPU")
     parser.add_argument("--seconds", type=float, default=70.0, help="keep to so many")
     parser.add_argument("--systems", default=",".join(INPUTS), help="names, separated by commas")
-    parser.add_argument("--out", type=Path, help="default: data/benchmarks/training_gpu.json")
+    parser.add_argument("--out", type=Path, help="default: data/benchmarks/training_gpu.json; "
+                        "what is tried is written only where this says")  # fmt: skip
     args = parser.parse_args(arguments)
+    systems = args.systems.split(",")
+    if unknown := [name for name in systems if name not in INPUTS]:
+        parser.error(f"--systems: {unknown[0]!r}, wanted some of {', '.join(INPUTS)}")
+    if not 0 < args.seconds < math.inf:
+        parser.error(f"--seconds: {args.seconds}, wanted a number above 0")
     if args.one:
         print(json.dumps(one(json.loads(sys.stdin.read()))))
         return 0
@@ -340,10 +346,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     device = torch.device("cpu" if args.attempt else "cuda")
     scale = "fast" if args.attempt else "gpu"
 
-    def keep(results: dict[str, Any]) -> Path:
+    def keep(results: dict[str, Any]) -> Path | None:
+        if args.attempt and args.out is None:
+            return None  # the record there is of a GPU
         return save("training_gpu", results, args.out)
 
-    print(keep(run_gpu(args.seconds, scale, args.systems.split(","), device, keep)))
+    try:
+        if args.out is not None:  # if it cannot be there, better now
+            args.out.parent.mkdir(parents=True, exist_ok=True)
+        print(keep(run_gpu(args.seconds, scale, systems, device, keep)) or "not written")
+    except OSError as error:
+        parser.error(str(error))
     return 0
 
 

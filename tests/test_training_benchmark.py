@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import sys
 import time
 
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import page_training, step_time, training
+from benchmarks import gpu_layers, page_training, step_time, training
+from benchmarks.measure import save
 from benchmarks.roofline import (
     PARAMETER_TRIPS,
     Rates,
@@ -323,3 +325,73 @@ def test_waiting_is_measured_in_the_real_loop():
     found = waiting(2, (0,))["workers"]
     assert 0 < found[KEPT]["waiting"] < found["0 workers"]["waiting"] < 1
     assert found["0 workers"]["clips_per_s"] > 0
+
+
+# --- the command lines ---
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--systems", "sst-sal,nobody"],
+        ["--seconds", "nan"],
+        ["--seconds", "0"],
+        ["--out", f"{__file__}/record.json"],
+    ],
+)
+def test_the_command_refuses_before_it_measures(words, monkeypatch, capsys):
+    monkeypatch.setattr(training, "run_gpu", lambda *given: pytest.fail("measured"))
+    with pytest.raises(SystemExit, match="2"):
+        training.main(["--try", *words])
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_what_is_tried_on_a_cpu_is_no_record_of_a_gpu(monkeypatch, tmp_path, capsys):
+    def measured(*given):
+        given[-1]({"columns": {}})  # what there is after the first measurement
+        return {}
+
+    monkeypatch.setattr(training, "run_gpu", measured)
+    monkeypatch.setattr("benchmarks.measure.DATA", tmp_path / "data")
+    assert training.main(["--try"]) == 0
+    assert "not written" in capsys.readouterr().out and not (tmp_path / "data").exists()
+    assert training.main(["--try", "--out", str(tmp_path / "new" / "one.json")]) == 0
+    assert json.loads((tmp_path / "new" / "one.json").read_text())["results"] == {}
+
+
+def test_a_record_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    save("one", {"old": 1}, tmp_path / "one.json")
+
+    def killed(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save("one", {"new": 2}, tmp_path / "one.json")
+    assert json.loads((tmp_path / "one.json").read_text())["results"] == {"old": 1}
+
+
+def test_layers_without_a_time_come_first_and_nothing_measured_is_lost(monkeypatch):
+    first, second = (shape.title for shape in gpu_layers.shapes(True))
+    begun = []
+
+    def measured(shape, *given):
+        begun.append(shape.title)
+        if len(begun) == 3:
+            raise RuntimeError("out of memory")
+        return {"failed": {}, "times": {"a": {"median_s": 1.0, "ratio": 1.0}}}
+
+    monkeypatch.setattr(gpu_layers, "measured", measured)
+    monkeypatch.setattr(gpu_layers, "checks", lambda device: [])
+    kept = []
+    whole = gpu_layers.run(CPU, True, 1, 60.0, None, lambda results: kept.append(str(results)))
+    assert begun == [first, second] and len(kept) == 2
+    whole["shapes"][second] = gpu_layers.NO_TIME
+    again = gpu_layers.run(CPU, True, 1, 60.0, whole)
+    assert begun[2:] == [second, first] and list(again["shapes"]) == [first, second]
+    assert again["shapes"][second]["failed"] == {"all": "RuntimeError: out of memory"}
+    over = gpu_layers.run(CPU, True, 1, 1e-9)
+    assert over["shapes"] == {first: gpu_layers.NO_TIME, second: gpu_layers.NO_TIME}
+    monkeypatch.setattr(sys, "argv", ["gpu_layers", "--seconds", "nan"])
+    with pytest.raises(SystemExit, match="2"):
+        gpu_layers.main()

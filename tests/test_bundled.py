@@ -143,6 +143,25 @@ def test_of_kld_the_lowest_is_best(runs, tmp_path):
     assert best_of(found)[NAME][0].seed == 0 and best_of(found)[NAME][1] == 2
 
 
+@pytest.mark.parametrize("status", ["interrupted", "running"])
+def test_a_run_that_was_cut_off_is_not_chosen_before_one_that_was_not(status, runs, tmp_path):
+    for k, run in enumerate(runs):
+        copy = shutil.copytree(run, tmp_path / run.name)
+        record = record_of(copy)
+        record["best"]["value"] = 0.1 + k  # the second is better, and was not finished
+        record["status"] = status if k else "done"
+        (copy / "record.json").write_text(json.dumps(record))
+    found, _ = find_runs([tmp_path / run.name for run in runs])
+    assert best_of(found)[NAME][0].seed == 0 and best_of(found)[NAME][1] == 1
+
+
+@pytest.mark.parametrize("words", [["--only", "nobody"], ["--videos", "0"], ["--tolerance", "nan"]])
+def test_a_check_that_would_check_nothing_is_refused(words, runs, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        bundle_main([str(runs[0]), "--to", str(tmp_path), *words])
+    assert f"{words[0]}: " in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
 def test_weights_that_do_not_give_the_score_are_refused(runs, tmp_path):
     run = Path(shutil.copytree(runs[0], tmp_path / "run"))
     record = record_of(run)
@@ -385,6 +404,16 @@ def test_the_leaderboards_folder_is_taken_as_it_is(board, tmp_path, capsys):
     assert "CC 0.500 (equator 0.600)" in line and "equator by CC" in line
     assert bundle_main([str(tmp_path), "--to", str(tmp_path)]) == 2
     assert "wanted a run" in capsys.readouterr().err
+
+
+def test_weights_that_the_leaderboard_did_not_score_are_left_out(board, tmp_path):
+    record = json.loads((board / "leaderboard.json").read_text())
+    folder = shutil.copytree(board, tmp_path / "board")
+    for told, out in (("0" * 64, 1), (sha256(board / "weights" / f"{NAME}-0.safetensors"), 0)):
+        record["arms"][NAME]["runs"][0]["sha256"] = told
+        (folder / "leaderboard.json").write_text(json.dumps(record))
+        _, left_out = find_runs([folder])
+        assert sum("not the file that the leaderboard scored" in one for one in left_out) == out
 
 
 def test_scores_are_brought_to_a_later_leaderboard(board, tmp_path, capsys):

@@ -179,6 +179,18 @@ def test_a_record_is_written_and_added_to(tmp_path, monkeypatch):
     record = learning.run(["cube-unet"], out=out)
     assert list(record["runs"]) == ["cube-unet", "sst-sal"]
     assert learning.load(out) == record and record["runs"]["sst-sal"] == first
+    whole, done = learning.overfit, []
+
+    def stopped(recipe, device):
+        if done:
+            raise KeyboardInterrupt
+        done.append(recipe.name)
+        return whole(recipe, device)
+
+    monkeypatch.setattr(learning, "overfit", stopped)
+    with pytest.raises(KeyboardInterrupt):  # what was done by then is there
+        learning.run(["cube-unet", "lookup-unet"], out=tmp_path / "some.json")
+    assert list(learning.load(tmp_path / "some.json")["runs"]) == done == ["cube-unet"]
 
 
 def test_the_command_line(capsys):
@@ -186,3 +198,6 @@ def test_the_command_line(capsys):
         learning.main(["nobody"])
     assert ended.value.code == 2
     assert "name: 'nobody', wanted one of spherical-unet" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        learning.main(["cube-unet", "--device", "tpu"])
+    assert "device: 'tpu', not to be had here" in capsys.readouterr().err

@@ -25,6 +25,7 @@ from sal360.training.checkpoint import DiskFull, read_checkpoint, write_checkpoi
 from sal360.training.fit import rate_at
 from sal360.training.folder import RunFolder
 from sal360.training.kills import Embedded, differences, outcome
+from sal360.training.kills import main as kills_main
 from sal360.training.records import check_record
 from sal360.training.state import dice, set_dice, tosses
 from sal360.training.stopping import stopping
@@ -806,6 +807,12 @@ def test_killed_runs_end_in_the_same_bits():
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stdout + found.stderr
     assert f"{runs} resumed to the same bits" in found.stdout
+
+
+def test_no_kill_is_no_answer(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        kills_main(["--runs", "0"])
+    assert "--runs: 0, wanted at least 1" in capsys.readouterr().err
 
 
 class OnceBroken(Embedded):

@@ -108,7 +108,7 @@ def _candidate(run: Path, folder: Path, board: dict[str, Any] | None) -> Candida
     """A run of a network as its card has it, or why it is none."""
     from sal360.training.records import load_record
 
-    record = load_record(run / "record.json")
+    record, scored = load_record(run / "record.json"), None
     system = record["recipe"]["system"]
     name = run.name
     if board is not None:
@@ -116,8 +116,11 @@ def _candidate(run: Path, folder: Path, board: dict[str, Any] | None) -> Candida
         if arm != system:
             kind = board["arms"].get(arm, {}).get("kind", "arm")
             return f"a {kind}, not {system} itself"
-        if not any(str(one["seed"]) == name.rpartition("-")[2] for one in _rows(board, arm)):
+        seed = name.rpartition("-")[2]
+        row = next((one for one in _rows(board, arm) if str(one["seed"]) == seed), None)
+        if row is None:
             return "not on the leaderboard"
+        scored = row["sha256"]
     elif record["recipe"]["name"] != MODELS[system].recipe:
         return f"recipe {record['recipe']['name']}, wanted {MODELS[system].recipe}"
     if record["data"]["name"] != SyntheticWorlds.name:
@@ -131,6 +134,8 @@ def _candidate(run: Path, folder: Path, board: dict[str, Any] | None) -> Candida
     wanted = record["weights"].get("best", {}).get("sha256")
     if sha256(weights) != wanted:
         return f"{weights.name} is not the file that the record names"
+    if scored and scored != wanted:
+        return f"{weights.name} is not the file that the leaderboard scored"
     return Candidate(name, system, record, weights, board)
 
 
@@ -147,7 +152,8 @@ def best_of(candidates: Iterable[Candidate]) -> dict[str, tuple[Candidate, int]]
         found.setdefault(one.system, []).append(one)
     out = {}
     for system in (name for name in MODELS if name in found):
-        done = [one for one in found[system] if one.record["status"] != "interrupted"]
+        cut = ("interrupted", "running")  # the latter: it was killed
+        done = [one for one in found[system] if one.record["status"] not in cut]
         runs = done or found[system]  # a run that was cut off stands for nothing but itself
         best = runs[0]
         for one in runs[1:]:
@@ -463,6 +469,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if bool(given.runs) == bool(given.scores):
         parser.error("wanted RUN, or --scores LEADERBOARD.json")
+    if unknown := [name for name in given.only if name not in MODELS]:
+        parser.error(f"--only: {unknown[0]!r}, wanted one of {', '.join(MODELS)}")
+    if given.videos < 1:
+        parser.error(f"--videos: {given.videos}, wanted at least 1")
+    if not 0 <= given.tolerance < math.inf:
+        parser.error(f"--tolerance: {given.tolerance}, wanted a number of at least 0")
     try:
         if given.scores:
             from sal360.experiments.leaderboard import load

@@ -348,6 +348,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args(arguments)
+    if chosen.runs < 1:
+        parser.error(f"--runs: {chosen.runs}, wanted at least 1")
     if not hasattr(os, "fork"):
         parser.error("wanted a system with fork, which Windows has not")
     _runtime.tune_allocator()

@@ -35,6 +35,7 @@ from sal360.experiments import records
 from sal360.losses import temporal_losses
 from sal360.metrics import cc
 from sal360.models.base import FrameModel
+from sal360.models.registry import check_device
 from sal360.sphere import pixel_area
 from sal360.training.fit import build_model, fit, previous_maps, weak_loss
 from sal360.training.inputs import clip_inputs
@@ -173,27 +174,29 @@ def run(
     Args:
         names: of recipes; all if empty. Where ``out`` holds a record already, those that are
             not named stay in it.
-        out: JSON file. report: is told a line for each.
+        out: JSON file, written after each. report: is told a line for each.
+    Raises:
+        ValueError: an unknown recipe, a device that is not here, another file in ``out``.
     """
+    check_device(device)
     recipes = {name: load_recipe(name, scale) for name in names or recipe_names()}
     runs: dict[str, Any] = {}
     if names and out is not None and Path(out).is_file():
         runs = load(out)["runs"]
+    record: dict[str, Any] = {
+        "schema": SCHEMA,
+        "sal360": __version__,
+        "data": {"clip": "sal360.datasets.synthetic.render_clip", "fps": FPS, "seed": CLIP_SEED},
+        "learned is": {"a loss smaller by": FALL, "or a CC above": GOOD},
+    }
     for name, recipe in recipes.items():
         runs[name], _ = overfit(recipe, device)
         runs[name] |= {"code": code(), "machine": _machine(device)}
         if report is not None:
             report(f"{name:18s}{told(runs[name])}")
-    order = [name for name in recipe_names() if name in runs]
-    record = {
-        "schema": SCHEMA,
-        "sal360": __version__,
-        "data": {"clip": "sal360.datasets.synthetic.render_clip", "fps": FPS, "seed": CLIP_SEED},
-        "learned is": {"a loss smaller by": FALL, "or a CC above": GOOD},
-        "runs": {name: runs[name] for name in order},
-    }
-    if out is not None:
-        records.write(json.dumps(record, indent=1) + "\n", out)
+        record["runs"] = {known: runs[known] for known in recipe_names() if known in runs}
+        if out is not None:  # after each, for whoever stops here
+            records.write(json.dumps(record, indent=1) + "\n", out)
     return record
 
 

@@ -201,6 +201,30 @@ def test_a_pack_of_another_size_holds_what_is_read_at_that_size(worlds, tmp_path
         hold(worlds, tmp_path / "small", ["test-0001"], size=(24, 48))
 
 
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [((2.0, 6.0, (24, 48)), "of 6 frames at 6 a second, wanted 12 at 6"),
+     ((0.5, 12.0, (24, 48)), "of 6 frames at 6 a second, wanted 6 at 12"),
+     ((1.0, 6.0, (32, 64)), r"holds frames of \(24, 48\), wanted \(32, 64\)")],
+)  # fmt: skip
+def test_worlds_of_other_settings_are_not_those_of_the_pack(settings, told, held):
+    with pytest.raises(ValueError, match=told):
+        hold(SyntheticWorlds("test", 3, *settings), held.folder)
+
+
+def test_a_pack_that_was_damaged_says_so(held, tmp_path):
+    folder = shutil.copytree(held.folder, tmp_path / "pack")
+    for name, bytes_left in (("counts.npy", 20), ("frames.npy", 1000), ("truth.npy", 0)):
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes(whole[:bytes_left])
+        with pytest.raises(ValueError, match=f"{name}: damaged"):
+            HeldVideos(folder)
+        (folder / name).write_bytes(whole)
+    (folder / "about.json").write_text("{")
+    with pytest.raises(ValueError, match="pack: not a pack of schema"):
+        HeldVideos(folder)
+
+
 def test_processes_make_the_same_pack(worlds, held, tmp_path):
     two = hold(worlds, tmp_path / "two", pictures=True, processes=2)
     for name in ("frames", "truth", "flow", "flow_picture", "fixations", "counts"):
@@ -623,6 +647,19 @@ def test_a_shorter_training_anew_takes_nothing_away(tmp_path, monkeypatch):
     assert load_record(tmp_path / "runs" / "cube-unet-0" / "record.json")["status"] == "done"
     weights = tmp_path / "weights" / "cube-unet-0.safetensors"
     assert hashlib.sha256(weights.read_bytes()).hexdigest() == done["sha256"]
+
+
+def test_a_run_of_other_code_or_another_device_says_so(tmp_path, monkeypatch):
+    only = ("uniform", "equator")
+    first = leaderboard.run("fast", tmp_path, only[:1], report=lambda line: None)
+    assert "made" not in first["arms"]["uniform"]["runs"][0]
+    assert "other code" not in leaderboard_table.told(first)
+    before = leaderboard.code()
+    monkeypatch.setattr(leaderboard, "code", lambda: "0" * 64)
+    second = leaderboard.run("fast", tmp_path, only, report=lambda line: None)
+    assert second["arms"]["uniform"]["runs"][0]["made"]["code"] == before
+    assert "made" not in second["arms"]["equator"]["runs"][0]
+    assert "runs by other code, torch or device: 1)" in leaderboard_table.told(second)
 
 
 def test_what_lies_beside_the_packs_is_no_pack(tiny):

@@ -51,8 +51,11 @@ class HeldVideos:
         self.folder = Path(folder)
         if not (self.folder / "about.json").is_file():
             raise FileNotFoundError(f"{folder}: no pack there, wanted a folder made by hold()")
-        about = json.loads((self.folder / "about.json").read_text("utf-8"))
-        if about.get("schema") != SCHEMA:
+        try:
+            about = json.loads((self.folder / "about.json").read_text("utf-8"))
+        except ValueError:
+            about = None
+        if not isinstance(about, dict) or about.get("schema") != SCHEMA:
             raise ValueError(f"{folder}: not a pack of schema {SCHEMA}")
         self.name: str = about["name"]
         self._videos: dict[str, tuple[int, int, float]] = {
@@ -65,13 +68,18 @@ class HeldVideos:
         self._arrays: dict[str, Tensor] = {}
         for field in about["fields"]:
             # Copy on write: torch wants memory it could write to, and nobody's file changes.
-            array = np.load(self.folder / f"{field}.npy", mmap_mode="c")
-            self._arrays[field] = torch.from_numpy(array)
+            self._arrays[field] = self._load(field, "c")
         self._looked: Tensor | None = None
         if about["fixations"]:
-            self._looked = torch.from_numpy(np.load(self.folder / "fixations.npy"))
-            counts = torch.from_numpy(np.load(self.folder / "counts.npy"))
+            self._looked, counts = self._load("fixations"), self._load("counts")
             self._ends = [0, *counts.cumsum(0).tolist()]
+
+    def _load(self, name: str, mode: Any = None) -> Tensor:
+        path = self.folder / f"{name}.npy"
+        try:
+            return torch.from_numpy(np.load(path, mmap_mode=mode))
+        except (ValueError, EOFError) as error:
+            raise ValueError(f"{path}: damaged ({error}), make the pack again") from None
 
     def to(self, device: str | torch.device) -> HeldVideos:
         """The same with its pictures on a device; items are on it then, but for fixations."""
@@ -173,6 +181,14 @@ def hold(
         found = HeldVideos(folder)
         if found.name != dataset.name or list(found.videos) != names:
             raise ValueError(f"folder: {folder} holds {found.name}, {len(found.videos)} videos")
+        for name in names:
+            have, want = ((d.length(name), d.rate(name)) for d in (found, dataset))
+            if have != want:
+                raise ValueError(
+                    f"folder: {folder} holds {name} of {have[0]} frames at {have[1]:g} a second, "
+                    f"wanted {want[0]} at {want[1]:g}"
+                )
+        size = getattr(dataset, "size", None) if size is None else size
         if size is not None and tuple(size) != found.size:
             raise ValueError(f"folder: {folder} holds frames of {found.size}, wanted {tuple(size)}")
         return found

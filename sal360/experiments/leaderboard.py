@@ -33,7 +33,9 @@ The record, ``leaderboard.json``, schema ``sal360/leaderboard/1``::
                           off                 half the sum of |share - 1 / bins| }},
                       memory (of what remembers): {"carried": CC on the validation worlds,
                           "every 8": the same, "kept": the name of the better, by which the
-                          scores were made}, carried: upright scores of the other, if emptied}] }}
+                          scores were made}, carried: upright scores of the other, if emptied,
+                      made (of a run with another code, device or torch than the record's): the
+                          three}] }}
     not_run     {arm or "arm, seed k": reason}
     real        null, or {data, videos, note, metrics, people (scores of half of the people),
                   arms: {name: [{seed, metric: [score of each video]}]}}, see leaderboard_real
@@ -225,7 +227,7 @@ def one(
     start = time.monotonic()
     result: dict[str, Any] = {"arm": name, "seed": seed, "status": "no training", "steps": 0,
                               "clips": 0, "clips_per_s": None, "best": None, "weights": None,
-                              "sha256": None, "recipe": None}  # fmt: skip
+                              "sha256": None, "recipe": None, "made": _made(device)}  # fmt: skip
     model = made(arm, scale_name, seed, device, held["train"])
     place = folder = out / "runs" / f"{name}-{seed}"
     former = _result(out, (name, seed)) if _result_path(out, (name, seed)).is_file() else None
@@ -442,7 +444,7 @@ def collect(
     scale = SCALES[scale_name]
     conditions = [condition(tilt) for tilt in (0.0, *scale.tilts)]
     arms: dict[str, Any] = {}
-    order = list(ARMS)
+    order, here = list(ARMS), _made(device)
     for name, seed in sorted(jobs, key=lambda job: (order.index(job[0]), job[1])):
         if not _result_path(out, (name, seed)).is_file():
             failed.setdefault(f"{name}, seed {seed}", "not begun")
@@ -454,14 +456,15 @@ def collect(
             "system": arm.system, "kind": arm.kind, "twin": arm.twin,
             "parameters": found["parameters"], "recipe": found["recipe"], "runs": [],
         })  # fmt: skip
-        row["runs"].append(
-            {k: v for k, v in found.items() if k not in ("arm", "parameters", "recipe")}
-        )
+        apart = {"arm", "parameters", "recipe"}
+        if found.get("made") == here:
+            apart.add("made")
+        row["runs"].append({k: v for k, v in found.items() if k not in apart})
     looked = {name: _looked(scene(held[name], name)) for name in conditions}
     return {
         "schema": SCHEMA,
         "sal360": __version__,
-        "code": code(),
+        "code": here["code"],
         "scale": scale_name,
         "settings": {
             **{k: v for k, v in asdict(scale).items() if k not in ("fewer", "validations")},
@@ -471,8 +474,7 @@ def collect(
             "reference": REFERENCE,
         },
         "unequal": list(UNEQUAL),
-        "device": torch.cuda.get_device_name() if device.startswith("cuda")
-        else f"{platform.machine()} CPU",
+        "device": here["device"],
         "versions": {"python": platform.python_version(), "torch": torch.__version__,
                      "numpy": np.__version__},
         "videos": list(held["upright"].videos),
@@ -482,6 +484,16 @@ def collect(
         "not_run": {**failed, **NOT_RUN},
         "real": None,
     }  # fmt: skip
+
+
+def _made(device: str) -> dict[str, str]:
+    """With what a run is made."""
+    cuda = device.startswith("cuda")
+    return {
+        "code": code(),
+        "device": torch.cuda.get_device_name() if cuda else f"{platform.machine()} CPU",
+        "torch": torch.__version__,
+    }
 
 
 def _looked(test: Scene) -> dict[str, list[int]]:

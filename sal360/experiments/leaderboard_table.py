@@ -330,12 +330,14 @@ def told(record: Record) -> str:
     s = record["settings"]
     warning = WARNINGS.get(record["scale"], "")
     H, W = s["size"]
+    others = sum("made" in run for one in record["arms"].values() for run in one["runs"])
+    elsewhere = f"; runs by other code, torch or device: {others}" if others else ""
     return (
         f"{warning}{s['test'][0]} test worlds of {s['test'][1]:g} s at {H} x {W}; trained on "
         f"{s['train'][0]} others, {s['steps']} steps of {s['batch']} clips of {s['clip_length']} "
-        f"frames ({record['device']}, {record['seconds'] / 60:.0f} minutes in all). Intervals: "
-        "95 %, bootstrap over videos, of the mean over the seeds that finished. Bold: ahead of "
-        f"{s['reference']} beyond chance.\n"
+        f"frames ({record['device']}, {record['seconds'] / 60:.0f} minutes in all{elsewhere}). "
+        "Intervals: 95 %, bootstrap over videos, of the mean over the seeds that finished. "
+        f"Bold: ahead of {s['reference']} beyond chance.\n"
     )
 
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
+import os
 import sys
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor
 
 
 def tune_allocator() -> bool:
@@ -28,6 +33,26 @@ def tune_allocator() -> bool:
     trim_threshold, mmap_max = -1, -4  # <malloc.h>
     settings = ((mmap_max, 0), (trim_threshold, -1))
     return all(mallopt(name, value) == 1 for name, value in settings)
+
+
+def end_with_parent() -> None:
+    """End this process when the one that began it is no more, killed, say: what it would still do
+    is in the way of whoever begins again."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def workers(processes: int) -> ProcessPoolExecutor:
+    """Processes that start afresh and end with this one. If one of them dies, whoever waits for it
+    is told (``BrokenExecutor``); a pool of :mod:`multiprocessing` would wait for ever."""
+    spawn = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(processes, mp_context=spawn, initializer=end_with_parent)
 
 
 def no_memory(error: BaseException) -> bool:

@@ -225,6 +225,21 @@ def test_a_pack_that_was_damaged_says_so(held, tmp_path):
         HeldVideos(folder)
 
 
+class Deadly(SyntheticWorlds):
+    """Worlds the second of which ends the process that reads it."""
+
+    def read(self, video, *where):
+        if video == "test-0001":
+            os._exit(9)
+        return super().read(video, *where)
+
+
+def test_a_process_that_dies_is_not_waited_for(tmp_path):
+    with pytest.raises(OSError, match="pack: a process that made it died"):
+        hold(Deadly("test", 3, 1.0, 6.0, (24, 48)), tmp_path / "pack", processes=2)
+    assert not list(tmp_path.iterdir())
+
+
 def test_processes_make_the_same_pack(worlds, held, tmp_path):
     two = hold(worlds, tmp_path / "two", pictures=True, processes=2)
     for name in ("frames", "truth", "flow", "flow_picture", "fixations", "counts"):

@@ -12,11 +12,10 @@ What that costs: frames are rounded to 8 bits, as in any film (at most 1/510); t
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
 from collections.abc import Sequence
-from multiprocessing.pool import Pool
+from concurrent.futures import BrokenExecutor, Executor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sal360 import _runtime
 from sal360._files import clear_parts
 from sal360.datasets.item import Item, VideoDataset, checked_window
 from sal360.flow import flow_to_color, tangent_flow
@@ -159,7 +159,7 @@ def hold(
     size: tuple[int, int] | None = None,
     pictures: bool = False,
     processes: int = 1,
-    pool: Pool | None = None,
+    pool: Executor | None = None,
 ) -> HeldVideos:
     """Make a pack of a data set; the one that is there is opened if it holds the same videos.
 
@@ -172,6 +172,7 @@ def hold(
             its ``if __name__ == "__main__"``. pool: that are there already, for several packs.
     Raises:
         ValueError: no video, videos that differ in size or fields, another pack in the folder.
+            OSError: no room on the disk, a process that died.
     """
     folder = Path(folder)
     names = list(dataset.videos if videos is None else videos)
@@ -211,10 +212,10 @@ def hold(
         jobs = [(dataset, name, start, size, fields, str(part))
                 for name, start in zip(names, starts[:-1], strict=True)]  # fmt: skip
         if pool is not None:
-            looked = pool.map(_written, jobs, chunksize=1)
+            looked = list(pool.map(_written, jobs, chunksize=1))
         elif processes > 1:
-            with multiprocessing.get_context("spawn").Pool(min(processes, len(jobs))) as own:
-                looked = own.map(_written, jobs, chunksize=1)
+            with _runtime.workers(min(processes, len(jobs))) as own:
+                looked = list(own.map(_written, jobs, chunksize=1))
         else:
             looked = [_written(job, alone=False) for job in jobs]
         known = [one for one in looked if one is not None]
@@ -235,6 +236,8 @@ def hold(
         }
         (part / "about.json").write_text(json.dumps(about), "utf-8")
         os.replace(part, folder)
+    except BrokenExecutor as error:
+        raise OSError(f"{folder}: a process that made it died, for want of memory, say") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return HeldVideos(folder)

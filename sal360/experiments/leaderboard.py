@@ -49,7 +49,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import multiprocessing
 import os
 import platform
 import shutil
@@ -146,7 +145,7 @@ def packs(out: Path, scale: Scale, processes: int, report: Report = print) -> di
     wanted["upright"] = test = worlds("test", scale.test)
     wanted |= {condition(tilt): Tilted(test, tilt) for tilt in scale.tilts}
     (out / "packs").mkdir(parents=True, exist_ok=True)
-    workers = multiprocessing.get_context("spawn").Pool(processes) if processes > 2 else None
+    workers = _runtime.workers(processes) if processes > 2 else None
     with workers or nullcontext():
         for name, data in wanted.items():
             folder = out / "packs" / name.replace(" ", "-")
@@ -631,7 +630,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _runtime.tune_allocator()
     if given.job:
         torch.set_num_threads(1)
-        threading.Thread(target=_with_parent, args=(os.getppid(),), daemon=True).start()
+        _runtime.end_with_parent()
         name, _, seed = given.job.rpartition(":")
         until = None if given.until is None else float(given.until)
         at_once = 8 if name == "contrast" and device != "cpu" else 1
@@ -654,14 +653,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         if before is not None:
             signal.signal(signal.SIGTERM, before)
-
-
-def _with_parent(parent: int) -> None:
-    """End this process when the one that began it is no more, killed, say: what it would still do
-    is in the way of whoever begins again."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
 
 
 def _run_all(given: argparse.Namespace, device: str, words: list[str]) -> int:

@@ -8,7 +8,6 @@ scores are those of :mod:`sal360.metrics`, taken for all frames at once. Chapter
 from __future__ import annotations
 
 import math
-import multiprocessing
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sal360 import _runtime
 from sal360.baselines.base import Baseline, normalised
 from sal360.datasets.batch import Batch, collate
 from sal360.datasets.item import VideoDataset
@@ -110,8 +110,8 @@ def predicted(
         films = (test.batch.frames * 255).round().to(torch.uint8).cpu()
         jobs = [(model, film.numpy()) for film in films]
         if processes > 1:
-            with multiprocessing.get_context("spawn").Pool(min(processes, V)) as pool:
-                maps = pool.map(_looked_at, jobs, chunksize=1)
+            with _runtime.workers(min(processes, V)) as pool:
+                maps = list(pool.map(_looked_at, jobs, chunksize=1))
         else:
             maps = [_looked_at(job) for job in jobs]
         return normalised(torch.from_numpy(np.stack(maps)).to(test.batch.frames.device))

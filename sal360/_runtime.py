@@ -35,13 +35,16 @@ def tune_allocator() -> bool:
     return all(mallopt(name, value) == 1 for name, value in settings)
 
 
-def end_with_parent() -> None:
+def end_with_parent(parent: int) -> None:
     """End this process when the one that began it is no more, killed, say: what it would still do
-    is in the way of whoever begins again."""
-    parent = os.getppid()
+    is in the way of whoever begins again.
+
+    Args:
+        parent: number of that process, from itself: here it may be known too late.
+    """
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.name != "posix" or os.getppid() == parent:  # elsewhere it keeps its number
             time.sleep(0.5)
         os._exit(1)
 
@@ -52,7 +55,7 @@ def workers(processes: int) -> ProcessPoolExecutor:
     """Processes that start afresh and end with this one. If one of them dies, whoever waits for it
     is told (``BrokenExecutor``); a pool of :mod:`multiprocessing` would wait for ever."""
     spawn = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(processes, mp_context=spawn, initializer=end_with_parent)
+    return ProcessPoolExecutor(processes, spawn, end_with_parent, (os.getpid(),))
 
 
 def no_memory(error: BaseException) -> bool:

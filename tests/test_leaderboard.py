@@ -745,11 +745,15 @@ def test_who_ends_the_command_ends_its_jobs(tmp_path):
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="no /proc here")
 def test_a_job_ends_when_the_command_is_killed():
     job = (
-        "import os, time\nfrom sal360.experiments import leaderboard\n"
+        "import os, sys, time\nfrom sal360.experiments import leaderboard\n"
         "leaderboard.one = lambda *given: (print(os.getpid(), flush=True), time.sleep(99))\n"
-        "leaderboard.main(['--job', 'equator:0', '--out', '.'])"
+        "leaderboard.main(['--job', 'equator:0', '--out', '.', '--parent', sys.argv[1]])"
     )
-    line = [sys.executable, "-c", "import subprocess, sys\nsubprocess.run(sys.argv[1:])"]
+    line = [
+        sys.executable,
+        "-c",
+        "import os, subprocess, sys\nsubprocess.run([*sys.argv[1:], str(os.getpid())])",
+    ]
     board = subprocess.Popen(
         [*line, sys.executable, "-c", job], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )

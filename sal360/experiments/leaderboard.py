@@ -396,7 +396,7 @@ def _at_once(
                 name, seed = job = waiting.pop(0)
                 line = [sys.executable, "-m", "sal360.experiments.leaderboard", "--job",
                         f"{name}:{seed}", "--scale", scale_name, "--out", str(out),
-                        "--device", device]  # fmt: skip
+                        "--device", device, "--parent", str(os.getpid())]  # fmt: skip
                 line += [] if until is None else ["--until", repr(until)]
                 with (logs / f"{name}-{seed}.txt").open("wb") as log:
                     alone = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -614,7 +614,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--real", type=Path, metavar="RECORD", help="score the weights of --out on "
                         "AVTrack360, into this record")  # fmt: skip
     parser.add_argument("--root", type=Path, help="AVTrack360 (fetched if not given)")
-    for inner in ("--job", "--until"):
+    for inner in ("--job", "--until", "--parent"):
         parser.add_argument(inner, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     told = [name for name in ("root",) if getattr(given, name) and not given.real]
@@ -630,7 +630,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _runtime.tune_allocator()
     if given.job:
         torch.set_num_threads(1)
-        _runtime.end_with_parent()
+        if given.parent:
+            _runtime.end_with_parent(int(given.parent))
         name, _, seed = given.job.rpartition(":")
         until = None if given.until is None else float(given.until)
         at_once = 8 if name == "contrast" and device != "cpu" else 1

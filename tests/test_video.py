@@ -253,7 +253,9 @@ def test_variable_frame_rate_keeps_the_grid_in_time(tmp_path):
     """Half the film at 50 a second and half at 10: the same number per second from both."""
     times = [*range(0, 4000, 20), *range(4000, 8000, 100)]
     pictures = [numbered(i) for i in range(len(times))]
-    for name in ("a.mp4", "a.mkv"):
+    # Before 18.1 av copies the fastest rate into Matroska, as if all frames came at it.
+    told = tuple(int(part) for part in av.__version__.split(".")[:2]) >= (18, 1)
+    for name in ("a.mp4", "a.mkv") if told else ("a.mp4",):
         path = tmp_path / name
         if name == "a.mp4":
             encode(path, pictures, times=times, options={"g": "30"})

@@ -37,7 +37,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.gpu_smoke import checks
-from benchmarks.measure import DATA, interleaved, reason, save, wait
+from benchmarks.measure import DATA, interleaved, machine, reason, save, wait
 from benchmarks.roofline import measure_rates
 from sal360 import patterns, upstream
 from sal360.nn import CubePad2d, SphereMaxPool2d, sampled, sampled_conv2d, sampled_cuda
@@ -342,12 +342,17 @@ def run(
     """All of it; what would begin after ``seconds`` is left out, and the record says so.
 
     Args:
-        before: results of the last run; what has no times there comes first, shapes before blocks.
+        before: results of the last run; what has no times there comes first, shapes before blocks,
+            and what this run has no time for stays, with the day of its ``"measured"``.
         keep: is given what there is after each shape, for whoever is ended from outside.
     """
     start = time.perf_counter()
     out: dict[str, Any] = {"rates": rates_of(device, 64 if small else 8192)}
-    out["shapes"] = {shape.title: NO_TIME for shape in shapes(small)}
+
+    def then(part: str, shape: Shape) -> dict[str, Any]:
+        return dict((before or {}).get(part, {}).get(shape.title, NO_TIME))
+
+    out["shapes"] = {shape.title: then("shapes", shape) for shape in shapes(small)}
     checked: dict[str, str] = {}
     for name, call in checks(device):
         try:
@@ -358,7 +363,8 @@ def run(
     _say("gradcheck", checked)
     out["others"] = others(device, small, repeats)
     _report("others", out["others"])
-    out["blocks"] = {s.title: NO_TIME for s in shapes(small)[:3] if device.type == "cuda"}
+    blocked = shapes(small)[:3] if device.type == "cuda" else []
+    out["blocks"] = {shape.title: then("blocks", shape) for shape in blocked}
 
     def fill(part: str, shape: Shape, measure: Callable[[], dict[str, Any]]) -> None:
         if time.perf_counter() - start > seconds:
@@ -379,15 +385,11 @@ def run(
         calls["the layer, autocast"] = found["the layer"], "autocast"
         return measured(shape, calls, device, out["rates"], repeats)
 
-    def timed(part: str, shape: Shape) -> bool:
-        return bool((before or {}).get(part, {}).get(shape.title, NO_TIME)["times"])
-
-    for shape in sorted(shapes(small), key=lambda shape: timed("shapes", shape)):
-        fill("shapes", shape, lambda shape=shape: ways(shape))
     some = max(5, repeats // 2)
-    for shape in sorted(shapes(small)[:3], key=lambda shape: timed("blocks", shape)):
-        if device.type == "cuda":
-            fill("blocks", shape, lambda s=shape: block_sizes(s, device, out["rates"], some))
+    for shape in sorted(shapes(small), key=lambda shape: bool(then("shapes", shape)["times"])):
+        fill("shapes", shape, lambda shape=shape: ways(shape))
+    for shape in sorted(blocked, key=lambda shape: bool(then("blocks", shape)["times"])):
+        fill("blocks", shape, lambda s=shape: block_sizes(s, device, out["rates"], some))
     out["seconds"] = time.perf_counter() - start
     return out
 
@@ -424,7 +426,7 @@ def main() -> None:
         raise SystemExit("no GPU here; --try runs the script small, on the CPU")
     else:
         torch.backends.cudnn.benchmark = True
-        before = _results(DATA / "gpu_layers.json")
+        before = rows_of(DATA / "gpu_layers.json", machine())
 
         def keep(results: dict[str, Any]) -> Path:
             return save("gpu_layers", results)
@@ -432,10 +434,21 @@ def main() -> None:
         print(keep(run(torch.device("cuda", 0), False, 15, asked.seconds, before, keep)))
 
 
-def _results(path: Path) -> dict[str, Any]:
-    """Of the record that is there; nothing of one that cannot be read."""
+def rows_of(path: Path, here: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Shapes and blocks of a record, each with the day it was measured; none of a record that
+    cannot be read, or of another card or torch."""
     try:
-        return dict(json.loads(path.read_text("utf-8"))["results"])
+        record = json.loads(path.read_text("utf-8"))
+        if any(record["machine"][key] != here[key] for key in ("device", "torch")):
+            return {}
+        day = record["date"][:10]
+        return {
+            part: {
+                title: {"measured": day, **row} if row["times"] else row
+                for title, row in record["results"][part].items()
+            }
+            for part in ("shapes", "blocks")
+        }
     except (OSError, ValueError, TypeError, KeyError):
         return {}
 

@@ -32,7 +32,8 @@ def section(results: dict[str, Any]) -> str:
         "",
     ]
     for title, row in results["shapes"].items():
-        parts += [bold(title), "", _times(row), _failed(row)]
+        when = f" (measured on {row['measured']}, in another run)" if "measured" in row else ""
+        parts += [bold(title) + when, "", _times(row), _failed(row)]
     others = results["others"]
     parts += [f"**Pooling and cubes**, {others['shape']}", "", _times(others), _failed(others)]
     return "\n".join(part for part in parts if part is not None)

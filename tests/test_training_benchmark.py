@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import gpu_layers, page_training, step_time, training
+from benchmarks import gpu_layers, page_gpu, page_training, step_time, training
 from benchmarks.measure import save
 from benchmarks.roofline import (
     PARAMETER_TRIPS,
@@ -371,7 +371,7 @@ def test_a_record_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "one.json").read_text())["results"] == {"old": 1}
 
 
-def test_layers_without_a_time_come_first_and_nothing_measured_is_lost(monkeypatch):
+def test_layers_without_a_time_come_first_and_nothing_measured_is_lost(monkeypatch, tmp_path):
     first, second = (shape.title for shape in gpu_layers.shapes(True))
     begun = []
 
@@ -392,6 +392,16 @@ def test_layers_without_a_time_come_first_and_nothing_measured_is_lost(monkeypat
     assert again["shapes"][second]["failed"] == {"all": "RuntimeError: out of memory"}
     over = gpu_layers.run(CPU, True, 1, 1e-9)
     assert over["shapes"] == {first: gpu_layers.NO_TIME, second: gpu_layers.NO_TIME}
+    # What a later run has no time for stays, and says when it was measured; on the same card.
+    path = save("gpu_layers", whole | {"blocks": {}}, tmp_path / "one.json")
+    record = json.loads(path.read_text())
+    rows = gpu_layers.rows_of(path, record["machine"])
+    later = gpu_layers.run(CPU, True, 1, 1e-9, rows)["shapes"]
+    day = record["date"][:10]
+    assert later == {first: whole["shapes"][first] | {"measured": day}, second: gpu_layers.NO_TIME}
+    shown = page_gpu.section(whole | {"shapes": rows["shapes"]})
+    assert shown.count(f"(measured on {day}, in another run)") == 1
+    assert gpu_layers.rows_of(path, record["machine"] | {"torch": "1.0"}) == {}
     monkeypatch.setattr(sys, "argv", ["gpu_layers", "--seconds", "nan"])
     with pytest.raises(SystemExit, match="2"):
         gpu_layers.main()

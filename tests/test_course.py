@@ -406,6 +406,27 @@ def test_what_the_learner_raises_is_told_with_its_arguments():
         check("99.9")
 
 
+def test_a_pixel_has_a_whole_row_and_its_area_holds_the_direction():
+    def place(x, y, z):
+        return 0.5 - math.atan2(-y, math.hypot(x, z)) / math.pi, math.atan2(x, z) / math.tau + 0.5
+
+    def real(x, y, z, H, W):
+        down, right = place(x, y, z)
+        return min(down * H, H - 1), right * W % W
+
+    def corners_aligned(x, y, z, H, W):  # right at every centre
+        down, right = place(x, y, z)
+        return round(down * (H - 1)), round(right * (W - 1))
+
+    def last_column(x, y, z, H, W):  # the seam's other name
+        down, right = place(x, y, z)
+        return float(min(int(down * H), H - 1)), float(min(int(right * W), W - 1))
+
+    assert "whole numbers" in repr(check("01.2", real))
+    assert "area holds the direction" in repr(check("01.2", corners_aligned))
+    assert check("01.2", last_column).passed
+
+
 def test_a_texel_in_single_precision_is_told_so():
     def corner(x, y):
         x, y = torch.tensor([x, y])

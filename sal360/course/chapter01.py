@@ -48,17 +48,22 @@ def pixel_to_lonlat(answer: Callable[..., Any]) -> Iterator[Case]:
 
 @exercise("01.2")
 def direction_to_pixel(answer: Callable[..., Any]) -> Iterator[Case]:
-    """``(x, y, z, H, W) -> (row, col)``, whole numbers, nearest pixel."""
+    """``(x, y, z, H, W) -> (row, col)``: the pixel whose area holds the direction."""
     for H, W in ((2, 4), (3, 5), (16, 32), (5, 7)):
         xyz = erp_directions(H, W)
         for i, j in product(range(H), range(W)):
             row, col = ask(answer, *xyz[i, j].tolist(), H, W)
             yield Case(
+                "row and column are whole numbers",
+                float(row).is_integer() and float(col).is_integer(),
+                f"pixel ({i}, {j}) of {H} x {W}: you gave ({row}, {col})",
+            )
+            yield Case(
                 "round trip: the direction of a pixel leads back to it",
                 (int(row), int(col)) == (i, j),
                 f"pixel ({i}, {j}) of {H} x {W}: you gave ({row}, {col})",
             )
-        for lon, lat in product(_LONS, (90, -90, *_LATS)):
+        for lon, lat in product((*_LONS, -170), (90, -90, *_LATS, 80, -80)):
             d = lonlat_to_xyz(math.radians(lon), math.radians(lat))
             for length in (1.0, 5.0):
                 row, col = (int(v) for v in ask(answer, *(d * length).tolist(), H, W))
@@ -68,13 +73,14 @@ def direction_to_pixel(answer: Callable[..., Any]) -> Iterator[Case]:
                     f"{_degrees(lon, lat)}, length {length:g}: you gave ({row}, {col}), "
                     f"wanted rows 0 to {H - 1} and columns 0 to {W - 1}",
                 )
-                best = angle_between(xyz, d).min()
-                got = angle_between(xyz[row, col], d)
+                down, right = (90 - lat) / 180 * H - row, (lon / 360 + 0.5) * W - col
+                right = (right - 0.5 + W / 2) % W + 0.5 - W / 2  # the seam is one place
+                inside = abs(down - 0.5) < 0.501 and (abs(right - 0.5) < 0.501 or abs(lat) == 90)
                 yield Case(
-                    "the pixel's row and column contain the direction, whatever its length",
-                    bool(got <= best + math.pi / H),
-                    f"{_degrees(lon, lat)}, length {length:g}, {H} x {W}: ({row}, {col}) is "
-                    f"{math.degrees(got):.0f} degrees away, the best {math.degrees(best):.0f}",
+                    "the pixel's area holds the direction, whatever its length",
+                    inside,
+                    f"{_degrees(lon, lat)}, length {length:g}, {H} x {W}: from the corner of "
+                    f"({row}, {col}) it is {down:.2f} pixels down and {right:.2f} to the right",
                 )
 
 

@@ -440,6 +440,15 @@ def test_a_texel_in_single_precision_is_told_so():
     assert "of 8 x 8" in told and "near equals want double precision" in told
 
 
+def test_a_pixel_in_single_precision_is_told_so():
+    def area(row, H, W):
+        upper, lower = (torch.tensor(0.5 - k / H) * math.pi for k in (row, row + 1))
+        return 2 * math.pi / W * (upper.sin() - lower.sin())
+
+    told = repr(check("02.1", area))
+    assert "of 64 x 128" in told and "near equals want double precision" in told
+
+
 def test_a_view_may_be_as_fine_as_the_equator_over_a_whole_pixel():
     def over_a_pixel(fov, W):
         return math.tan(fov / 2) / math.tan(math.pi / W)

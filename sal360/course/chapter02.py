@@ -64,6 +64,8 @@ def _which_rule(got: float, row: int, H: int, W: int) -> str:
     }
     near = [name for name, value in guesses.items() if math.isclose(got, value, rel_tol=1e-9,
                                                                     abs_tol=1e-15)]  # fmt: skip
+    if not near and abs(got / exact - 1) < 2e-3:
+        return ". Differences of near equals want double precision"
     return f". That is {near[0]}" if near else ""
 
 

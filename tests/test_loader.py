@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,6 +19,7 @@ from sal360.datasets.layouts import LAYOUTS, open_dataset
 from sal360.datasets.layouts.make import make
 from sal360.datasets.loader import ClipLoader, Windows, clip_loader
 from sal360.sphere import pixel_area
+from sal360.video import VideoWriter
 
 
 class Numbers:
@@ -389,6 +391,41 @@ def test_no_deadlock_and_no_orphans(how, method, workers):
         stuck.cancel()
         program.kill()
         program.communicate()
+
+
+FILM_PROGRAM = """
+import gc, sys
+sys.path.insert(0, {root!r})
+import av
+from tests.test_loader import Numbers, clip_loader
+
+class Tidy(Numbers):
+    def read(self, *args, **named):
+        gc.collect()  # as may happen at any time
+        return super().read(*args, **named)
+
+gc.disable()
+film = av.open({film!r})
+next(film.decode(video=0))  # its decoder has threads
+ring = [film]
+ring.append(ring)
+del film, ring  # no use to anybody, and not yet collected
+print(sum(1 for _ in clip_loader(Tidy([8]), 2, 2, workers=1, start_method="fork")), flush=True)
+print(gc.get_freeze_count(), gc.collect() > 0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_worker_does_not_wait_for_the_threads_of_a_film_that_its_parent_has_read(tmp_path):
+    with VideoWriter(tmp_path / "film.mp4", fps=30) as out:
+        for _ in range(60):
+            out.write(np.zeros((64, 128, 3), np.uint8))
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    text = FILM_PROGRAM.format(root=root, film=str(tmp_path / "film.mp4"))
+    found = subprocess.run(
+        [sys.executable, "-c", text], capture_output=True, text=True, cwd=root, timeout=60
+    )
+    assert found.stdout.split() == ["2", "0", "True"], found.stderr
 
 
 def test_little_is_read_ahead():

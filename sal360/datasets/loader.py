@@ -17,11 +17,13 @@ is too small is worse than none (``python -m benchmarks streaming``).
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import signal
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -199,7 +201,8 @@ class ClipLoader:
             prefetch_factor=self.prefetch if self.workers else None,
             generator=torch.Generator().manual_seed(self.seed),  # else torch's own is advanced
         )
-        results = iter(loader)
+        with _left_alone():
+            results = iter(loader)
         try:
             for _ in plan:
                 result: _Result = next(results)
@@ -383,6 +386,19 @@ def _part(clips: list[int], rank: int, ranks: int) -> list[int]:
 
 def _as_it_is(result: Any) -> Any:
     return result
+
+
+@contextmanager
+def _left_alone() -> Iterator[None]:
+    """Processes forked in here never collect what this one no longer uses: the decoder of a film
+    that was read would wait for its threads, which a fork leaves behind."""
+    ours = gc.get_freeze_count() == 0  # else somebody else has frozen, and may thaw
+    gc.freeze()
+    try:
+        yield
+    finally:
+        if ours:
+            gc.unfreeze()
 
 
 def _quiet_worker(number: int) -> None:

@@ -62,7 +62,8 @@ plain = st.recursive(
 @given(value=plain, protocol=st.sampled_from(list(PROTOCOLS)))
 @settings(max_examples=60)
 def test_whatever_is_plain_comes_back(tmp_path_factory, value, protocol):
-    path = stored(tmp_path_factory.mktemp("p", numbered=True), value, protocol)
+    folder = tmp_path_factory.mktemp("p", numbered=True)
+    path = stored(folder, pickle.dumps(value, protocol=protocol))
     again = read_plain_pickle(path)
     assert again == value and type(again) is type(value)
 

@@ -208,6 +208,16 @@ def test_the_readmes_examples_run(tmp_path, monkeypatch):
     assert len(scope["curve"]) == 5 and scope["saliency"].shape == scope["frames"][:, 0].shape
 
 
+def test_the_readme_says_which_torch():
+    text, ranges = (ROOT / "README.md").read_text("utf-8"), PYPROJECT["project"]["dependencies"]
+    least = next(one.removeprefix("torch>=") for one in ranges if one.startswith("torch"))
+    lock = re.search(r"^torch==(\d+\.\d+)", (ROOT / "constraints.txt").read_text("utf-8"), re.M)[1]
+    assert f"has PyTorch {lock}; as a package, sal360 takes {least} and later" in text
+    tables = (ROOT / "sal360/_tables.py").read_text("utf-8")
+    cut = re.search(r"before ([\d.]+) `torch.compile` cuts", text)[1]
+    assert f'HELD = torch.__version__ >= "{cut}"' in tables
+
+
 def test_the_first_page_and_the_readme_name_the_systems_that_there_are():
     first, readme = ((ROOT / name).read_text("utf-8") for name in ("book/intro.md", "README.md"))
     tables = [text[text.index("## The five systems") :] for text in (first, readme)]

@@ -28,7 +28,7 @@ def markdown(
     lines = []
     for one in evaluations:
         lines += [
-            f"### {_line(one.predictor)}",
+            f"### {markdown_line(one.predictor)}",
             "",
             f"{_count(len(one.videos), 'video')}, {_count(one.frames, 'frame')}; "
             + ("pixels weighed by solid angle" if one.settings.get("weighting") != "pixels"
@@ -43,7 +43,7 @@ def markdown(
             lines.append(f"| {' | '.join(row)} | {one.left_out(name)} |")
         lines.append("")
     if comparison:
-        a, b = (_line(one.predictor) for one in evaluations[:2])
+        a, b = (markdown_line(one.predictor) for one in evaluations[:2])
         lines += [
             f"### {a} minus {b}",
             "",
@@ -59,15 +59,15 @@ def markdown(
         lines.append("")
     for one in evaluations:
         if len(one.videos) > 1:
-            lines += [f"### {_line(one.predictor)}, by video", ""]
+            lines += [f"### {markdown_line(one.predictor)}, by video", ""]
             lines += [f"| video | {' | '.join(one.metrics)} |"]
             lines += ["|---" * (1 + len(one.metrics)) + "|"]
             for video in one.videos:
                 means = " | ".join(_number(video.mean(name)) for name in one.metrics)
-                lines.append(f"| {_cell(video.video)} | {means} |")
+                lines.append(f"| {markdown_cell(video.video)} | {means} |")
             lines.append("")
     notes = dict.fromkeys(note for one in evaluations for note in one.notes)
-    lines += [f"- {_line(note)}" for note in notes]
+    lines += [f"- {markdown_line(note)}" for note in notes]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -200,10 +200,10 @@ def _count(n: int, what: str) -> str:
     return f"{n} {what}" + "s" * (n != 1)
 
 
-def _line(text: str) -> str:
+def markdown_line(text: str) -> str:
     """Of a name, which may hold line ends, what keeps to its line."""
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
-def _cell(text: str) -> str:
-    return _line(text).replace("|", "\\|")
+def markdown_cell(text: str) -> str:
+    return markdown_line(text).replace("|", "\\|")

@@ -617,12 +617,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for inner in ("--job", "--until", "--parent"):
         parser.add_argument(inner, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
-    told = [name for name in ("root",) if getattr(given, name) and not given.real]
-    if given.real:
-        told = [
-            name for name in ("only", "processes", "minutes", "archive") if getattr(given, name)
-        ]
-    if told:
+    unused = ("only", "processes", "minutes", "archive") if given.real else ("root",)
+    if told := [name for name in unused if getattr(given, name)]:
         parser.error(f"--{told[0]}: not used {'with' if given.real else 'without'} --real")
     if given.minutes is not None and not 0 < given.minutes < math.inf:
         parser.error(f"--minutes: {given.minutes}, wanted a number above 0")

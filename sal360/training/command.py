@@ -116,7 +116,7 @@ def run_training(
     """
     recipe = _recipe(name, recipe_file, scale, parse_settings(settings), steps, seed,
                      validate_every, validation != "none")  # fmt: skip
-    build_model(recipe)  # before anything is opened or written: it may be refused
+    network = build_model(recipe)  # before anything is opened or written: it may be refused
     out = Path("runs", f"{recipe.name}-{recipe.scale}-s{recipe.seed}") if out is None else out
     world = setup(device)
     told: list[Any] = [reports.Bar(recipe.steps, name=recipe.name)]
@@ -141,6 +141,8 @@ def run_training(
             films if workers else Remembered(films),
             checked,
             out,
+            model=network,
+            command="sal360 train",
             device=world.device,
             workers=workers,
             checkpoint_every=checkpoint_every,

@@ -280,6 +280,12 @@ _RULES: dict[str, Rule] = {
     "patience": _whole(0),
     "monitor": _word(*MONITORS),
 }
+_TURNS: dict[str, Rule] = {
+    "yaw": _RULES["compile"],
+    "mirror": _RULES["compile"],
+    "tilt_deg": ((int, float), lambda v: 0 <= v <= 180, "degrees from 0 to 180"),
+    "colour": _SHARE,
+}
 _NOT_SET = {"name", "scale", "system", "published"}
 assert set(_RULES) == {f.name for f in fields(Recipe)} - _NOT_SET
 _NEEDED = [
@@ -316,22 +322,15 @@ def _value(value: Any, rule: Rule, where: str) -> Any:
 
 def _turns(table: Mapping[str, Any], where: str) -> dict[str, Any]:
     """What a table says of an :class:`Augment`."""
-    rules: dict[str, Rule] = {
-        "yaw": _RULES["compile"],
-        "mirror": _RULES["compile"],
-        "tilt_deg": ((int, float), lambda v: 0 <= v <= 180, "degrees from 0 to 180"),
-        "colour": _SHARE,
-    }
-    _known(table, tuple(rules), where)
-    return {key: _value(value, rules[key], f"{where}.{key}") for key, value in table.items()}
+    _known(table, tuple(_TURNS), where)
+    return {key: _value(value, _TURNS[key], f"{where}.{key}") for key, value in table.items()}
 
 
 def _whole_turns(given: Mapping[str, Any]) -> dict[str, Any]:
     """The whole table, what it does not say included."""
     from sal360.datasets.augment import Augment
 
-    names = ("yaw", "mirror", "tilt_deg", "colour")
-    return {key: given.get(key, getattr(Augment, key)) for key in names}
+    return {key: given.get(key, getattr(Augment, key)) for key in _TURNS}
 
 
 def _check_together(recipe: Recipe) -> None:

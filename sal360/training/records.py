@@ -55,15 +55,16 @@ def new_run_record(
         recipe: what is run. data, validation: what on; what :func:`sal360.training.data.open_data`
             opened says its spec, any other data set says only its name.
         device: of the network. processes: that share the run.
-        command: the shell line, if a program other than ``sal360 train`` made the run; ``""``
-            for one that no line makes again.
+        command: the shell line, if a program other than ``sal360 train`` made the run; None or
+            ``"sal360 train"``: its line; ``""``: no line makes it again.
         validation_videos: those that are scored; None: all.
     """
+    own = command in (None, _COMMAND.strip())
     record: dict[str, Any] = {
         "schema": SCHEMA,
         "sal360": __version__,
         "code": code_hash(),
-        "command": command or None,
+        "command": None if own else command or None,
         "recipe": {**recipe.settings(), "digest": recipe.digest},
         "data": data_facts(data),
         "validation": None if validation is None else data_facts(validation, validation_videos),
@@ -84,7 +85,7 @@ def new_run_record(
         "seconds": 0.0,
         "weights": {},
     }
-    if command is None and _untold(record) is None:
+    if own and _untold(record) is None:
         record["command"] = command_of(record | {"command": _COMMAND})
     return record
 

@@ -127,7 +127,7 @@ def train(
             hold (:mod:`sal360.datasets.loader`); None: all of them.
         report: is told. stop: is asked after each step whether to stop.
         world: the processes that share the run, see :func:`sal360.training.distributed.setup`.
-        command: the shell line, for the record.
+        command: of the record, see :func:`~sal360.training.records.new_run_record`.
         exact: on CUDA, have torch take deterministic kernels where it has a choice; they are
             slower. CPUs are exact without.
     Returns:

@@ -13,8 +13,7 @@ from typing import Any
 
 from sal360._files import write_whole
 from sal360.datasets.item import VideoDataset
-from sal360.evaluation.report import _cell as _name
-from sal360.evaluation.report import _line
+from sal360.evaluation.report import markdown_cell, markdown_line
 from sal360.evaluation.scores import METRICS
 from sal360.training.recipe import Recipe
 from sal360.training.validation import better, mean_scores, validate
@@ -46,7 +45,7 @@ def table(record: Mapping[str, Any], each_video: bool = True) -> str:
         text that ends with a line break; of a run that was not validated, one that says so.
     """
     recipe = record["recipe"]
-    head = f"# {_line(recipe['name'])}, {recipe['scale']} scale, seed {record['seed']}\n\n"
+    head = f"# {markdown_line(recipe['name'])}, {recipe['scale']} scale, seed {record['seed']}\n\n"
     device, seconds = record["device"], record["seconds"]
     head += (
         f"{record['steps']} of {recipe['steps']} steps on {device['name']}"
@@ -72,11 +71,11 @@ def table(record: Mapping[str, Any], each_video: bool = True) -> str:
     ]
     for name, means in rows.items():
         cells = [_cell(means.get(m), name in leaders[m]) for m in metrics]
-        lines.append(f"| {_name(name)} | " + " | ".join(cells) + " |")
+        lines.append(f"| {markdown_cell(name)} | " + " | ".join(cells) + " |")
     if each_video:
         for video, scores in record["scores"].items():
             cells = [_cell(scores.get(m)) for m in metrics]
-            lines.append(f"| {_name(video)} | " + " | ".join(cells) + " |")
+            lines.append(f"| {markdown_cell(video)} | " + " | ".join(cells) + " |")
     text = head + "\n".join(lines) + "\n"
     ahead: dict[str, list[str]] = {}
     for m in metrics:
@@ -184,4 +183,4 @@ def _cell(value: float | None, leads: bool = False) -> str:
 
 
 def _told(data: Mapping[str, Any]) -> str:
-    return _line(str(data["spec"] or data["name"]))
+    return markdown_line(str(data["spec"] or data["name"]))

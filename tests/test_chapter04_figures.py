@@ -45,6 +45,8 @@ def test_the_comparator_needs_no_network_and_comes_out_the_same():
     assert "outside" in told[2] and "area × 1.00" in told[0]
     assert all(len(line) <= 26 for f in plot.figure.frames for text in f.data[-1].text
                for line in text.split("<br>"))  # what a phone has room for  # fmt: skip
+    assert all(len(line) <= 14 for f in plot.figure.frames
+               for line in f.data[-1].text[2].split("<br>"))  # a narrow column  # fmt: skip
     assert plot.figure.layout.sliders[0].yanchor == "top" and plot.figure.layout.height <= 760
 
 

@@ -468,14 +468,16 @@ def projection_comparator(
 
 
 def _label(page: Page, centre: torch.Tensor, radius_deg: float, short: bool = False) -> str:
-    """What a page does to a small disc; short: two lines for a narrow column."""
+    """What a page does to a small disc; short: lines for a narrow column,
+    four of them for the view's, which is the narrowest."""
     name, end = page.name, "" if short else " : 1"
     if page.kind == "view" and short:
-        name = "viewport {2:.0f}\u00b0 at ({0:.0f}, {1:.0f})".format(*page.camera)
+        name = "viewport {2:.0f}\u00b0<br>at ({0:.0f}, {1:.0f})".format(*page.camera)
     told = "outside"
     if page.kind != "view" or page.disc(centre, math.radians(radius_deg)):
         area, ratio = (f"{v:.2f}" if v < 100 else "\u221e" for v in page.stretch(centre))
-        told = f"area \u00d7 {area}, shape {ratio}{end}"
+        parts = "<br>" if page.kind == "view" and short else ", "
+        told = f"area \u00d7 {area}{parts}shape {ratio}{end}"
     return f"{name}<br>{told}" if short else f"{name}: {told}"
 
 

@@ -206,4 +206,5 @@ def markdown_line(text: str) -> str:
 
 
 def markdown_cell(text: str) -> str:
+    """The same, for a table's cell, which ends at a bar."""
     return markdown_line(text).replace("|", "\\|")

@@ -142,6 +142,25 @@ def test_a_band_around_the_sphere_or_half_of_it_is_ground():
     assert baselines.boolean_map_saliency(np.full((60, 120, 3), 60, np.uint8)).max() == 0
 
 
+def noisy(H=24, W=48):
+    """A picture with many small things, of which some lie on the seam and the poles."""
+    rng = np.random.default_rng(3)
+    return rng.integers(0, 256, (H, W, 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("size", [(24, 48), (7, 11), (2, 2)])
+def test_turned_pictures_have_their_maps_turned(size):
+    picture = noisy(*size)
+    if size == (24, 48):
+        picture = np.repeat(np.repeat(picture[::3, ::3], 3, 0), 3, 1)
+    seen = baselines.boolean_map_saliency(picture)
+    for turn in (1, size[1] // 2, size[1] - 1):
+        turned = baselines.boolean_map_saliency(np.roll(picture, turn, 1))
+        assert np.allclose(turned, np.roll(seen, turn, 1), rtol=1e-6), turn
+    if size == (24, 48):
+        assert seen.max() > 0
+
+
 def test_labels_join_over_seam_and_poles():
     from sal360.baselines.contrast import _labels
 

@@ -32,10 +32,10 @@ SMALLEST = 3e-4
 def boolean_map_saliency(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     """How often each pixel belongs to a figure, over all cuts of all channels.
 
-    Channels are those of CIE Lab, each stretched over its range in this picture. Regions go
-    across the seam and over the poles (the median of 3 x 3 pixels before the cuts does not).
-    A cut's figures share one unit between them, so that a cut with little in it speaks as loud
-    as one full of specks.
+    Channels are those of CIE Lab, each stretched over its range in this picture. Regions, and
+    the median of 3 x 3 pixels before the cuts, go across the seam and over the poles: a picture
+    turned by whole pixels has its map turned by as many. A cut's figures share one unit between
+    them, so that a cut with little in it speaks as loud as one full of specks.
 
     Args:
         rgb: ``(H, W, 3)`` uint8 panorama, at least 2 x 2.
@@ -51,8 +51,9 @@ def boolean_map_saliency(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     H, W = rgb.shape[:2]
     area = np.repeat(pixel_area(H, W).numpy()[:, None] / (4 * math.pi), W, 1)
     lab = cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB)
+    calm = cv2.medianBlur(_with_rim(lab), 3)[1:-1, 1:-1]
     total = np.zeros((H, W))
-    for channel in cv2.split(cv2.medianBlur(lab, 3)):
+    for channel in cv2.split(calm):
         low, high = int(channel.min()), int(channel.max())
         if high - low < 8:  # nothing but noise to cut
             continue
@@ -61,6 +62,14 @@ def boolean_map_saliency(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
             for region in (above, ~above):
                 total += _figures(region, area)
     return total.astype(np.float32)
+
+
+def _with_rim(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """``(H, W, C)`` to ``(H + 2, W + 2, C)``: what lies over the poles and across the seam."""
+    half = picture.shape[1] // 2
+    top, bottom = (np.roll(picture[row], half, axis=1) for row in (slice(1), slice(-1, None)))
+    tall = np.concatenate([top, picture, bottom])
+    return np.ascontiguousarray(np.concatenate([tall[:, -1:], tall, tall[:, :1]], axis=1))
 
 
 def _figures(region: NDArray[np.bool_], area: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -138,6 +138,18 @@ def cli() -> None:
     help="Folder that gets one folder per input.",
 )
 @click.option("--size", type=_Size(), default="240x480", show_default=True, help="Size of a map.")
+@click.option(
+    "--prior",
+    metavar="NAME|FILE",
+    help="Multiply each map with what is known without the film: equator, equator-front, or a "
+    "mean-map's .safetensors file. For cameras that hang straight; equator-front also takes the "
+    "film's middle for its front. (Chapter 17 measures what it gives.)",
+)
+@click.option(
+    "--prior-power",
+    type=_Range(0),
+    help="How far the film is trusted beside the prior; 0: not at all. [default: 0.5]",
+)
 @click.option("--overlay/--no-overlay", "with_overlay", default=True, help="Write overlay.mp4.")
 @click.option("--force", is_flag=True, help="Write over an earlier prediction.")
 @click.option("--resume", is_flag=True, help="Go on where an interrupted prediction stopped.")
@@ -147,6 +159,8 @@ def predict(
     weights: str | None,
     out: Path,
     device: str | None,
+    prior: str | None,
+    prior_power: float | None,
     **settings: Any,
 ) -> None:
     """Saliency of each VIDEO, IMAGE or FOLDER of frames.
@@ -161,6 +175,7 @@ def predict(
     \b
     sal360 predict clip.mp4
     sal360 predict clip.mp4 --model sst-sal --stereo tb --start 10 --seconds 5
+    sal360 predict clip.mp4 --prior equator-front
     sal360 predict frames/ --fps 8 --out results --no-overlay
 
     Ctrl-C keeps the maps that are finished; --resume goes on from there, to the same numbers.
@@ -191,6 +206,11 @@ def predict(
     targets = [out / name for name in _names(paths)]
     for target in targets:  # before the first of them takes an hour
         refuse_taken(PredictionFolder(target), settings["force"], settings["resume"])
+    if prior_power is not None and prior is None:
+        raise click.UsageError("--prior-power: not used without --prior")
+    if prior is not None:
+        settings["prior"] = _prior(prior)
+        settings |= {} if prior_power is None else {"prior_power": prior_power}
     network = load_model(model, weights, device=_device(device))
     for path, source, target in zip(paths, sources, targets, strict=True):
         _say(_described(source, settings, network))
@@ -906,6 +926,18 @@ def _names(paths: list[Path]) -> list[str]:
             name, k = f"{stem}-{k}", k + 1
         names.append(name)
     return names
+
+
+def _prior(name: str) -> Any:
+    """One that needs no weights by its name, a mean map by its file."""
+    from sal360.models import load_model
+
+    if name in ("equator", "equator-front"):
+        return load_model(name)
+    if not Path(name).is_file():
+        wanted = "equator, equator-front or a mean-map's file"
+        raise click.UsageError(f"--prior {name}: wanted {wanted}")
+    return load_model("mean-map", name)
 
 
 def _described(source: Any, settings: dict[str, Any], model: Any) -> str:

@@ -12,12 +12,14 @@ import time
 import numpy as np
 import pytest
 
+from sal360.baselines import MeanMap, front_density
 from sal360.cli import main
 from sal360.datasets.synthetic import render_clip
 from sal360.gaze import fixation_maps, leave_one_out
 from sal360.images import read_image, write_image
 from sal360.inference import predict_frames, predict_video
 from sal360.models import load_model
+from sal360.models.registry import save_weights
 from sal360.results import PredictionFolder
 from sal360.sphere import pixel_area
 from sal360.video import VideoWriter, probe, read_frames
@@ -127,6 +129,27 @@ def test_force_leaves_a_folder_alone_that_is_not_ours(film, tmp_path, capsys):
     assert predict(film, "--out", tmp_path, "--force") == 2
     assert "left alone" in capsys.readouterr().err
     assert (tmp_path / "discs/diary.txt").read_text() == "mine"
+
+
+def test_a_prior_by_its_name_or_its_file(film, tmp_path, capsys):
+    mean = tmp_path / "mean.safetensors"
+    save_weights(MeanMap(front_density(60, 120)), mean)
+    for k, (prior, name) in enumerate((("equator-front", "equator-front"), (mean, "mean-map"))):
+        out = tmp_path / str(k)
+        more = ("--size", "60x120", "--fps", 2, "--no-overlay", "--out", out)
+        assert predict(film, "--prior", prior, "--prior-power", 1.5, *more) == 0
+        kept = PredictionFolder(out / "discs").read_record()["settings"]["prior"]
+        assert kept["name"] == name and kept["power"] == 1.5
+        assert (kept["sha256"] is not None) == (name == "mean-map")
+    maps = [PredictionFolder(tmp_path / k / "discs").read_map(0)[0] for k in ("0", "1")]
+    assert np.allclose(*maps, rtol=1e-4)
+    capsys.readouterr()
+    for wrong in (("--prior", "horizon"), ("--prior-power", "1"),
+                  ("--prior", "equator", "--prior-power", "-1"), ("--prior", film)):  # fmt: skip
+        assert predict(film, "--out", tmp_path / "no", *wrong) == 2
+        told = capsys.readouterr().err
+        assert told.strip().count("\n") == 0 and "Traceback" not in told, told
+    assert not (tmp_path / "no").exists()
 
 
 def test_interrupt_keeps_finished_maps_and_resume_gives_the_same_numbers(film, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sal360 import inference
-from sal360.baselines import Equator, Motion, equator_density
+from sal360.baselines import Equator, Motion, equator_density, times_prior
 from sal360.images import write_image
 from sal360.inference import (
     Memory,
@@ -278,6 +278,26 @@ def interrupted_after(step, frames):
         return step(frame, state)
 
     return limited
+
+
+def test_a_prior_multiplies_every_map_and_stays_out_of_the_memory(film, tmp_path):
+    model, prior = corrected(), load_model("equator-front")
+    settings = {"size": (24, 48), "with_overlay": False, "fps": 8}
+    alone = predict_video(film, model, tmp_path / "alone", **settings)
+    record = predict_video(film, model, tmp_path / "both", prior=prior, prior_power=0.7, **settings)
+    assert alone["settings"]["prior"] is None
+    assert record["settings"]["prior"]["name"] == "equator-front"
+    assert record["settings"]["prior"]["power"] == 0.7
+    maps = torch.from_numpy(predicted(tmp_path / "alone"))
+    wanted = times_prior(maps, prior.density(24, 48), 0.7)
+    found = torch.from_numpy(predicted(tmp_path / "both"))
+    assert torch.allclose(found, wanted, rtol=1e-5) and (found - maps).abs().max() > 0.01
+    for other in ({}, {"prior": prior}, {"prior": load_model("equator"), "prior_power": 0.7}):
+        with pytest.raises(ValueError, match=r"made with another settings \(prior\)"):
+            predict_video(film, model, tmp_path / "both", resume=True, **other, **settings)
+    with pytest.raises(ValueError, match="prior_power: -1"):
+        predict_video(film, model, tmp_path / "no", prior=prior, prior_power=-1, **settings)
+    assert not (tmp_path / "no").exists()
 
 
 def test_a_memory_of_maps_that_are_gone_is_not_used(film, tmp_path, monkeypatch):

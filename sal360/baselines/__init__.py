@@ -16,6 +16,7 @@ from sal360.baselines.priors import (
     equator_density,
     front_density,
     mean_of_others,
+    times_prior,
 )
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "equator_density",
     "front_density",
     "mean_of_others",
+    "times_prior",
 ]

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from sal360._check import ArrayLike, as_float64, in_range
+from sal360._check import ArrayLike, as_float64, finite_number, in_range
 from sal360.baselines.base import Prior, normalised
 from sal360.resampling import downsample_erp, sample_erp
 from sal360.sphere import erp_directions, pixel_area
@@ -103,6 +103,41 @@ class MeanMap(Prior):
             return downsample_erp(whole, H, W)[0, 0]
         seen = erp_directions(H, W).to(self.mean.device)
         return normalised(sample_erp(whole, seen))[0, 0]
+
+
+def times_prior(maps: Tensor, prior: Tensor, power: float = 1.0, floor: float = 0.2) -> Tensor:
+    """What a film says, times what is known without it: a product of two experts.
+
+    ``((1 - floor) maps + floor / 4 pi) ** power * prior``, of mass 1 again. A layer that looks
+    the same everywhere cannot know the horizon or the front, where people look in any film; here
+    it is told. Chapter 17 measures what that is worth, and what it costs when the camera hangs
+    askew. (G. Hinton, "Training products of experts by minimizing contrastive divergence", 2002.)
+
+    Args:
+        maps: ``(..., H, W)`` densities, as a network or another baseline gives them.
+        prior: ``(H, W)`` density, such as :func:`front_density`.
+        power: how far the film is trusted: at 0 not at all, the prior is left.
+        floor: share of the map that is spread evenly first, in [0, 1]: a map of 0 somewhere rules
+            nothing out.
+    Returns:
+        ``(..., H, W)`` in the dtype of ``maps``.
+    Raises:
+        ValueError: sizes that differ, a negative power or map, a floor outside [0, 1].
+    """
+    power, floor = finite_number(power, "power"), finite_number(floor, "floor")
+    if power < 0:
+        raise ValueError(f"power: {power:g}, wanted at least 0")
+    if not 0 <= floor <= 1:
+        raise ValueError(f"floor: {floor:g}, wanted 0 to 1")
+    if prior.shape != maps.shape[-2:]:
+        raise ValueError(f"prior: shape {tuple(prior.shape)}, wanted {tuple(maps.shape[-2:])}")
+    if maps.numel() and float(maps.amin()) < 0:
+        raise ValueError(f"maps: a value of {float(maps.amin()):g}, wanted none below 0")
+    prior = prior.to(maps)
+    told = (1 - floor) * normalised(maps) + floor / (4 * math.pi)
+    # Relative to its peak, so that a large power neither overflows nor vanishes.
+    peak = told.amax((-2, -1), keepdim=True).clamp_min(torch.finfo(told.dtype).tiny)
+    return normalised((told / peak) ** power * prior, prior)
 
 
 def mean_of_others(maps: Mapping[str, Iterable[Tensor] | Tensor]) -> dict[str, Tensor]:

@@ -533,14 +533,14 @@ def save(record: dict[str, Any], path: str | Path) -> None:
     another file of that name is left alone.
     """
     text = json.dumps(record, indent=1)
-    records.write(_one_line_lists(text) + "\n", path)
+    records.write(one_line_lists(text) + "\n", path)
     from sal360.experiments.leaderboard_table import document, is_page
 
     if is_page(beside := Path(path).with_suffix(".md")):
         records.write(document(record, beside.stem), beside)
 
 
-def _one_line_lists(text: str) -> str:
+def one_line_lists(text: str) -> str:
     """JSON whose innermost lists stand in one line each."""
     import re
 

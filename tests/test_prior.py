@@ -1,0 +1,119 @@
+"""A prediction times a prior, and the record of what that is worth."""
+
+import hashlib
+import json
+import math
+
+import pytest
+import torch
+
+from sal360.baselines import equator_density, front_density, times_prior
+from sal360.datasets import download
+from sal360.experiments import leaderboard, prior, records
+from sal360.models import shipped
+from sal360.sphere import pixel_area
+
+
+def density(seed=0, shape=(3, 8, 16)):
+    maps = torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+    return (maps / (maps * pixel_area(*shape[-2:])[:, None]).sum((-2, -1), keepdim=True)).float()
+
+
+def mass(maps):
+    return (maps * pixel_area(*maps.shape[-2:])[:, None]).sum((-2, -1))
+
+
+def test_a_product_of_densities_is_a_density():
+    maps, front = density(), front_density(8, 16)
+    for power in (0.0, 0.5, 1.0, 3.0, 200.0):
+        made = times_prior(maps, front, power)
+        assert made.shape == maps.shape and made.dtype == maps.dtype
+        assert made.min() >= 0 and torch.allclose(mass(made), torch.ones(3).double(), atol=1e-5)
+    by_hand = (0.8 * maps + 0.2 / (4 * math.pi)) * front
+    by_hand = by_hand / mass(by_hand)[:, None, None]
+    assert torch.allclose(times_prior(maps, front), by_hand.float(), rtol=1e-5)
+
+
+def test_who_says_nothing_leaves_the_other_as_it_is():
+    maps, front = density(), front_density(8, 16)
+    even = torch.full_like(maps, 1 / (4 * math.pi))
+    for made in (
+        times_prior(even, front),
+        times_prior(maps, front, power=0),
+        times_prior(maps, front, floor=1),
+        times_prior(torch.zeros_like(maps), front),
+    ):
+        assert torch.allclose(made, front.expand_as(made), rtol=1e-5)
+    assert torch.allclose(times_prior(maps, even[0], floor=0), maps, rtol=1e-5)
+    # A map that is 0 where the prior is not, and no floor: nothing is known, so the prior stays.
+    one = torch.zeros(1, 8, 16)
+    one[0, 0, 0] = 1
+    half = torch.zeros(8, 16)
+    half[4:] = 1
+    made = times_prior(one, (half / mass(half)).float(), floor=0)
+    assert made.isfinite().all() and torch.allclose(mass(made), torch.ones(1).double())
+
+
+def test_the_scale_of_the_maps_is_of_no_matter():
+    maps, band = density(), equator_density(8, 16)
+    assert torch.allclose(times_prior(7 * maps, band), times_prior(maps, band), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"power": -1}, "power"),
+        ({"power": math.nan}, "power"),
+        ({"floor": 1.5}, "floor"),
+        ({"prior": front_density(4, 8)}, "prior"),
+        ({"maps": -density()}, "maps"),
+    ],
+)
+def test_bad_input_is_named(change, told):
+    with pytest.raises(ValueError, match=told):
+        times_prior(**({"maps": density(), "prior": front_density(8, 16)} | change))
+
+
+def test_the_experiment_at_its_smallest(tmp_path, capsys):
+    found = prior.on_worlds(tmp_path, "fast", ["sst-sal-noflow", "motion"], report=print)
+    assert found["conditions"] == ["upright", "tilt 30", "tilt 60", "tilt 90"]
+    for row in found["arms"].values():
+        tried = row["validation"]
+        assert tried[prior.POWERS.index(row["power"])] == max(tried)
+        for how in ("alone", "times"):
+            assert all(len(v) == 3 for one in row[how].values() for v in one.values())
+    assert "motion           CC" in capsys.readouterr().out
+
+
+def test_the_record_asks_the_leaderboards_networks_on_its_worlds():
+    record, board = prior.load(), leaderboard.load()
+    worlds = record["worlds"]
+    assert worlds["videos"] == board["videos"] and worlds["conditions"] == board["conditions"]
+    assert list(worlds["arms"]) == prior.names()
+    assert record["weights"] == {n: e["sha256"] for n, e in shipped.read_index().items()}
+    for condition in worlds["conditions"]:
+        rows = {"mean-map": worlds["prior"]} | {n: a["alone"] for n, a in worlds["arms"].items()}
+        for name, row in rows.items():  # weights of half precision, on another device
+            runs = {run["seed"]: run for run in board["arms"][name]["runs"]}
+            known = shipped.read_index().get(name)
+            run = runs[known["run"]["seed"] if known else 0]
+            for here, there in zip(
+                row[condition]["cc"], run["scores"][condition]["cc"], strict=True
+            ):
+                assert abs(here - there) < 0.02, (name, condition)
+    real = record["real"]
+    assert set(real["arms"]) | set(real["not_run"]) >= {*shipped.read_index(), "contrast"}
+    for row in real["arms"].values():
+        assert all(len(row[p]["cc"]) == len(row[p]["power"]) == 20 for p in real["priors"])
+    file = records.published("prior.json")
+    found = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert found == download.registry()["runs/prior.json"].sha256, "tell the registry"
+
+
+def test_its_command_writes_the_record(tmp_path, monkeypatch):
+    monkeypatch.setattr(prior, "run", lambda *given: {"schema": prior.SCHEMA, "given": given[1]})
+    assert prior.main(["--scale", "fast", "--out", str(tmp_path / "p.json")]) == 0
+    assert prior.load(tmp_path / "p.json")["given"] == "fast"
+    (tmp_path / "q.json").write_text(json.dumps({"schema": "another"}))
+    with pytest.raises(ValueError, match="not a record"):
+        prior.load(tmp_path / "q.json")

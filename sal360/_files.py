@@ -6,8 +6,14 @@ import errno
 import glob
 import os
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 """No room on the disk, a limit on the size of files, a quota."""
@@ -63,6 +69,55 @@ def clear_parts(path: str | Path) -> None:
     for part in path.parent.glob(f"{glob.escape(path.name)}.*.part"):
         if _left(part):
             shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def alone(folder: str | Path) -> Iterator[None]:
+    """Make a folder, and keep other processes from writing into it, as far as they ask, too.
+
+    A process that ends, however it ends, no longer holds it. One that was new and is still empty
+    at the end is taken away again.
+
+    Raises:
+        FileExistsError: a file is there. BlockingIOError: another process is writing into it.
+    """
+    path = Path(folder)
+    if path.exists() and not path.is_dir():
+        raise FileExistsError(f"{path}: a file, wanted a folder to write into")
+    new = not path.exists()
+    path.mkdir(parents=True, exist_ok=True)
+    handle = None if fcntl is None else os.open(path, os.O_RDONLY)
+    try:
+        if handle is not None:
+            _held.add(handle)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise BlockingIOError(f"{path}: another process is writing into it") from None
+            except OSError:  # a file system without locks
+                pass
+        yield
+    finally:
+        if new and path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+        if handle is not None and handle in _held:
+            _held.discard(handle)
+            os.close(handle)
+
+
+_held: set[int] = set()
+
+
+def _let_go() -> None:
+    """A forked child, a data loader's worker say, may outlive its parent, and holds nothing."""
+    for handle in _held:
+        with suppress(OSError):
+            os.close(handle)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
 
 
 def _left(part: Path) -> bool:

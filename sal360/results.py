@@ -17,7 +17,6 @@ import bisect
 import hashlib
 import io
 import json
-import os
 import platform
 import zipfile
 import zlib
@@ -30,16 +29,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sal360._files import write_whole
+from sal360._files import alone, write_whole
 from sal360._version import __version__
 from sal360.images import write_image
 from sal360.overlay import levels
 from sal360.sources import Source
-
-try:
-    import fcntl
-except ImportError:  # Windows: two processes must not write into the same folder at once
-    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,26 +59,8 @@ class PredictionFolder:
         Raises:
             FileExistsError: a file is there. BlockingIOError: another process is writing into it.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise FileExistsError(f"{self.path}: a file, wanted a folder to write into")
-        new = not self.path.exists()
-        self.path.mkdir(parents=True, exist_ok=True)
-        handle = None if fcntl is None else os.open(self.path, os.O_RDONLY)
-        try:
-            if handle is not None:
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    told = f"{self.path}: another process is writing into it"
-                    raise BlockingIOError(told) from None
-                except OSError:  # a file system without locks
-                    pass
+        with alone(self.path):
             yield
-        finally:
-            if new and self.path.is_dir() and not any(self.path.iterdir()):
-                self.path.rmdir()
-            if handle is not None:
-                os.close(handle)
 
     def create(self) -> None:
         """Make the folders."""

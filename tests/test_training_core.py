@@ -879,8 +879,59 @@ def test_a_first_step_that_is_refused_leaves_nothing_in_the_way(tmp_path, films)
 
     with pytest.raises(ValueError, match="truth"):
         run(tmp_path, Flat(4))
-    assert list((tmp_path / "run").iterdir()) == []
+    assert not (tmp_path / "run").exists()
     assert run(tmp_path, films)["status"] == "done"
+
+
+class Unlooked(Embedded):
+    """Truth, and no fixations."""
+
+    def read(self, *where, **how):
+        return replace(super().read(*where, **how), fixations=None)
+
+
+def test_a_metric_that_cannot_be_scored_is_told_before_the_first_step(tmp_path, films):
+    told = Told()
+    changes = {"validate_every": 2, "monitor": "nss"}
+    with pytest.raises(ValueError, match="monitor: 'nss' needs fixations, which .* has not"):
+        run(tmp_path, films, changes=changes, validation=Unlooked(2), report=told)
+    assert not told.steps and not (tmp_path / "run").exists()
+    assert run(tmp_path, films, changes={"validate_every": 2}, validation=Unlooked(2))["best"]
+
+
+def test_two_runs_never_write_into_one_folder(tmp_path, films):
+    refused = []
+
+    def intrude():
+        before = sorted(p.name for p in (tmp_path / "run").iterdir())
+        for how in ({"resume": True}, {"force": True}):
+            with pytest.raises(BlockingIOError, match="run: another process is writing into it"):
+                run(tmp_path, films, **how)
+            refused.append(how)
+        assert sorted(p.name for p in (tmp_path / "run").iterdir()) == before
+
+    record = run(tmp_path, films, report=Told(3, intrude))
+    assert len(refused) == 2 and record["status"] == "done"
+    with pytest.warns(UserWarning, match="this run is done"):
+        run(tmp_path, films, resume=True)  # and now it may
+
+
+def test_a_worker_that_outlives_its_run_does_not_keep_the_folder(tmp_path):
+    from sal360._files import alone
+
+    with alone(tmp_path):
+        child = os.fork()
+        if not child:
+            signal.pause()
+            os._exit(0)
+    try:
+        with alone(tmp_path):
+            pass
+        with alone(tmp_path), pytest.raises(BlockingIOError), alone(tmp_path):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 def test_dice_are_those_of_the_device_that_trains(monkeypatch):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from sal360._files import remove_parts
+from sal360._files import alone, remove_parts
 from sal360.datasets.item import VideoDataset
 from sal360.models.weights import write_weights
 from sal360.results import sha256
@@ -22,13 +23,15 @@ class RunFolder:
 
     Every file is replaced whole (:mod:`sal360._files`). Nothing else in the folder is touched.
 
-    Nothing happens until it is claimed (:meth:`claim`), which one process of a run does.
+    Nothing happens until it is claimed (:meth:`claim`), which one process of a run does; until it
+    is released (:meth:`release`), or that process is no more, no other run may have it.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.record_path = self.path / "record.json"
         self.checkpoint_path = self.path / "checkpoint.safetensors"
+        self._held = ExitStack()
 
     def claim(
         self, resume: bool = False, force: bool = False, data: tuple[VideoDataset, ...] = ()
@@ -42,10 +45,15 @@ class RunFolder:
         Raises:
             ValueError: a file; a folder that holds a run, without ``resume`` or ``force``; one
                 that holds something else, without ``force``; a place within a data set.
+            BlockingIOError: another process is writing into it.
         """
         self._check(resume, force, data)
-        self.path.mkdir(parents=True, exist_ok=True)
+        self._held.enter_context(alone(self.path))
         remove_parts(self.path)
+
+    def release(self) -> None:
+        """Let others write here; a folder in which nothing was written is taken away again."""
+        self._held.close()
 
     def forget(self) -> None:
         """Leave the folder as if no run had begun."""

@@ -148,41 +148,55 @@ def train(
     place = _device(world) if device is None or world.size > 1 else torch.device(device)
     folder = None if out is None else RunFolder(out)
     sets = (data,) if validation is None else (data, validation)
-    if folder is not None:
-        world.on_main(lambda: folder.claim(resume, force, sets))
-    ended = folder.finished() if folder is not None and resume else None
-    if ended is not None and folder is not None:
-        mine = {"digest": recipe.digest, "mix": mix, **data_facts(data)}
-        theirs = {**ended["data"], "digest": ended["recipe"]["digest"]}
-        scored = None if validation is None else data_facts(validation)
-        if ended["validation"] == scored and all(
-            theirs.get(key) == value for key, value in mine.items()
-        ):
-            told = f"{out}: this run is {ended['status']} ({ended['steps']} steps), nothing to do"
-            warnings.warn(told, UserWarning, stacklevel=2)
-            return ended
-        if not folder.checkpoint_path.is_file():  # which would say what differs
-            raise ValueError(f"resume: {out} holds a run of another recipe, data or validation set")
-    if recipe.patience and validation is None:
-        raise ValueError("validation: None, wanted a data set: the recipe stops by its scores")
-    if model is not None and command is None:
-        command = ""  # none makes what was given
-    model = world.prepare((build_model(recipe) if model is None else model).to(place))
-    loader = _loader(recipe, data, workers, on_error, mix, place, world)
-    state = TrainingState(model, recipe)
-    check_model(model, recipe, state)
-    record = new_run_record(recipe, data, validation, place, command=command, processes=world.size)
-    record["data"] |= {} if mix is None else {"mix": mix}
-    run = _Run(recipe, loader, validation, state, folder, report, world, record)
-    with _own_dice(recipe, place), _deterministic(place, exact):
-        if folder is not None and resume and (found := folder.checkpoint()) is not None:
-            run.go_on(found)
-        world.same("recipe", recipe.digest)
-        world.same("clips", loader.state_dict())
-        world.same("step", state.step)
-        if run.folder is not None and force and not resume:
-            run.folder.forget()  # not before: what is refused takes nothing away
-        return run.go(checkpoint_every, stop)
+    try:
+        if folder is not None:
+            world.on_main(lambda: folder.claim(resume, force, sets))
+        ended = folder.finished() if folder is not None and resume else None
+        if ended is not None and folder is not None:
+            mine = {"digest": recipe.digest, "mix": mix, **data_facts(data)}
+            theirs = {**ended["data"], "digest": ended["recipe"]["digest"]}
+            scored = None if validation is None else data_facts(validation)
+            if ended["validation"] == scored and all(
+                theirs.get(key) == value for key, value in mine.items()
+            ):
+                told = (
+                    f"{out}: this run is {ended['status']} ({ended['steps']} steps), nothing to do"
+                )
+                warnings.warn(told, UserWarning, stacklevel=2)
+                return ended
+            if not folder.checkpoint_path.is_file():  # which would say what differs
+                raise ValueError(
+                    f"resume: {out} holds a run of another recipe, data or validation set"
+                )
+        if recipe.patience and validation is None:
+            raise ValueError("validation: None, wanted a data set: the recipe stops by its scores")
+        if validation is not None:
+            from sal360.training.validation import check_metric
+
+            check_metric(validation, recipe.monitor, recipe.size)
+        if model is not None and command is None:
+            command = ""  # none makes what was given
+        model = world.prepare((build_model(recipe) if model is None else model).to(place))
+        loader = _loader(recipe, data, workers, on_error, mix, place, world)
+        state = TrainingState(model, recipe)
+        check_model(model, recipe, state)
+        record = new_run_record(
+            recipe, data, validation, place, command=command, processes=world.size
+        )
+        record["data"] |= {} if mix is None else {"mix": mix}
+        run = _Run(recipe, loader, validation, state, folder, report, world, record)
+        with _own_dice(recipe, place), _deterministic(place, exact):
+            if folder is not None and resume and (found := folder.checkpoint()) is not None:
+                run.go_on(found)
+            world.same("recipe", recipe.digest)
+            world.same("clips", loader.state_dict())
+            world.same("step", state.step)
+            if run.folder is not None and force and not resume:
+                run.folder.forget()  # not before: what is refused takes nothing away
+            return run.go(checkpoint_every, stop)
+    finally:
+        if folder is not None:
+            folder.release()
 
 
 class _Run:

@@ -113,6 +113,19 @@ def validate(
     }
 
 
+def check_metric(data: VideoDataset, metric: str, size: tuple[int, int]) -> None:
+    """See that a data set has what a metric asks for, before anything is trained for it.
+
+    Raises:
+        ValueError: no video has; one line.
+    """
+    needs = METRICS[metric].needs
+    if not any(
+        getattr(data.read(video, 0, 1, 1, size), needs) is not None for video in data.videos
+    ):
+        raise ValueError(f"monitor: {metric!r} needs {needs}, which {data.name} has not")
+
+
 def mean_scores(scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     """Means over videos, each counting alike; those without a score do not count.
 

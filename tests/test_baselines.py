@@ -116,6 +116,17 @@ def test_a_mean_map_of_any_size_comes_back_from_its_file(tmp_path):
         assert torch.equal(first, second)
 
 
+def test_a_mean_below_nothing_is_refused(tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({"mean": -baselines.front_density(8, 16)}, tmp_path / "m.safetensors")
+    with pytest.raises(ValueError, match=r"m.safetensors: mean of .8, 16., wanted .*none below"):
+        load_model("mean-map", tmp_path / "m.safetensors")
+    save_file({"mean": torch.ones(0, 16)}, tmp_path / "n.safetensors")
+    with pytest.raises(ValueError, match=r"n.safetensors"):
+        load_model("mean-map", tmp_path / "n.safetensors")
+
+
 def spot(lon, lat, radius=12.0, H=120, W=240, ground=90, figure=210):
     """A disc on an even ground, uint8 RGB."""
     far = angle_between(erp_directions(H, W), lonlat_to_xyz(math.radians(lon), math.radians(lat)))

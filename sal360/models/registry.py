@@ -186,7 +186,10 @@ def _file(card: ModelCard, weights: str | Path) -> Path:
 def _fill(model: nn.Module, path: Path, name: str, says_settings: bool) -> None:
     tensors = read_weights(path)
     if isinstance(model, MeanMap) and "mean" in tensors and tensors["mean"].ndim == 2:
-        model.mean = torch.empty_like(tensors["mean"])  # a map of any size
+        mean = tensors["mean"]
+        if not mean.numel() or float(mean.min()) < 0:
+            raise ValueError(f"{path}: mean of {tuple(mean.shape)}, wanted (H, W), none below 0")
+        model.mean = torch.empty_like(mean)  # a map of any size
     try:
         load_by_name(model, tensors, f"{path}: does not fit {name}")
     except ValueError as error:

@@ -578,7 +578,7 @@ def test_the_published_record_has_every_arm_or_says_why_not(board):
                 for band, values in scores["latitude"].items():
                     looked = record["looked"][condition][band]
                     assert [value is None for value in values] == [n == 0 for n in looked]
-    assert len((RUNS / f"{board}.json").read_bytes()) < 400_000
+    assert len((RUNS / f"{board}.json").read_bytes()) < 600_000
 
 
 def test_the_published_runs_are_those_of_the_published_record():
@@ -675,6 +675,94 @@ def test_a_run_of_other_code_or_another_device_says_so(tmp_path, monkeypatch):
     assert second["arms"]["uniform"]["runs"][0]["made"]["code"] == before
     assert "made" not in second["arms"]["equator"]["runs"][0]
     assert "runs by other code, torch or device: 1)" in leaderboard_table.told(second)
+
+
+def test_a_record_is_extended_by_what_it_lacks(tiny, tmp_path, monkeypatch):
+    monkeypatch.setitem(SCALES, "fast", TINY)
+    _, whole, _, _ = tiny
+    old = json.loads(json.dumps(whole))
+    runs = old["arms"]["lookup-unet"]["runs"]
+    runs[0]["scores"]["upright"]["cc"] = [9.0, 9.0, 9.0]  # so that one sees that it stays
+    runs[1] |= {"status": "interrupted", "steps": 1}
+    del old["arms"]["planar-unet"]["runs"][1], old["arms"]["mean-map"]
+    old["not_run"] = {"planar-unet, seed 1": "time was up", "cp360-published": "no file"}
+    rows = [{"seed": 0, "cc": [1]}, {"seed": 1, "cc": [2]}]
+    old["real"] = {"arms": {"lookup-unet": rows, "equator": rows[:1], "others": rows[:1]}}
+    old |= {"device": "a card", "code": "0" * 64}
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    lines: list[str] = []
+    new = leaderboard.run("fast", tmp_path / "more", FEW, device="cpu", report=lines.append,
+                          extend=tmp_path / "old.json", command="extend")  # fmt: skip
+    assert "3 runs are missing in" in lines[0]
+    assert not any(line.startswith("lookup-unet, seed 0") for line in lines)
+    told = ["lookup-unet, seed 1", "planar-unet, seed 1", "mean-map, seed 0"]
+    (call,) = new["extended"]
+    assert sorted(call["runs"]) == sorted(told) and call["command"] == "extend"
+    assert new["not_run"] == {"cp360-published": "no file"} and new["device"] == "a card"
+    first, second = new["arms"]["lookup-unet"]["runs"]
+    assert first["scores"]["upright"]["cc"] == [9.0] * 3 and "made" not in first
+    assert second["status"] == "done" and second["made"]["device"].endswith("CPU")
+    again = whole["arms"]["lookup-unet"]["runs"][1]
+    assert second["scores"] == again["scores"] and second["sha256"] == again["sha256"]
+    # Of runs that are as they were, scores on real heads stay.
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    runs[1]["sha256"] = "1" * 64
+    from sal360.experiments.leaderboard_extend import extended
+
+    kept = extended(old, new, [("lookup-unet", 1)])["real"]["arms"]
+    assert kept["lookup-unet"] == kept["equator"] == kept["others"] == rows[:1]
+    # And nothing is left to do.
+    (tmp_path / "new.json").write_text(json.dumps(new))
+    lines.clear()
+    same = leaderboard.run("fast", tmp_path / "more", FEW, device="cpu", report=lines.append,
+                           extend=tmp_path / "new.json")  # fmt: skip
+    assert lines[0].startswith("0 runs are missing") and same["arms"] == new["arms"]
+    assert leaderboard_table.document(same | {"real": None}, "leaderboard")
+
+
+def test_an_arm_of_another_recipe_is_begun_anew(tiny):
+    from sal360.experiments.leaderboard_extend import check_same, extended, has
+
+    _, whole, _, _ = tiny
+    recipe = whole["arms"]["lookup-unet"]["recipe"]
+    assert has(whole, ("lookup-unet", 1), recipe | {"seed": 1})
+    assert not has(whole, ("lookup-unet", 1), recipe | {"lr": 3.0})
+    assert not has(whole, ("lookup-unet", 7), recipe) and has(whole, ("equator", 0), None)
+    new = json.loads(json.dumps(whole))
+    new["arms"]["lookup-unet"]["recipe"]["lr"] = 3.0
+    found = extended(whole, new, [("lookup-unet", 1)])["arms"]["lookup-unet"]
+    assert found["recipe"]["lr"] == 3.0 and [run["seed"] for run in found["runs"]] == [1]
+    # What was cut off sooner than what is there is no gain.
+    new = json.loads(json.dumps(whole))
+    new["arms"]["lookup-unet"]["runs"][1] |= {"status": "interrupted", "steps": 1}
+    assert extended(whole, new, [("lookup-unet", 1)])["arms"] == whole["arms"]
+    # And what failed is told, where there is nothing else.
+    del new["arms"]["lookup-unet"]
+    new["not_run"]["lookup-unet, seed 2"] = "time was up"
+    assert extended(whole, new, [("lookup-unet", 2)])["not_run"]["lookup-unet, seed 2"]
+    assert "lookup-unet, seed 1" not in extended(whole, new, [("lookup-unet", 1)])["not_run"]
+    for part, wrong in (("scale", "gpu"), ("videos", ["a"]), ("settings", {})):
+        with pytest.raises(ValueError, match="extend: "):
+            check_same(whole, new | {part: wrong})
+
+
+def test_real_heads_of_other_weights_stay(tiny, tmp_path, monkeypatch):
+    from sal360.experiments import leaderboard_real
+
+    out, record, _, _ = tiny
+    rows = [{"seed": seed, "cc": [float(seed)]} for seed in (0, 1)]
+    before = record | {"real": {"arms": {"lookup-unet": rows, "gone": rows}}}
+    (tmp_path / "r.json").write_text(json.dumps(before))
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    shutil.copy(out / "weights" / "lookup-unet-1.safetensors", weights)
+    new = {"metrics": ["cc"], "people": {"cc": [0.5]}, "not_run": {}, "videos": ["a"], "note": "",
+           "data": "d", "arms": {"lookup-unet": [{"seed": 1, "cc": [7.0]}]}}  # fmt: skip
+    monkeypatch.setattr(leaderboard_real, "real", lambda *given: json.loads(json.dumps(new)))
+    add_real(tmp_path / "r.json", weights, None, lambda line: None)
+    found = json.loads((tmp_path / "r.json").read_text())["real"]
+    assert found["arms"] == {"lookup-unet": [rows[0], {"seed": 1, "cc": [7.0]}]}
+    assert "planar-unet" in found["not_run"] and "lookup-unet" not in found["not_run"]
 
 
 def test_what_lies_beside_the_packs_is_no_pack(tiny):
@@ -779,6 +867,10 @@ def test_a_job_ends_when_the_command_is_killed():
         ["--archive", __file__],
         ["--root", "."],
         ["--real", "record.json", "--minutes", "3"],
+        ["--real", "record.json", "--extend", "record.json"],
+        ["--extend", "nowhere.json"],
+        ["--extend", __file__],
+        ["--extend", str(RUNS / "leaderboard_cpu.json")],  # of another scale
     ],
 )
 def test_the_command_refuses_in_one_line(words, tmp_path, capsys):

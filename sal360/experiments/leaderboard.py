@@ -9,6 +9,9 @@ record::
     python -m sal360.experiments.leaderboard --scale gpu --out runs --processes 14 --minutes 9
     python -m sal360.experiments.leaderboard --out runs --real data/runs/leaderboard.json
 
+Where the time was up, ``--extend data/runs/leaderboard.json`` trains what that record lacks, and
+writes it with both (:mod:`sal360.experiments.leaderboard_extend`).
+
 The record, ``leaderboard.json``, schema ``sal360/leaderboard/1``::
 
     scale       "fast", "cpu" or "gpu"; of the first two the numbers show that the code runs
@@ -37,6 +40,7 @@ The record, ``leaderboard.json``, schema ``sal360/leaderboard/1``::
                       made (of a run with another code, device or torch than the record's): the
                           three}] }}
     not_run     {arm or "arm, seed k": reason}
+    extended    (if it was) of each later call its command, started, seconds, device and runs
     real        null, or {data, videos, note, metrics, people (scores of half of the people),
                   arms: {name: [{seed, metric: [score of each video]}]}}, see leaderboard_real
 
@@ -91,6 +95,7 @@ from sal360.experiments.leaderboard_arms import (
     overrides,
     steps_of,
 )
+from sal360.experiments.leaderboard_extend import check_same, extended, has
 from sal360.experiments.leaderboard_memory import EMPTIED, chosen, remembers
 from sal360.experiments.leaderboard_scores import (
     BANDS,
@@ -311,6 +316,7 @@ def run(
     device: str | None = None,
     report: Report = print,
     command: str = "",
+    extend: str | Path | None = None,
 ) -> dict[str, Any]:
     """Train and score everything; what is done already in ``out`` is not done again.
 
@@ -321,14 +327,26 @@ def run(
         scale_name: of :data:`SCALES`. out: folder. only: these arms.
         processes: arms at once, each in its own process; 0: one after the other in this one.
         minutes: after which everything is over; what is not done by then is told.
+        extend: a record of the same scale; what it has whole is not done, and the new record
+            has all of it.
     Returns:
         the record; it lies in ``out/leaderboard.json``, too.
+    Raises:
+        ValueError: a record to extend that is of other settings.
     """
     out, scale = Path(out), SCALES[scale_name]
+    old = None if extend is None else load(extend)
+    if old is not None and old["scale"] != scale_name:
+        raise ValueError(f"extend: {extend} is of scale {old['scale']!r}, wanted {scale_name!r}")
     begun, started = time.time(), datetime.now(UTC)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     jobs = jobs_of(scale_name, tuple(only))
+    if old is not None:
+        jobs = [job for job in jobs if not has(old, job, _settings_of(job, scale_name))]
+        report(f"{len(jobs)} runs are missing in {extend}")
     held = packs(out, scale, processes, report)
+    if old is not None:  # before hours are spent
+        check_same(old, _plain(collect(scale_name, out, [], {}, held, device)))
     until = None if minutes is None else begun + 60 * minutes - TAIL
     known = {job: _result(out, job) for job in jobs if _result_path(out, job).is_file()}
     cut = [job for job, found in known.items() if found["status"] == "interrupted"]
@@ -355,8 +373,23 @@ def run(
         "seconds": round(time.time() - begun + earlier / max(1, processes), 1),
         "minutes": minutes,
     }
+    if old is not None:
+        record = extended(old, _plain(record), jobs)
     save(record, out / "leaderboard.json")
     return load(out / "leaderboard.json")
+
+
+def _plain(record: dict[str, Any]) -> dict[str, Any]:
+    """As it would be read."""
+    return dict(json.loads(json.dumps(record)))
+
+
+def _settings_of(job: tuple[str, int], scale_name: str) -> dict[str, Any] | None:
+    """The recipe as a record has it; None of a baseline."""
+    arm = ARMS[job[0]]
+    if arm.kind == "baseline":
+        return None
+    return _plain(recipe_of(arm, scale_name, job[1]).settings())
 
 
 def _result_path(out: Path, job: tuple[str, int]) -> Path:
@@ -520,7 +553,8 @@ def _told(found: dict[str, Any]) -> str:
 def code() -> str:
     """SHA-256 of what decides the numbers."""
     own = sorted(path.name for path in Path(__file__).parent.glob("leaderboard*.py"))
-    told = ("leaderboard_table.py", "leaderboard_real.py")  # these only look at what came out
+    # These only look at what came out.
+    told = ("leaderboard_table.py", "leaderboard_real.py", "leaderboard_extend.py")
     return code_hash(
         (*ROOMS, "baselines"), (*FILES, *(f"experiments/{n}" for n in own if n not in told))
     )
@@ -611,13 +645,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, help="after which everything is over")
     parser.add_argument("--device")
     parser.add_argument("--archive", type=Path, metavar="FOLDER", help="pack the results there")
+    parser.add_argument("--extend", type=Path, metavar="RECORD", help="do what it lacks; the new "
+                        "record has both")  # fmt: skip
     parser.add_argument("--real", type=Path, metavar="RECORD", help="score the weights of --out on "
                         "AVTrack360, into this record")  # fmt: skip
     parser.add_argument("--root", type=Path, help="AVTrack360 (fetched if not given)")
     for inner in ("--job", "--until", "--parent"):
         parser.add_argument(inner, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
-    unused = ("only", "processes", "minutes", "archive") if given.real else ("root",)
+    unused = ("only", "processes", "minutes", "archive", "extend") if given.real else ("root",)
     if told := [name for name in unused if getattr(given, name)]:
         parser.error(f"--{told[0]}: not used {'with' if given.real else 'without'} --real")
     if given.minutes is not None and not 0 < given.minutes < math.inf:
@@ -664,11 +700,15 @@ def _run_all(given: argparse.Namespace, device: str, words: list[str]) -> int:
         return 0
     if given.archive:
         given.archive.mkdir(parents=True, exist_ok=True)  # if it cannot be there, better now
-    places = {str(given.out): "FOLDER", str(given.archive): "ARCHIVE"}  # nobody else's are these
+    places = {
+        str(given.out): "FOLDER",
+        str(given.archive): "ARCHIVE",
+        str(given.extend): "RECORD",
+    }  # nobody else's are these
     words = [places.get(str(word), str(word)) for word in words]
     command = " ".join(["python -m sal360.experiments.leaderboard", *words])
     run(given.scale, given.out, given.only, given.processes, given.minutes, device, report,
-        command)  # fmt: skip
+        command, given.extend)  # fmt: skip
     if given.archive:
         for path in archive(given.out, given.archive):
             report(f"{path}: {path.stat().st_size / 2**20:.1f} MiB")

@@ -118,7 +118,7 @@ def real(
 def add_real(
     record: Path, weights: Path, root: Path | None, report: Callable[[str], None] = print
 ) -> None:
-    """Put :func:`real` into a record of the leaderboard.
+    """Put :func:`real` into a record of the leaderboard; rows of other weights stay.
 
     Raises:
         FileNotFoundError: no record, or no weights there. ValueError: others than the record's.
@@ -134,6 +134,12 @@ def add_real(
             if path.is_file() and sha256(path) != run["sha256"]:
                 raise ValueError(f"{path}: not the weights that {record} names")
     found = real(weights, root, report)
+    before = (whole["real"] or {}).get("arms", {})
+    for arm, one in whole["arms"].items():  # weights that are elsewhere, whose scores are known
+        mine = found["arms"].get(arm, [])
+        gone = {run["seed"] for run in one["runs"]} - {row["seed"] for row in mine}
+        if lost := [row for row in before.get(arm, []) if row["seed"] in gone]:
+            found["arms"][arm] = sorted([*lost, *mine], key=lambda row: int(row["seed"]))
     for arm, one in whole["arms"].items():
         if one["kind"] != "baseline" and arm not in found["arms"]:
             found["not_run"][arm] = "its weights did not come back from the machine that trained it"

@@ -11,6 +11,7 @@ import torch
 
 from sal360 import patterns
 from sal360.course import EXERCISES, check
+from sal360.course.chapter00 import practice_clip
 from sal360.gaze import best_bandwidth, fixations_to_density
 from sal360.metrics import cc
 from sal360.projections import rotate_erp
@@ -282,7 +283,7 @@ WRONG = {
     "07.4": (lambda layer: "none", 'layer 2: you gave "none", and it has a fault'),
     "07.5": (lambda Kt, Kp, radius: np.full((Kt, Kp), 1 / Kt / Kp), "all taps count alike"),
     "07.6": (lambda layer: True, "layer 2: you gave True"),
-    "00.1": ([(0, 60), (60, -50), (-150, -30)], "below its mean"),
+    "00.1": ([(0, 60), (60, -50), (-150, -30)], "47 degrees from the nearest thing"),
     "00.2": (lambda a, b: a.sum(0), "closer to the truth"),
     "00.3": ((90, 0, 0), "below a third"),
     "01.1": (lambda r, c, H, W: (c / W * 360 - 180, 90 - r / H * 180), "row 0, col 0 of 2 x 4"),
@@ -395,6 +396,41 @@ def test_one_thing_named_three_times_is_not_three():
     assert "20 degrees apart" in repr(check("00.1", [(-70, 40), (-69, 40), (-71, 41)]))
     assert "not radians" in repr(check("00.1", [(0.3, -0.1), (2.6, 0.1), (-1.2, 0.7)]))
     assert "1 of them" in repr(check("00.3", 90))
+
+
+def test_a_place_beside_a_disc_or_on_one_of_another_frame_is_wrong():
+    seen = practice_clip().objects
+    later = [[math.degrees(v) for v in xyz_to_lonlat(middle)] for middle in seen[6]]
+    for places in (
+        [(8, -6), (32, -6), (150, 4)],  # one disc twice
+        later,
+        [(20, -6), (150, 4), (-70, 50)],
+        [(20, -6), (150, 4), (-100, -12)],  # at rest
+    ):
+        assert "from the nearest thing that moves" in repr(check("00.1", places))
+    for one in range(3):
+        places = [(20, -6), (150, 4), (-70, 40)]
+        places[one] = later[one]
+        assert not check("00.1", places)
+    assert check("00.1", [(-64, 46), (144, 4), (26, -6)]).passed  # read off a small page
+    assert check("00.1", np.array([(20, -6), (150, 4), (-70, 40)])).passed
+
+
+def test_a_mask_of_what_changes_beats_the_equator():
+    def changes(frame, next_frame):
+        return (next_frame - frame).abs().sum(0) > 0.1
+
+    assert check("00.2", changes).passed
+    assert check("00.2", lambda a, b: changes(a, b).numpy()).passed
+    assert check("00.2", lambda a, b: changes(a, b).double().requires_grad_()).passed
+
+
+def test_a_tilt_may_be_an_array_and_waits_until_it_is_whole():
+    for tilt in (np.array([0, 90, 0]), torch.tensor([0.0, 90.0, 0.0]), [0, 45, 0]):
+        assert check("00.3", tilt).passed
+    assert "2 of them" in repr(check("00.3", np.array([0, 90])))
+    assert not check("00.3", torch.tensor([90, 0, 0]))
+    assert check("00.3", (0, ..., 0)).waiting
 
 
 def test_what_the_learner_raises_is_told_with_its_arguments():

@@ -7,15 +7,20 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sal360.baselines import equator_density
 from sal360.course.checking import Case, answered, ask, exercise
 from sal360.datasets.synthetic import SyntheticClip, render_clip
-from sal360.metrics import cc, nss
+from sal360.metrics import cc
 from sal360.projections import rotate_erp
 from sal360.sphere import angle_between, lonlat_to_xyz, rotation_matrix
+
+BESIDE = 9.0
+"""How far beside the middle of a disc a place may be, degrees: the radius of the largest one that
+moves, and less than any of the three moves from frame 0 to frame 6."""
 
 
 @lru_cache(maxsize=1)
@@ -49,13 +54,13 @@ def by_eye(fixations: Any) -> Iterator[Case]:
             apart > 20,
             f"places {a + 1} and {b + 1} are {apart:.0f} degrees apart",
         )
-    truth = practice_clip().truth[0]
-    for lon, lat in points.tolist():
-        score = float(nss(truth, [[math.radians(lon), math.radians(lat)]]))
+    middles = practice_clip().objects[0]
+    for (lon, lat), place in zip(points.tolist(), xyz, strict=True):
+        apart = math.degrees(angle_between(place, middles).min())
         yield Case(
-            "each lies on something that moves",
-            score > 0,
-            f"lon {lon:g}, lat {lat:g} degrees: the truth is below its mean there",
+            f"each at most {BESIDE:g} degrees beside something that moves",
+            apart <= BESIDE,
+            f"lon {lon:g}, lat {lat:g}: {apart:.0f} degrees from the nearest thing that moves",
         )
 
 
@@ -66,7 +71,8 @@ def beat_the_equator(predict: Callable[[Tensor, Tensor], Tensor]) -> Iterator[Ca
     prior = equator_density(64, 128)
     gains = []
     for t in range(len(clip.frames) - 1):
-        out = torch.as_tensor(ask(predict, clip.frames[t].clone(), clip.frames[t + 1].clone()))
+        given = ask(predict, clip.frames[t].clone(), clip.frames[t + 1].clone())
+        out = torch.as_tensor(given).detach()
         yield Case(
             "one map per frame, (64, 128)", out.shape == (64, 128), f"frame {t}: {tuple(out.shape)}"
         )
@@ -75,7 +81,7 @@ def beat_the_equator(predict: Callable[[Tensor, Tensor], Tensor]) -> Iterator[Ca
         fine = bool(torch.isfinite(out).all() and (out >= 0).all())
         yield Case("finite and not negative", fine, f"frame {t}: minimum {float(out.min()):.3g}")
         truth = clip.truth[t]
-        gains.append(float(cc(out, truth)) - float(cc(prior, truth)))
+        gains.append(float(cc(out.double(), truth)) - float(cc(prior, truth)))
     mean = sum(gains) / len(gains)
     worst = min(range(len(gains)), key=gains.__getitem__)
     yield Case(
@@ -88,9 +94,10 @@ def beat_the_equator(predict: Callable[[Tensor, Tensor], Tensor]) -> Iterator[Ca
 @exercise("00.3")
 def break_the_prior(tilt: Any) -> Iterator[Case]:
     """A rotation (yaw, pitch, roll in degrees) of the world that ruins the equator prior."""
-    given = list(answered(tilt)) if isinstance(tilt, list | tuple) else [answered(tilt)]
+    values = tilt.tolist() if isinstance(tilt, np.ndarray | Tensor) else tilt
+    given = list(values) if isinstance(values, list | tuple) else [values]
     yield Case("three angles: yaw, pitch, roll", len(given) == 3, f"{len(given)} of them")
-    angles = [math.radians(float(a)) for a in given]
+    angles = [math.radians(float(answered(a))) for a in given]
     truth = practice_clip().truth[:, None]
     turned = rotate_erp(truth, rotation_matrix(*angles))[:, 0]
     prior = equator_density(64, 128)

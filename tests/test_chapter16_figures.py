@@ -8,6 +8,7 @@ import random
 import re
 import signal
 import tempfile
+from functools import partial
 
 import numpy as np
 import pytest
@@ -256,6 +257,63 @@ def from_another_folder(path, data):
     os.replace(file.name, path)
 
 
+def whole_write(path, data, mode="wb"):
+    part = path.with_name("part")
+    with part.open(mode) as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def written_over_first(path, data):
+    path.write_bytes(data)
+    whole_write(path, data)
+
+
+def written_over_after(path, data):
+    whole_write(path, data)
+    path.write_bytes(data)
+
+
+def by_keywords(path, data):
+    part = path.with_name("part")
+    with part.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(fd=file.fileno())
+    os.replace(src=part, dst=path)
+
+
+def in_a_folder_below(path, data):
+    below = path.parent / "below"
+    below.mkdir(exist_ok=True)
+    part = below / path.name
+    with part.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+    below.rmdir()
+
+
+def ordered(seeding):
+    def batch_of(step, clips, batch, seed):
+        epoch, place = divmod(step, clips // batch)
+        order = random.Random(seeding(seed, epoch)).sample(range(clips), clips)
+        return order[place * batch : (place + 1) * batch]
+
+    return batch_of
+
+
+def of_twelve(step, clips, batch, seed):
+    return ordered(lambda seed, epoch: f"{seed} {epoch}")(step, 12, 4, seed)
+
+
+def one_step_short(k, n, lr, w):
+    return lr * min((k + 1) / (w * n) if w else 1, chapter16.cosine(k, n - 1))
+
+
 def hundreds(step, clips, batch, seed):
     epoch, place = divmod(step, clips // batch)
     order = random.Random(100 * seed + epoch).sample(range(clips), clips)
@@ -297,7 +355,16 @@ def in_single(k, n, lr, w):
     return lr * min(torch.tensor((k + 1) / (w * n) if w else 1.0), down)
 
 
-@pytest.mark.parametrize(("number", "answer"), [("16.1", in_single), ("16.2", averaged)])
+@pytest.mark.parametrize(
+    ("number", "answer"),
+    [
+        ("16.1", in_single),
+        ("16.2", averaged),
+        ("16.3", by_keywords),
+        ("16.3", in_a_folder_below),
+        ("16.4", ordered(lambda seed, epoch: seed * 10**9 + epoch)),
+    ],
+)
 def test_right_answers_of_another_style_pass(number, answer):
     assert check(number, answer).passed
 
@@ -338,6 +405,23 @@ def test_right_answers_of_another_style_pass(number, answer):
         ("16.3", synced_before_flushed, "not all of the bytes had left Python (flush)"),
         ("16.3", synced_too_early, "not all of the bytes had left Python (flush)"),
         ("16.3", from_another_folder, "a file of another folder"),
+        ("16.3", written_over_first, "bytes were also written into the file itself"),
+        ("16.3", written_over_after, "bytes were also written into the file itself"),
+        ("16.3", partial(whole_write, mode="ab"), "asked again: the file holds 1200 bytes"),
+        ("16.3", partial(whole_write, mode="xb"), "asked again: FileExistsError"),
+        ("16.4", ordered("{}{}".format), "epoch 0 of seed 11 has the order of epoch 10 of seed 1"),
+        (
+            "16.4",
+            ordered(lambda seed, epoch: 2 * seed + 3 * epoch),
+            "epoch 0 of seed 3 has the order of epoch 2 of seed 0",
+        ),
+        (
+            "16.4",
+            ordered(lambda seed, epoch: f"{seed} {epoch % 8}"),
+            "epoch 8 of seed 0 has the order of its epoch 0",
+        ),
+        ("16.4", of_twelve, "24 clips in batches of 8"),
+        ("16.1", one_step_short, "(the cosine would be 0 one step after the last)"),
         ("16.4", hundreds, "epoch 0 of seed 1 has the order of epoch 100 of seed 0"),
         ("16.4", turned, "begun at another clip"),
         ("16.4", sets_numpy, "what torch, numpy or random would have drawn"),

@@ -8,7 +8,7 @@ import random
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -79,6 +79,8 @@ def rate_of_a_step(answer: Callable[..., Any]) -> Iterator[Case]:
                     hint = " (steps count from 0: a first step with rate 0 is lost)"
                 elif math.isclose(got, lr * _late_cosine(step, steps, warmup), rel_tol=1e-6):
                     hint = " (the cosine runs over all steps, not over those after the warm-up)"
+                elif math.isclose(got, lr * min(line, cosine(step, steps - 1)), rel_tol=1e-6):
+                    hint = " (the cosine would be 0 one step after the last)"
             yield Case(
                 name,
                 right,
@@ -123,36 +125,45 @@ def whole_or_not_at_all(answer: Callable[..., Any]) -> Iterator[Case]:
 
     old, new = b"old" * 100, b"new" * 200  # less than a file keeps back until it is flushed
 
-    def watched(die_at: int | None) -> tuple[list[str], bytes | None, list[str]]:
-        """Calls in order, what the file then holds, what else lies there; dies at a call.
+    def watched(die_at: int | None) -> _Written:
+        """Ask for the new bytes, and die at a call of ``os``.
 
-        An ``fsync`` of a file that does not have all of the bytes yet is told as ``part``, a
-        ``replace`` from another folder as ``from elsewhere``.
+        The time of the file's last change is set to 0 before the answer, and when it has got its
+        name: another one tells that somebody wrote into it.
         """
         calls: list[str] = []
         kept = {name: getattr(os, name) for name in ("fsync", "replace", "rename")}
+        over = False
 
-        def called(name: str) -> Callable[..., Any]:
-            def call(*arguments: Any, **keywords: Any) -> Any:
+        def touched() -> bool:
+            return path.is_file() and path.stat().st_mtime_ns != 0
+
+        def fsync(fd: Any) -> None:
+            if die_at == len(calls):
+                raise _Died
+            calls.append("fsync" if os.fstat(_number(fd)).st_size == len(new) else "part")
+            kept["fsync"](fd)
+
+        def naming(name: str) -> Callable[..., None]:
+            def call(src: Any, dst: Any, **keywords: Any) -> None:
+                nonlocal over
                 if die_at == len(calls):
                     raise _Died
-                told = name
-                if name == "fsync":
-                    held = os.fstat(_number(arguments[0])).st_size if arguments else 0
-                    told = "fsync" if held == len(new) else "part"
-                elif arguments and Path(arguments[0]).resolve().parent != path.parent.resolve():
-                    told = "from elsewhere"
-                calls.append(told)
-                return kept[name](*arguments, **keywords)
+                beside = path.parent.resolve() in Path(src).resolve().parents
+                calls.append(name if beside else "from elsewhere")
+                over |= touched()
+                kept[name](src, dst, **keywords)
+                if path.is_file():
+                    os.utime(path, ns=(0, 0))
 
             return call
 
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "checkpoint"
             path.write_bytes(old)
+            os.utime(path, ns=(0, 0))
             try:
-                for name in kept:
-                    setattr(os, name, called(name))
+                vars(os).update(fsync=fsync, replace=naming("replace"), rename=naming("rename"))
                 answered(answer(path, new))
             except (_Died, NotAnsweredError):
                 if die_at is None:
@@ -160,13 +171,14 @@ def whole_or_not_at_all(answer: Callable[..., Any]) -> Iterator[Case]:
             except Exception as error:
                 raise AnswerRaisedError(f"{type(error).__name__}: {error}") from error
             finally:
-                for name, call in kept.items():
-                    setattr(os, name, call)
+                vars(os).update(kept)
+            over |= touched()
             found = path.read_bytes() if path.is_file() else None
             rest = sorted(p.name for p in Path(folder).iterdir() if p != path)
-        return calls, found, rest
+            again = "" if die_at is None else _once_more(answer, path, new)
+        return _Written(calls, found, rest, over, again)
 
-    calls, found, rest = watched(None)
+    calls, found, rest, over, _ = watched(None)
     yield Case("the new bytes are there", found == new,
                f"the file holds {_told(found)}, wanted the {len(new)} new bytes")  # fmt: skip
     yield Case("nothing else is left", not rest, f"beside it lies {rest}")
@@ -183,9 +195,39 @@ def whole_or_not_at_all(answer: Callable[..., Any]) -> Iterator[Case]:
                "os.replace was given a file of another folder, which may be on another disk: there "
                "it fails")  # fmt: skip
     for k in range(len(calls)):
-        _, found, _ = watched(k)
-        yield Case("killed anywhere, the old bytes or the new are there", found in (old, new),
-                   f"killed before {calls[k]}: the file holds {_told(found)}")  # fmt: skip
+        died = watched(k)
+        yield Case("killed anywhere, the old bytes or the new are there", died.found in (old, new),
+                   f"killed before {calls[k]}: the file holds {_told(died.found)}")  # fmt: skip
+        yield Case("after a kill it can be asked again", not died.again,
+                   f"killed before {calls[k]}, then asked again: {died.again}")  # fmt: skip
+    yield Case("nothing is written into the file of that name", not over,
+               "os.replace was called, but bytes were also written into the file itself: killed "
+               "then, it holds a part of them")  # fmt: skip
+
+
+class _Written(NamedTuple):
+    """What came of one call: the calls of ``os`` in order, what the file holds, what else lies
+    there, whether its bytes were written over, and what went wrong when it was asked again.
+
+    An ``fsync`` of a file that does not have all of the bytes yet is told as ``part``, a
+    ``replace`` from another folder as ``from elsewhere``.
+    """
+
+    calls: list[str]
+    found: bytes | None
+    rest: list[str]
+    over: bool
+    again: str
+
+
+def _once_more(answer: Callable[..., Any], path: Path, data: bytes) -> str:
+    """What goes wrong when the bytes are written where a call before was killed."""
+    try:
+        answer(path, data)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}".replace(f"{path.parent}{os.sep}", "")
+    found = path.read_bytes() if path.is_file() else None
+    return "" if found == data else f"the file holds {_told(found)}, wanted {len(data)} new bytes"
 
 
 def _number(file: Any) -> int:
@@ -226,14 +268,19 @@ def batch_of_a_step(answer: Callable[..., Any]) -> Iterator[Case]:
         same = flat.index(order) if order in flat else None
         yield Case("another order with another seed", same is None,
                    f"epoch {epoch} of seed 1 has the order of epoch {same} of seed 0")  # fmt: skip
+    turned = any(flat[0][k:] + flat[0][:k] == flat[1] for k in range(1, clips))
+    yield Case("an order of its own in every epoch", not turned,
+               f"epoch 1 has the order of epoch 0, begun at another clip: {flat[0]}")  # fmt: skip
     other = [asked(step, 1) for step in range(per_epoch)]
+    known = {tuple(order): epoch for epoch, order in enumerate(flat)}
     for epoch in (*range(4, 40), *_FAR):
         ours = [asked(epoch * per_epoch + k) for k in range(per_epoch)]
         yield Case("another order with another seed", ours != other,
                    f"epoch 0 of seed 1 has the order of epoch {epoch} of seed 0")  # fmt: skip
-    turned = any(flat[0][k:] + flat[0][:k] == flat[1] for k in range(1, clips))
-    yield Case("an order of its own in every epoch", not turned,
-               f"epoch 1 has the order of epoch 0, begun at another clip: {flat[0]}")  # fmt: skip
+        same = known.setdefault(tuple(k for b in ours for k in b), epoch)
+        yield Case("another order in every epoch", same == epoch,
+                   f"epoch {epoch} of seed 0 has the order of its epoch {same}")  # fmt: skip
+    yield from _other_sizes(answer)
     for step in (7, 2, 11):
         np.random.seed(step)  # noqa: NPY002 (the dice that an answer might use)
         torch.manual_seed(step)
@@ -245,6 +292,23 @@ def batch_of_a_step(answer: Callable[..., Any]) -> Iterator[Case]:
     asked(3)
     yield Case("it leaves the dice of others alone", before == _dice_of_others(),
                "what torch, numpy or random would have drawn next is another number")  # fmt: skip
+
+
+def _other_sizes(answer: Callable[..., Any]) -> Iterator[Case]:
+    """24 clips in batches of 8: 480 orders, of which no two may be one."""
+    clips, batch = 24, 8
+    owners: dict[tuple[int, ...], tuple[int, int]] = {}
+    for seed in range(12):
+        for epoch in range(40):
+            steps = range(3 * epoch, 3 * epoch + 3)
+            order = tuple(int(k) for s in steps for k in ask(answer, s, clips, batch, seed))
+            yield Case("every clip once in an epoch", sorted(order) == list(range(clips)),
+                       f"24 clips in batches of 8, seed {seed}, epoch {epoch}: the clips "
+                       f"{sorted(order)}")  # fmt: skip
+            owner = owners.setdefault(order, (seed, epoch))
+            yield Case("another order with another seed", owner == (seed, epoch),
+                       f"epoch {epoch} of seed {seed} has the order of epoch {owner[1]} of seed "
+                       f"{owner[0]}")  # fmt: skip
 
 
 def _dice_of_others() -> tuple[Any, ...]:

@@ -117,3 +117,18 @@ def test_its_command_writes_the_record(tmp_path, monkeypatch):
     (tmp_path / "q.json").write_text(json.dumps({"schema": "another"}))
     with pytest.raises(ValueError, match="not a record"):
         prior.load(tmp_path / "q.json")
+
+
+def test_what_the_readme_says_of_it():
+    text = (records.published("prior.json").parents[2] / "README.md").read_text("utf-8")
+    real = prior.load()["real"]
+    row = real["arms"]["sst-sal-noflow-official"]
+    alone, both, band = (
+        f"{sum(values) / len(values):.2f}".removeprefix("0")
+        for values in (
+            row["alone"],
+            row["equator-front"]["cc"],
+            real["priors"]["equator-front"],
+        )
+    )
+    assert f"takes SST-Sal from CC {alone} to {both}, the prior alone has {band}" in text

@@ -74,14 +74,23 @@ def test_bad_input_is_named(change, told):
         times_prior(**({"maps": density(), "prior": front_density(8, 16)} | change))
 
 
+def test_the_control_has_not_looked():
+    maps = torch.rand(4, 3, 2, 4, dtype=torch.float64)
+    unseen = prior._unseen(maps)
+    for video in range(4):
+        others = torch.cat([maps[:video], maps[video + 1 :]])
+        wanted = others.mean((0, 1)).expand(3, 2, 4)
+        assert torch.allclose(unseen[video], wanted)
+
+
 def test_the_experiment_at_its_smallest(tmp_path, capsys):
     found = prior.on_worlds(tmp_path, "fast", ["sst-sal-noflow", "motion"], report=print)
     assert found["conditions"] == ["upright", "tilt 30", "tilt 60", "tilt 90"]
     for row in found["arms"].values():
         tried = row["validation"]
         assert tried[prior.POWERS.index(row["power"])] == max(tried)
-        for how in ("alone", "times"):
-            assert all(len(v) == 3 for one in row[how].values() for v in one.values())
+        for how in ("alone", "times", "unseen"):
+            assert all(len(v) == 3 for c in found["conditions"] for v in row[how][c].values())
     assert "motion           CC" in capsys.readouterr().out
 
 
@@ -104,7 +113,8 @@ def test_the_record_asks_the_leaderboards_networks_on_its_worlds():
     real = record["real"]
     assert set(real["arms"]) | set(real["not_run"]) >= {*shipped.read_index(), "contrast"}
     for row in real["arms"].values():
-        assert all(len(row[p]["cc"]) == len(row[p]["power"]) == 20 for p in real["priors"])
+        for one in (row[p] for p in real["priors"]):
+            assert len(one["cc"]) == len(one["power"]) == len(one["unseen"]["cc"]) == 20
     file = records.published("prior.json")
     found = hashlib.sha256(file.read_bytes()).hexdigest()
     assert found == download.registry()["runs/prior.json"].sha256, "tell the registry"
@@ -123,12 +133,14 @@ def test_what_the_readme_says_of_it():
     text = (records.published("prior.json").parents[2] / "README.md").read_text("utf-8")
     real = prior.load()["real"]
     row = real["arms"]["sst-sal-noflow-official"]
-    alone, both, band = (
+    alone, both, band, unseen = (
         f"{sum(values) / len(values):.2f}".removeprefix("0")
         for values in (
             row["alone"],
             row["equator-front"]["cc"],
             real["priors"]["equator-front"],
+            row["equator-front"]["unseen"]["cc"],
         )
     )
-    assert f"takes SST-Sal from CC {alone} to {both}, the prior alone has {band}" in text
+    told = f"from CC {alone} to {both}; the prior alone has {band}, and {unseen} when it is mended"
+    assert told in text

@@ -7,9 +7,14 @@ film, which the map does not. Here both are asked: the prediction, to a power, t
 is the map alone. The networks are those that come with the package; motion and contrast are
 given the same. With a tilted camera the map knows what is no longer so.
 
+A product may also be better because the map is mended, whatever the film: the control is
+*unseen*, the mean of the same network's predictions for all the other films, which did not look
+at this one.
+
 On real heads, AVTrack360 as in :mod:`sal360.experiments.leaderboard_real` (one picture of each
 video), the prior is the band with a front, which has learnt nothing, or the mean of the other
-videos; the power of each video is the one that is best on all the others. Chapter 17::
+videos; the power of each video is the one that is best on all the others, of the control, too.
+Chapter 17::
 
     python -m sal360.experiments.prior --packs FOLDER --out data/runs/prior.json
 
@@ -85,19 +90,33 @@ def on_worlds(
     out["arms"] = {}
     for name in names() if only is None else only:
         maps = _asked(name, val)
-        tried = {power: _mean_cc(times_prior(maps, prior, power, FLOOR), val) for power in POWERS}
-        power = max(POWERS, key=lambda p: tried[p])
-        row: dict[str, Any] = {"power": power, "validation": list(tried.values()),
-                               "alone": {}, "times": {}}  # fmt: skip
+        power, tried = _best(maps, prior, val)
+        control, _ = _best(_unseen(maps), prior, val)
+        row: dict[str, Any] = {"power": power, "validation": tried, "alone": {}, "times": {},
+                               "unseen": {"power": control}}  # fmt: skip
         for test in tests:
             maps = _asked(name, test)
             row["alone"][test.name] = _of(maps, test)
             row["times"][test.name] = _of(times_prior(maps, prior, power, FLOOR), test)
+            unseen = times_prior(_unseen(maps), prior, control, FLOOR)
+            row["unseen"][test.name] = _of(unseen, test)
         out["arms"][name] = row
         told = (np.mean(row[how]["upright"]["cc"]) for how in ("alone", "times"))
         report("{:16} CC {:.3f} alone, {:.3f} times the prior, power {:g}".format(
             name, *told, power))  # fmt: skip
     return out
+
+
+def _best(maps: Tensor, prior: Tensor, val: Scene) -> tuple[float, list[float]]:
+    """The power with the best CC on the validation worlds, and what each of :data:`POWERS` has."""
+    tried = [_mean_cc(times_prior(maps, prior, power, FLOOR), val) for power in POWERS]
+    return POWERS[tried.index(max(tried))], tried
+
+
+def _unseen(maps: Tensor) -> Tensor:
+    """``(V, T, H, W)``: for each video the mean over all frames of the others."""
+    mean = maps.mean(1, keepdim=True)
+    return ((mean.sum(0) - mean) / (len(maps) - 1)).clamp_min(0).expand_as(maps)
 
 
 def _asked(name: str, test: Scene) -> Tensor:
@@ -126,7 +145,8 @@ def on_heads(root: Path | None = None, report: Report = print) -> dict[str, Any]
         root: of the data set; None: fetched.
     Returns:
         ``videos``; ``priors``: name to the ``cc`` of each video; ``arms``: name to ``alone``, the
-        same, and for each prior ``power`` and ``cc`` of each video; ``not_run``.
+        same, and for each prior ``power`` and ``cc`` of each video, and ``unseen``, the two of the
+        control; ``not_run``.
     """
     data = AVTrack360(root)
     people = heads.heads(data)
@@ -148,6 +168,15 @@ def on_heads(root: Path | None = None, report: Report = print) -> dict[str, Any]
     def scores(maps: Mapping[str, Tensor]) -> Tensor:
         return torch.stack([cc(maps[v].expand_as(truth[v]), truth[v]).mean() for v in videos])
 
+    def times(maps: Mapping[str, Tensor], known: Mapping[str, Tensor]) -> dict[str, Any]:
+        tried = torch.stack([
+            scores({v: times_prior(maps[v], known[v], power, FLOOR) for v in videos})
+            for power in POWERS
+        ])  # fmt: skip
+        best = (tried.sum(1, keepdim=True) - tried).argmax(0)  # on all the other videos
+        powers = [POWERS[k] for k in best.tolist()]
+        return {"power": powers, "cc": _rounded(tried.gather(0, best[None])[0])}
+
     out: dict[str, Any] = {"videos": videos, "arms": {}, "not_run": {}}
     out["priors"] = {name: _rounded(scores(prior)) for name, prior in priors.items()}
     wanted = {name: (name, "bundled") for name in shipped.read_index()}
@@ -160,17 +189,11 @@ def on_heads(root: Path | None = None, report: Report = print) -> dict[str, Any]
             out["not_run"][name] = f"its weights are not here ({type(error).__name__})"
             continue
         maps = {v: predict_frames(pictures[v], model, heads.SIZE)[0].double() for v in videos}
+        unseen = dict(zip(videos, _unseen(torch.stack(list(maps.values()))[:, None])[:, 0],
+                          strict=True))  # fmt: skip
         row: dict[str, Any] = {"alone": _rounded(scores(maps))}
         for prior, known in priors.items():
-            tried = torch.stack([
-                scores({v: times_prior(maps[v], known[v], power, FLOOR) for v in videos})
-                for power in POWERS
-            ])  # fmt: skip
-            best = (tried.sum(1, keepdim=True) - tried).argmax(0)  # on all the other videos
-            row[prior] = {
-                "power": [POWERS[k] for k in best.tolist()],
-                "cc": _rounded(tried.gather(0, best[None])[0]),
-            }
+            row[prior] = times(maps, known) | {"unseen": times(unseen, known)}
         out["arms"][name] = row
         told = (np.mean(x) for x in (row["alone"], *(row[prior]["cc"] for prior in priors)))
         report("{:24} CC {:.3f} alone, {:.3f} and {:.3f} times the priors".format(name, *told))
@@ -200,7 +223,8 @@ def run(
     Returns:
         the record: ``worlds`` with ``videos``, ``conditions``, ``prior`` ``{condition: {metric:
         [of each video]}}`` and ``arms`` ``{name: {power, validation: [CC at each of powers],
-        alone, times: as prior}}``; ``real``, see :func:`on_heads`, or None.
+        alone, times: as prior, unseen: the same with its power}}``; ``real``, see
+        :func:`on_heads`, or None.
     """
     start = time.process_time()
     with tempfile.TemporaryDirectory() as made:

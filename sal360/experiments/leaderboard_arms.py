@@ -25,6 +25,8 @@ UNEQUAL = (
     "the loss is that of each recipe file: sphere_mse for the U-Nets that see their last map, none "
     "with gaze for cp360, sphere_kld for all others",
     "sst-sal and its twin are given the true flow of the worlds, no other arm is",
+    "clips of a training are turned about the vertical at random, so no network can learn where "
+    "the front is; the mean map is made of truths that are not turned",
 )
 
 

@@ -101,6 +101,8 @@ def alone(folder: str | Path) -> Iterator[None]:
         if new and path.is_dir() and not any(path.iterdir()):
             path.rmdir()
         if handle is not None and handle in _held:
+            with suppress(OSError):  # a child forked just now may not have let go yet
+                fcntl.flock(handle, fcntl.LOCK_UN)
             _held.discard(handle)
             os.close(handle)
 

@@ -919,18 +919,42 @@ def test_two_runs_never_write_into_one_folder(tmp_path, films):
 def test_a_worker_that_outlives_its_run_does_not_keep_the_folder(tmp_path):
     from sal360._files import alone
 
-    with alone(tmp_path):
-        child = os.fork()
-        if not child:
-            signal.pause()
-            os._exit(0)
+    code = (
+        "import os, sys, time\n"
+        "from sal360._files import alone\n"
+        "held = alone(sys.argv[1])\n"
+        "held.__enter__()\n"
+        "if not os.fork():\n"
+        "    print(os.getpid(), flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    run = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
+    child = int(run.stdout.readline())
     try:
-        with alone(tmp_path):
+        with pytest.raises(BlockingIOError), alone(tmp_path):
             pass
+        run.kill()
+        run.wait()
+        os.kill(child, 0)  # it is still there
         with alone(tmp_path), pytest.raises(BlockingIOError), alone(tmp_path):
             pass
     finally:
+        run.kill()
+        run.wait()
         os.kill(child, signal.SIGKILL)
+        run.stdout.close()
+
+
+def test_a_folder_is_free_at_once_whatever_was_forked(tmp_path):
+    from sal360._files import alone
+
+    for _ in range(20):
+        with alone(tmp_path):
+            child = os.fork()
+            if not child:
+                os._exit(0)
+        with alone(tmp_path):
+            pass
         os.waitpid(child, 0)
 
 

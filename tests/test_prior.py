@@ -144,3 +144,19 @@ def test_what_the_readme_says_of_it():
     )
     told = f"from CC {alone} to {both}; the prior alone has {band}, and {unseen} when it is mended"
     assert told in text
+
+
+def test_the_usual_power_is_what_its_docstring_and_the_help_say():
+    """Best on real heads for the published networks, and within what is best for ours."""
+    from click.testing import CliRunner
+
+    from sal360.cli import cli
+    from sal360.inference import PRIOR_POWER
+
+    rows = prior.load()["real"]["arms"]
+    best = {name: set(row["equator-front"]["power"]) for name, row in rows.items()}
+    assert best["sst-sal-official"] == best["sst-sal-noflow-official"] == {PRIOR_POWER}
+    ours = set().union(*(best[name] for name in shipped.read_index()))
+    assert min(ours) == 0.25 and max(ours) == 1
+    told = " ".join(CliRunner().invoke(cli, ["predict", "--help"]).output.split())
+    assert f"not at all. [default: {PRIOR_POWER}]" in told

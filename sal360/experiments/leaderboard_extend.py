@@ -1,8 +1,8 @@
 """More seeds for a leaderboard that was begun elsewhere.
 
-A graphics card is lent by the hour, and the time was up: a later call trains what is missing and
-puts it into the record that there is. Nothing that the record has whole is trained again. Each run
-says with which code, torch and device it was made, where those are not the record's.
+A graphics card was at hand for a while, and the time was up: a later call trains what is missing
+and puts it into the record that there is. Nothing that the record has whole is trained again. Each
+run says with which code, torch and device it was made, where those are not the record's.
 """
 
 from __future__ import annotations

@@ -37,6 +37,23 @@ def test_convolution_and_pooling(golden):
         assert (got - z[f"pool_y_stride{stride}"]).abs().max() < 3e-6
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_rounds_the_picture_and_not_the_places(dtype):
+    x, identity = torch.rand(1, 1, 240, 320).to(dtype), torch.zeros(1, 1, 3, 3, dtype=dtype)
+    identity[..., 1, 1] = 1.0
+    step = torch.finfo(dtype).eps
+    got = upstream.sphere_conv2d(x, identity)
+    wanted = upstream.sphere_conv2d(x.float(), identity.float())
+    assert got.dtype == dtype and (got.float() - wanted).abs().max() < 2 * step
+    pooled = upstream.sphere_max_pool2d(x)
+    assert pooled.dtype == dtype
+    assert (pooled.float() - upstream.sphere_max_pool2d(x.float())).abs().max() < 2 * step
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden = torch.nn.functional.conv2d(x.float(), identity.float()[..., 1:2, 1:2])
+        cast = upstream.sphere_conv2d(hidden, identity.to(hidden.dtype))
+    assert (cast.float() - wanted).abs().max() < 0.02
+
+
 def test_half_a_pixel_up_and_left_and_zeros_outside(golden):
     """The defect itself: the identity kernel shifts, a constant fades at the top and left."""
     z = {k: torch.from_numpy(v) for k, v in golden("spherenet").items()}

@@ -25,6 +25,14 @@ def test_faces_are_read_where_theirs_are(golden, S):
     assert (got[6:] - 2 * wanted).abs().max() < 1e-12
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_rounds_the_faces_and_not_the_places(dtype):
+    faces = torch.rand(6, 1, 240, 240).to(dtype)
+    got, wanted = upstream.cube_to_erp(faces), upstream.cube_to_erp(faces.float())
+    assert got.dtype == dtype
+    assert (got.float() - wanted).abs().max() < torch.finfo(dtype).eps
+
+
 @pytest.mark.parametrize("S", [7, 32])
 @pytest.mark.parametrize("align", [True, False])
 def test_panoramas_are_read_where_theirs_are(golden, S, align):

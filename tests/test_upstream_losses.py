@@ -239,6 +239,15 @@ def test_the_published_warp_moves_a_spot_the_wrong_way():
     assert back.smooth < 0.02 * back.temporal
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_temporal_losses_of_half_precision_are_those_of_the_rounded_maps(dtype):
+    maps = torch.rand(1, 3, 1, 20, 40).to(dtype)
+    flow = 3 * torch.randn(1, 2, 2, 240, 480)
+    got = upstream.temporal_losses(maps, flow)
+    for one, other in zip(got, upstream.temporal_losses(maps.float(), flow), strict=True):
+        assert torch.allclose(one, other)
+
+
 def test_only_the_later_map_learns():
     maps, flow = moving_spot()
     maps.requires_grad_()

@@ -23,6 +23,7 @@ from torch import Tensor
 from sal360._check import as_image, as_size, finite_number, in_range, positive_int
 from sal360._tables import untraced
 from sal360.nn.cube import face_size
+from sal360.resampling import computing_dtype
 
 _STEPS = 32
 """OpenCV's ``remap`` rounds places to this fraction of a pixel."""
@@ -116,8 +117,10 @@ def cube_to_erp(faces: Tensor, align_corners: bool = True) -> Tensor:
         raise ValueError(f"faces: shape {found}, wanted (6 B, C, S, S), S at least 2")
     place, face = (part.to(faces.device) for part in cube_places(S))
     middle = place.max() / 2  # as published: not (S - 1) / 2, but nearly
-    grid = ((place - middle) / middle).to(faces).expand(len(faces), *place.shape)
-    read = F.grid_sample(faces, grid, mode="bilinear", align_corners=align_corners)
+    exact = computing_dtype(faces)
+    grid = ((place - middle) / middle).to(exact).expand(len(faces), *place.shape)
+    read = F.grid_sample(faces.to(exact), grid, mode="bilinear", align_corners=align_corners)
+    read = read.to(faces.dtype)
     every = read.unflatten(0, (-1, 6))
     which = face[None, None, None].expand(len(every), 1, *every.shape[2:])
     return every.gather(1, which)[:, 0]

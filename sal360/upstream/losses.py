@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sal360._check import ArrayLike, as_floating, as_tensor, positive_int
+from sal360.resampling import computing_dtype
 
 TEMPORAL_WEIGHTS = (0.7, 1.0, 0.01)
 """CP-360's weights of the smooth, the temporal and the motion loss."""
@@ -115,7 +116,7 @@ def temporal_losses(
         align_corners: how the warp reads: True as in the torch of that time, False as the same
             lines run today.
     Returns:
-        Three scalars; ``.total()`` is what is trained on.
+        Three scalars, of half precision in float32; ``.total()`` is what is trained on.
     Raises:
         ValueError: other shapes. TypeError: maps of whole numbers.
     """
@@ -126,6 +127,7 @@ def temporal_losses(
     if flow.ndim != 5 or flow.shape[:3] != wanted:
         raise ValueError(f"flow: shape {tuple(flow.shape)}, wanted {(*wanted, 'H', 'W')}")
     H, W = flow.shape[-2:]
+    maps = maps.to(computing_dtype(maps))  # neither places nor sums fit into half precision
     grown = F.interpolate(maps.flatten(0, 1), (H, W), mode="bilinear", align_corners=False)
     grown = grown.unflatten(0, maps.shape[:2])
     following, before = grown[:, 1:].flatten(0, 1), grown[:, :-1].flatten(0, 1).detach()

@@ -24,6 +24,7 @@ from torch import Tensor
 from sal360._check import ArrayLike, as_floating, as_image, positive_int
 from sal360._tables import untraced
 from sal360.nn.sampled import as_bias, check_alike
+from sal360.resampling import computing_dtype
 from sal360.safe_pickle import read_torch_tensors
 
 
@@ -83,10 +84,18 @@ def _tangent_grid(H: int, W: int, stride: int, device: torch.device) -> Tensor:
 
 
 def _spread(x: Tensor, stride: int) -> Tensor:
-    """``(B, C, H, W)`` to ``(B, C, 3H', 3W')``: under every kernel its own nine samples."""
+    """``(B, C, H, W)`` to ``(B, C, 3H', 3W')``: under every kernel its own nine samples.
+
+    Places keep their precision where the picture has half of it: rounded to bfloat16 they are
+    off by up to a column in 320.
+    """
+    exact = computing_dtype(x)
     grid = _tangent_grid(x.shape[-2], x.shape[-1], stride, x.device)
-    grid = grid.to(x.dtype).expand(x.shape[0], -1, -1, -1)
-    return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    grid = grid.to(exact).expand(x.shape[0], -1, -1, -1)
+    read = F.grid_sample(
+        x.to(exact), grid, mode="bilinear", padding_mode="zeros", align_corners=False
+    )
+    return read.to(x.dtype)
 
 
 def sphere_conv2d(

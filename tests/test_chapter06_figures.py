@@ -122,6 +122,7 @@ def test_every_box_has_the_fault_it_is_said_to_have():
     [
         ("06.1", lambda x, w: torch.nn.functional.conv2d(x, w, padding=1), "turning by whole"),
         ("06.1", lambda x, w: torch.nn.functional.conv2d(x, w), "own size"),
+        ("06.1", lambda x, w: (x + 0 * w.sum()).repeat(1, 3, 1, 1)[:, :2], "answer of F.conv2d"),
         ("06.2", lambda name: "all", "you said 'all', measured 'turns'"),
         ("06.2", lambda name: "both", "ReLU: 'both'"),
         ("06.3", lambda layer, degrees, bearing: 0.0, "x + latitude, 30 degrees towards"),
@@ -137,11 +138,22 @@ def test_wrong_answers_are_told_why(number, answer, words):
     assert not said and words in said.message
 
 
-def tilted(layer, degrees, bearing, mode="bicubic", H=48, back=False, toward=True, by_first=False):
+def tilted(
+    layer,
+    degrees,
+    bearing,
+    mode="bicubic",
+    H=48,
+    back=False,
+    toward=True,
+    by_first=False,
+    last=True,
+):
     """Exercise 06.3 solved, and with one slip for each argument."""
     grid, area = erp_directions(H, 2 * H), pixel_area(H, 2 * H)[:, None]
     b = math.radians(bearing) if toward else 0.0
-    R = rotation_matrix(b) @ rotation_matrix(0.0, math.radians(degrees)) @ rotation_matrix(-b)
+    R = rotation_matrix(0.0, math.radians(degrees)) @ rotation_matrix(-b)
+    R = rotation_matrix(b) @ R if last else R
     first = layer(field(grid @ R)[None, None])
     second = rotate_erp(layer(field(grid)[None, None]), R.T if back else R, mode)
     off = ((first - second) ** 2 * area).sum()
@@ -154,6 +166,7 @@ def test_a_slip_in_the_tilt_error_is_refused_and_recognised():
     for slip, words in (
         ({"back": True}, "other way round"),
         ({"toward": False}, "towards longitude 0"),
+        ({"last": False}, "a last turn left out"),
         ({"mode": "bilinear"}, "read bilinearly"),
         ({"by_first": True}, "by the other answer"),
         ({"H": 64}, "x + latitude"),

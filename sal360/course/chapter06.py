@@ -35,11 +35,11 @@ def yaw_in_a_line(answer: Callable[..., Any]) -> Iterator[Case]:
         x = torch.rand(2, channels, H, W, generator=source, dtype=torch.float64)
         w = torch.randn(2, channels, 3, 3, generator=source, dtype=torch.float64)
         got = torch.as_tensor(ask(answer, x, w))
-        where = f"{channels} channels, {H} x {W}"
+        where = f"{channels} channel{'s'[: channels > 1]}, {H} x {W}"
         yield Case("an answer of the panorama's own size", got.shape == (2, 2, H, W),
                    f"{where}: shape {tuple(got.shape)}, wanted {(2, 2, H, W)}")  # fmt: skip
         inside = (got[..., 1:-1, 1:-1] - F.conv2d(x, w)).abs().max()
-        yield Case("inside the picture nothing changes", bool(inside < 1e-5),
+        yield Case("inside the picture, the answer of F.conv2d", bool(inside < 1e-5),
                    f"{where}: off by up to {inside:.2g}")  # fmt: skip
         for shift in (1, 5, W // 2):
             off = (torch.as_tensor(ask(answer, x.roll(shift, -1), w)) - got.roll(shift, -1)).abs()
@@ -117,6 +117,8 @@ def error_against_tilt(answer: Callable[..., Any]) -> Iterator[Case]:
             F.pad(x, (1, 1, 1, 1), mode="circular"), EDGE.to(x)[None, None]
         ),
         "the identity": lambda x: x,
+        # Turns do not commute with this one: it finds a tilt that is not turned back.
+        "x + a light in front": lambda x: x + grid[..., 2].to(x),
     }
     for name, layer in layers.items():
         still = layer(field(grid)[None, None])
@@ -147,6 +149,7 @@ def error_against_tilt(answer: Callable[..., Any]) -> Iterator[Case]:
                 ("both rotations the other way round", turned(R.T, R.T)),
                 ("a tilt towards longitude 0", turned(nod, nod)),
                 ("a tilt towards the opposite bearing", turned(across, across)),
+                ("a last turn left out", turned(nod @ back, nod @ back)),
                 ("every pixel counted alike",
                  float(size(first - second, even) / size(second, even))),
                 ("the square of the error", wanted**2),

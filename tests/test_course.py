@@ -540,3 +540,49 @@ def test_single_precision_finds_the_rim_and_a_ring_counts_its_steps_in_rows():
     assert check("05.4", single).passed
     assert check("05.3", lambda row, col, H, W: ring(row, col, H, W, math.pi / H)).passed
     assert not check("05.3", lambda row, col, H, W: ring(row, col, H, W, 2 * math.pi / W)).passed
+
+
+def test_a_kernel_of_any_size_has_its_columns_and_its_rows_apart():
+    def kernel(H, W, kh, kw, down, right):
+        lat = ((kh - 1) / 2 - torch.arange(kh).double()) * down
+        lon = (torch.arange(kw).double() - (kw - 1) / 2) * right
+        taps = lonlat_to_xyz(lon, lat[:, None]).reshape(-1, 3)
+        pitch = (0.5 - (torch.arange(H).double() + 0.5) / H) * math.pi
+        lon, lat = xyz_to_lonlat(taps @ rotation_matrix(0.0, pitch).transpose(-1, -2))
+        return patterns.Pattern("any", H, W, (kh, kw), lat, lon)
+
+    def answer(down, right):
+        return check("07.2", lambda H, W, kh, kw: kernel(H, W, kh, kw, down(H, W), right(H, W)))
+
+    by_rows, by_columns = lambda H, W: math.pi / H, lambda H, W: 2 * math.pi / W
+    assert answer(by_rows, by_columns).passed
+    for wrong in ((by_rows, by_rows), (by_columns, by_columns), (by_columns, by_rows)):
+        assert "on 15 x 40, row 7: tap" in repr(answer(*wrong))
+
+
+@pytest.mark.parametrize("size", [(4, 8), (6, 12)])
+def test_a_gradient_may_be_tried_entry_by_entry_on_a_small_picture(size):
+    def entries(layer):
+        generator = torch.Generator().manual_seed(1)
+        image = torch.randn(1, 1, *size, generator=generator).double().requires_grad_()
+        weight = torch.randn(1, 1, 3, 3, generator=generator).double()
+        return torch.autograd.gradcheck(lambda x: layer(x, weight), image, raise_exception=False)
+
+    assert check("07.6", entries).passed
+
+
+def test_a_layer_in_single_precision_is_told_so():
+    def strict(layer):
+        generator = torch.Generator().manual_seed(0)
+        image = torch.rand(1, 1, 16, 32, generator=generator, dtype=torch.float64)
+        weight = torch.randn(1, 1, 3, 3, generator=generator, dtype=torch.float64)
+        seen = patterns.tangent_pattern(16, 32).read(image)[0, 0]
+        off = (layer(image, weight)[0, 0] - torch.tensordot(weight.flatten(), seen, 1)).abs()
+        if not (off > 1e-12).any():
+            return "none"
+        if (off[4:12, 8:24] > 1e-12).any():
+            return "mirror"
+        return "seam" if (off[4:12] > 1e-12).any() else "pole"
+
+    told = repr(check("07.4", strict))
+    assert "layer 6" in told and "no fault: it computes in single precision" in told

@@ -110,16 +110,16 @@ class _ByHand(torch.autograd.Function):
             return right.roll(1, -1), None, None
         if ctx.way == "seam":  # what crosses it is lost on one side
             quarter = right.shape[2] // 4
-            right[:, :, quarter:-quarter, -1] *= 0.5
+            right[:, :, quarter : right.shape[2] - quarter, -1] *= 0.5
             return right, None, None
         if ctx.way == "exchanged":  # left and right taps
             with torch.enable_grad():
                 (right,) = torch.autograd.grad(_tangent_layer(image, weight.flip(-1)), image, grad)
             return right, None, None
+        beside = max(1, right.shape[2] // 8)  # rows that count as beside a pole
         if ctx.way == "north":  # the first rows a row too far up
-            first = right.shape[2] // 8
-            return torch.cat((right[:, :, 1 : first + 1], right[:, :, first:]), 2), None, None
-        last = right.shape[2] - right.shape[2] // 8  # from here on a row too far down
+            return torch.cat((right[:, :, 1 : beside + 1], right[:, :, beside:]), 2), None, None
+        last = right.shape[2] - beside  # from here on a row too far down
         return torch.cat((right[:, :, :last], right[:, :, last - 1 : -1]), 2), None, None
 
 
@@ -160,7 +160,7 @@ def _layers(kind: str) -> list[tuple[str, Layer]]:
 @exercise("07.1")
 def multiplications(answer: Callable[..., Any]) -> Iterator[Case]:
     """``(I, O, K) -> (read first, project first)``: multiplications for one output pixel."""
-    for I, O, K in ((1, 1, 9), (16, 16, 9), (64, 64, 9), (64, 1, 9), (1, 64, 9), (6, 144, 32)):
+    for I, O, K in ((1, 1, 9), (16, 16, 9), (64, 64, 9), (64, 1, 9), (1, 64, 9), (42, 144, 32)):
         given = tuple(ask(answer, I, O, K))
         yield Case("two numbers", len(given) == 2, f"you gave {len(given)} of them")
         got = [float(v) for v in given]
@@ -185,7 +185,7 @@ def multiplications(answer: Callable[..., Any]) -> Iterator[Case]:
 def any_size(answer: Callable[..., Any]) -> Iterator[Case]:
     """``(H, W, kh, kw) -> Pattern``: a tangent kernel of any size, odd or even."""
     for H, W, kh, kw in ((16, 32, 3, 3), (16, 32, 1, 1), (16, 32, 3, 5), (16, 32, 2, 2),
-                         (15, 40, 4, 1), (24, 48, 2, 6)):  # fmt: skip
+                         (15, 40, 4, 3), (24, 48, 2, 6)):  # fmt: skip
         got = ask(answer, H, W, kh, kw)
         what = f"{kh} x {kw} on {H} x {W}"
         yield Case("a Pattern", isinstance(got, Pattern), f"{what}: it gave {type(got).__name__}")
@@ -247,12 +247,15 @@ def ring_as_crown(answer: Callable[..., Any]) -> Iterator[Case]:
 def find_the_fault(answer: Callable[..., Any]) -> Iterator[Case]:
     """``layer -> "none", "seam", "pole" or "mirror"``."""
     known = ("none", "seam", "pole", "mirror")
-    for n, (fault, layer) in enumerate(_layers("answer"), 1):
+    layers = _layers("answer")
+    for n, (fault, layer) in enumerate(layers, 1):
         got = ask(answer, layer)
         yield Case("one of the four words", got in known,
                    f"layer {n}: you gave {got!r}, wanted one of {', '.join(known)}")  # fmt: skip
         property = "a layer without a fault is called so" if fault == "none" else "a fault is named"
         truth = "has no fault" if fault == "none" else "has another fault"
+        if n == len(layers):
+            truth += ": it computes in single precision"
         truth = "has a fault" if got == "none" else truth
         yield Case(property, got == fault, f'layer {n}: you gave "{got}", and it {truth}')
 

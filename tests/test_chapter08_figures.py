@@ -9,7 +9,14 @@ import torch
 
 from sal360 import figures, upstream
 from sal360.course import check
-from sal360.course.chapter08 import SIDES, _continued, _ring_angles, _strip, planted_pad
+from sal360.course.chapter08 import (
+    SIDES,
+    _continued,
+    _face_table,
+    _ring_angles,
+    _strip,
+    planted_pad,
+)
 from sal360.cubemap import cube_directions
 from sal360.figures.cube_padding import _around
 from sal360.nn import CubePad2d
@@ -134,6 +141,38 @@ def test_testers_that_look_at_a_part_are_refused():
                  (slice(2), slice(5)), ([0, -1],), (slice(None), slice(4))):  # fmt: skip
         assert not check("08.5", blames(part)).passed
     assert not check("08.5", blames_by_size).passed
+
+
+def test_corners_do_not_count_and_no_edge_is_blamed_for_them():
+    def with_corners(pad, S, p):
+        numbers = torch.arange(6.0 * S * S).reshape(6, 1, S, S)
+        wrong = (pad(numbers) != CubePad2d(p)(numbers))[:, 0]
+        ends = {"top": wrong[:, :p], "bottom": wrong[:, -p:],
+                "left": wrong[..., :p], "right": wrong[..., -p:]}  # fmt: skip
+        return {(f, s) for k, f in enumerate("FRBLUD") for s in ends if ends[s][k].any()}
+
+    told = repr(check("08.5", with_corners))
+    assert "only corners differ" in told and "missed none" in told
+
+
+def test_what_a_table_or_a_place_lacks_is_named():
+    def copied_column(S, k, i):
+        return (((2 * i + 1) / S - 1) / (1 + (2 * k - 1) / S) + 1) * S / 2 - 0.5, k - 1
+
+    table = _face_table()
+    assert "unknown [('U', 'front')]" in repr(
+        check("08.2", lambda: {**table, ("U", "front"): ("F", "top", False)})
+    )
+    assert "three parts" in repr(check("08.2", lambda: {k: v[:2] for k, v in table.items()}))
+    assert check("08.2", lambda: table).passed
+    told = repr(check("08.4", copied_column))
+    assert "you gave row 3.056, col 0.000" in told and "copying" not in told
+
+
+def test_lines_that_run_backwards_are_another_matter_than_reversed_rings():
+    backwards = {edge for edge, (_, _, turned) in _face_table().items() if turned}
+    reversed_ = {(face.replace("T", "U"), side) for face, side in REVERSED_EDGES}
+    assert len(backwards) == len(reversed_) == 8 and len(backwards & reversed_) == 4
 
 
 def blames_by_size(pad, S, p):

@@ -78,17 +78,23 @@ def face_table(answer: Callable[..., Any]) -> Iterator[Case]:
     """``() -> {(face, side): (neighbour, its side, backwards)}`` for the 24 edges."""
     wanted = _face_table()
     got = dict(ask(answer))
+    missing, unknown = sorted(set(wanted) - set(got)), [key for key in got if key not in wanted]
     yield Case(
         "24 edges, named like ('F', 'top')",
         set(got) == set(wanted),
-        f"{len(got)} of them; missing {sorted(set(wanted) - set(got))[:3]}",
+        f"{len(got)} of them; missing {missing[:3] or 'none'}, unknown {unknown[:3] or 'none'}",
     )
     for part, name in ((0, "the neighbour"), (1, "the neighbour's edge"), (2, "the direction")):
         for key, value in wanted.items():
             mine = tuple(got[key])
             yield Case(
+                "three parts: a neighbour, its side, and whether they run in opposite directions",
+                len(mine) == 3,
+                f"{key[0]} {key[1]}: you gave {mine}",
+            )
+            yield Case(
                 name,
-                len(mine) == 3 and mine[part] == value[part],
+                mine[part] == value[part],
                 f"{key[0]} {key[1]}: you gave {mine}, wanted {value[part]!r} there",
             )
 
@@ -195,7 +201,7 @@ def tester(answer: Callable[..., Any]) -> Iterator[Case]:
 @exercise("08.4")
 def where_to_read(answer: Callable[..., Any]) -> Iterator[Case]:
     """``(S, k, i) -> row, col`` in R of texel ``i`` of ring ``k``, from 1, right of F."""
-    for S, k, i in ((1, 1, 0), (8, 1, 3), (8, 1, 0), (8, 3, 7), (64, 1, 0), (64, 3, 0), (7, 10, 3)):
+    for S, k, i in ((8, 1, 3), (8, 1, 0), (8, 3, 7), (64, 1, 0), (64, 3, 0), (7, 10, 3), (1, 1, 0)):
         d = torch.tensor([[1 + (2 * k - 1) / S, (2 * i + 1) / S - 1, 1.0]], dtype=torch.float64)
         _, row, col = (float(v) for v in cube_pixel(d, S))
         mine = [float(v) for v in ask(answer, S, k, i)]
@@ -250,6 +256,19 @@ def _put(padded: Tensor, side: str, pad: int, strip: Tensor) -> None:
         padded[..., pad:-pad, -pad:] = strip.mT
 
 
+def _without_corners(right: Pad) -> Pad:
+    """A padding that has nothing in the corners of its rim."""
+
+    def padded(x: Tensor) -> Tensor:
+        out, S = right(x).clone(), x.shape[-1]
+        place = torch.arange(out.shape[-1]) - (out.shape[-1] - S) // 2
+        beyond = (place < 0) | (place >= S)
+        out[..., beyond[:, None] & beyond] = 0
+        return out
+
+    return padded
+
+
 def _texel_moved(right: Pad, ring: int, i: int, by: int) -> Callable[[list[tuple[str, str]]], Pad]:
     """Of some edges, texel ``i`` of a ring is the one ``by`` texels along its line."""
 
@@ -284,6 +303,8 @@ def find_the_faults(answer: Callable[..., Any]) -> Iterator[Case]:
     )  # fmt: skip
     pads = [(name, p, S, planted_pad(p, *faults), {(face, side) for face, side, _ in faults})
             for name, p, faults in cases for S in (6, 9)]  # fmt: skip
+    corners = "no edge is wrong, only corners differ"
+    pads += [(corners, p, 6, _without_corners(CubePad2d(p)), set()) for p in (1, 2)]
     for name, p, S, pad, wanted in (*pads, *_single_texels(4, 2), *_single_texels(9, 3, 1)):
         got = {tuple(edge) for edge in ask(answer, pad, S, p)}
         missed, invented = sorted(wanted - got), sorted(got - wanted)

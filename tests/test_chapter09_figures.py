@@ -189,3 +189,36 @@ def test_the_time_of_tangent_answers_nothing_about_time():
     assert check("09.3", lambda factor: answer(factor, "planar")).passed
     assert "its two runs are one" in repr(check("09.3", answer))
     assert "a whole number of seeds" in repr(check("09.2", lambda *_: 2.4))
+
+
+def test_the_tangent_network_runs_in_both_races():
+    def answer(factor, kernel):
+        def made(kind, training="equator", budget="steps"):
+            return {"kind": kind, "training": training, "budget": budget}
+
+        return {
+            "grid": (made("wrapped"), made("cube")),
+            "kernel": (made(kernel[0], budget="time"), made(kernel[1])),
+            "padding": (made("planar"), made("wrapped")),
+            "training": (made("tangent", "everywhere"), made("tangent", budget="time")),
+            "budget": (made("planar"), made("planar", budget="time")),
+        }[factor]
+
+    for kernel in (("wrapped", "tangent"), ("tangent", "ring")):
+        assert check("09.3", lambda factor, kernel=kernel: answer(factor, kernel)).passed
+    told = repr(check("09.3", lambda factor: answer(factor, ("wrapped", "ring"))))
+    assert "wrapped and ring differ in budget too" in told
+
+
+def test_what_is_wrong_is_called_by_its_name():
+    def unpaired(a, b):
+        half = student(len(a) - 1) * math.sqrt((a.var() + b.var()) / len(a))
+        return (a - b).mean(), half
+
+    assert "a seed does to both cancels" in repr(check("09.1", unpaired))
+    for factor in (1.96, 2.776):
+
+        def fixed(deviation, effect, factor=factor):
+            return max(2, math.ceil((factor * deviation / effect) ** 2))
+
+        assert "Student's factor depends on n" in repr(check("09.2", fixed))

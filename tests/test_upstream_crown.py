@@ -55,6 +55,8 @@ def test_answers_are_the_published_ones(golden, name):
     # A whole sphere seen from a row of pixels always has one straight to the south.
     assert len(regular) >= (2 if radius == math.pi else 0.3 * H)
     assert off[regular].max() < 1e-5
+    # Of the others hardly one does hang on it: here row 45 of C, no other in all cases.
+    assert len([t for t in range(H) if off[t] >= 1e-5]) <= max(1, H // 16)
     # An unsure row may differ by what its few noisy pixels can add, and by nothing else.
     swing = (weight.amax((2, 3)) - weight.amin((2, 3))).abs().sum(1).max() * x.abs().max()
     rows = upstream.crown_grid(H, W, radius)

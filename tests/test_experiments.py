@@ -256,6 +256,23 @@ def test_weights_are_kept_and_come_back(tmp_path):
         assert again["cc"] == run["cc"] and again["equivariance"] == run["equivariance"]
 
 
+def test_every_kind_is_trained_again_to_the_same_scores(tmp_path, capsys):
+    path = tmp_path / "kernels.json"
+    every = replace(TINY, kinds=tuple(KINDS), steps=2, tuning_steps=2, rates=(0.06, 0.12))
+    record = kernels.run("fast", seeds=[3], recipe=every, out=path)
+    kernels.main(["--again", str(path)])
+    found = kernels.load(path)
+    assert capsys.readouterr().out.count("cc ") == len(KINDS) == len(found["again"]["cc"])
+    for run in record["runs"]:
+        if run["budget"] == "steps":
+            assert found["again"]["cc"][run["kind"]] == run["cc"]
+    assert found["again"]["seed"] == 3 and found["again"]["code"] == record["code"]
+    assert {**found, "again": None} == {**record, "again": None}
+    kernels.save({**record, "status": "running"}, path)
+    with pytest.raises(ValueError, match="wanted a complete record"):
+        kernels.again(path)
+
+
 def test_the_command_line_runs_and_refuses(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(RECIPES, "fast", TINY)
     out = tmp_path / "r.json"

@@ -380,6 +380,43 @@ def run(
     return record
 
 
+def again(
+    path: str | Path, device: str = "cpu", report: Callable[[str], None] | None = None
+) -> dict[str, Any]:
+    """Train the networks of a record's first seed at equal steps once more, and keep their scores
+    beside the others: what another machine, torch or order of sums makes of the same seed.
+
+    Args:
+        path: a complete record; its entry ``again`` is written anew. device: where.
+        report: called with a line after each network.
+    Returns:
+        The record, with ``again``: code, device, versions, seed, and by kind ``cc``.
+    Raises:
+        FileNotFoundError. ValueError: no such record, or one that is not complete.
+    """
+    record = load(path)
+    if record["status"] != "complete":
+        raise ValueError(f"{path}: {record['status']}, wanted a complete record")
+    recipe, seed = Recipe(**_tuples(record["recipe"])), record["seeds"][0]
+    data, rate, scores = make_data(seed, recipe), chosen_rate(record), {}
+    for spec in plan(recipe, [seed], record["timing"]["ratio"]):
+        if spec["budget"] == "steps":
+            _, result = _one(spec, rate, recipe, data, device)
+            scores[spec["kind"]] = result["cc"]
+            if report is not None:
+                report(f"{spec['kind']}: cc {result['cc']['level']:.3f}")
+    now = new_record(recipe, device)
+    about = {name: now[name] for name in ("sal360", "code", "device", "versions")}
+    record["again"] = {**about, "seed": seed, "cc": scores}
+    save(record, path)
+    return record
+
+
+def _tuples(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as they were before they went through JSON."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+
+
 def _one(
     spec: dict[str, Any], rate: float, recipe: Recipe, data: Data, device: str
 ) -> tuple[Finder, dict[str, Any]]:
@@ -420,10 +457,12 @@ def new_record(recipe: Recipe, device: str) -> dict[str, Any]:
 
 
 def _code() -> str:
-    """Hash of the files that decide a run."""
+    """Hash of the files that decide a run, the layers' among them."""
     digest = hashlib.sha256()
-    for name in ("recipe", "task", "networks", "kernels"):
-        digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
+    here = Path(__file__)
+    own = [here.with_name(f"{name}.py") for name in ("recipe", "task", "networks", "kernels")]
+    for path in own + sorted((here.parents[1] / "nn").glob("*.py")):
+        digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
@@ -478,7 +517,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--out", type=Path, help="JSON record, continued if it holds a part")
     parser.add_argument("--device", help="cpu or cuda")
+    parser.add_argument(
+        "--again",
+        type=Path,
+        metavar="RECORD",
+        help="train its first seed's networks at equal steps once more, and keep the scores in it",
+    )
     given = parser.parse_args(arguments)
+    if given.again is not None:
+        again(given.again, given.device or "cpu", lambda line: print(line, flush=True))
+        return
     run(
         given.scale,
         given.seeds,

@@ -266,6 +266,11 @@ def whole_write(path, data, mode="wb"):
     os.replace(part, path)
 
 
+def over_what_is_left(path, data):
+    path.with_name("part").touch()
+    whole_write(path, data, "r+b")
+
+
 def written_over_first(path, data):
     path.write_bytes(data)
     whole_write(path, data)
@@ -363,6 +368,7 @@ def in_single(k, n, lr, w):
         ("16.3", by_keywords),
         ("16.3", in_a_folder_below),
         ("16.4", ordered(lambda seed, epoch: seed * 10**9 + epoch)),
+        ("16.4", ordered(lambda seed, epoch: hash((seed, epoch)))),
     ],
 )
 def test_right_answers_of_another_style_pass(number, answer):
@@ -400,14 +406,15 @@ def test_right_answers_of_another_style_pass(number, answer):
         ("16.4", from_the_dice, "epoch 0: the clips"),
         ("16.4", lambda step, clips, batch, seed: [0], "1 clips, wanted 4"),
         ("16.4", next_seed, "epoch 0 of seed 1 has the order of epoch 1 of seed 0"),
-        ("16.1", rounded_warm_up, "step 0 of 24, lr 1, warmup 0.05"),
+        ("16.1", rounded_warm_up, "0.833333 (a warm-up may end within a step: nothing is rounded)"),
         ("16.1", line_then_cosine, "step 45 of 100, lr 1, warmup 0.5"),
         ("16.3", synced_before_flushed, "not all of the bytes had left Python (flush)"),
         ("16.3", synced_too_early, "not all of the bytes had left Python (flush)"),
         ("16.3", from_another_folder, "a file of another folder"),
         ("16.3", written_over_first, "bytes were also written into the file itself"),
         ("16.3", written_over_after, "bytes were also written into the file itself"),
-        ("16.3", partial(whole_write, mode="ab"), "asked again: the file holds 1200 bytes"),
+        ("16.3", partial(whole_write, mode="ab"), "asked again: the file holds 900 bytes"),
+        ("16.3", over_what_is_left, "asked again: the file holds 600 bytes"),
         ("16.3", partial(whole_write, mode="xb"), "asked again: FileExistsError"),
         ("16.4", ordered("{}{}".format), "epoch 0 of seed 11 has the order of epoch 10 of seed 1"),
         (
@@ -421,6 +428,8 @@ def test_right_answers_of_another_style_pass(number, answer):
             "epoch 8 of seed 0 has the order of its epoch 0",
         ),
         ("16.4", of_twelve, "24 clips in batches of 8"),
+        ("16.4", ordered(lambda seed, epoch: hash(f"{seed} {epoch}")), "in another process"),
+        ("16.4", ordered(lambda seed, epoch: hash((str(seed), epoch))), "in another process"),
         ("16.1", one_step_short, "(the cosine would be 0 one step after the last)"),
         ("16.4", hundreds, "epoch 0 of seed 1 has the order of epoch 100 of seed 0"),
         ("16.4", turned, "begun at another clip"),

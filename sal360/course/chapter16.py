@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 import os
 import random
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,6 +68,7 @@ def rate_of_a_step(answer: Callable[..., Any]) -> Iterator[Case]:
     ):
         for lr in (1.0, 3e-3):
             line = (step + 1) / (warmup * steps) if warmup else math.inf
+            whole = (step + 1) / (round(warmup * steps) or 1)
             down = cosine(step, steps)
             wanted = lr * min(line, down)
             got = float(ask(answer, step, steps, lr, warmup))
@@ -77,6 +81,8 @@ def rate_of_a_step(answer: Callable[..., Any]) -> Iterator[Case]:
                     got, lr * min(step / (warmup * steps), down), rel_tol=1e-6, abs_tol=1e-12
                 ):
                     hint = " (steps count from 0: a first step with rate 0 is lost)"
+                elif math.isclose(got, lr * min(whole, down), rel_tol=1e-6):
+                    hint = " (a warm-up may end within a step: nothing is rounded)"
                 elif math.isclose(got, lr * _late_cosine(step, steps, warmup), rel_tol=1e-6):
                     hint = " (the cosine runs over all steps, not over those after the warm-up)"
                 elif math.isclose(got, lr * min(line, cosine(step, steps - 1)), rel_tol=1e-6):
@@ -175,7 +181,7 @@ def whole_or_not_at_all(answer: Callable[..., Any]) -> Iterator[Case]:
             over |= touched()
             found = path.read_bytes() if path.is_file() else None
             rest = sorted(p.name for p in Path(folder).iterdir() if p != path)
-            again = "" if die_at is None else _once_more(answer, path, new)
+            again = "" if die_at is None else _once_more(answer, path, b"yet" * 100)
         return _Written(calls, found, rest, over, again)
 
     calls, found, rest, over, _ = watched(None)
@@ -221,7 +227,7 @@ class _Written(NamedTuple):
 
 
 def _once_more(answer: Callable[..., Any], path: Path, data: bytes) -> str:
-    """What goes wrong when the bytes are written where a call before was killed."""
+    """What goes wrong when fewer bytes are written where a call before was killed."""
     try:
         answer(path, data)
     except Exception as error:
@@ -288,6 +294,11 @@ def batch_of_a_step(answer: Callable[..., Any]) -> Iterator[Case]:
         again = asked(step)
         yield Case("a step's clips, whatever was asked before", again == first[step],
                    f"step {step} alone: {again}, in its turn it had {first[step]}")  # fmt: skip
+    with _in_another_process(answer):
+        there = asked(7)
+    yield Case("the same clips in another process", there == first[7],
+               f"step 7: {first[7]} here, {there} in another process, where hash of a text is "
+               "another")  # fmt: skip
     before = _dice_of_others()
     asked(3)
     yield Case("it leaves the dice of others alone", before == _dice_of_others(),
@@ -309,6 +320,31 @@ def _other_sizes(answer: Callable[..., Any]) -> Iterator[Case]:
             yield Case("another order with another seed", owner == (seed, epoch),
                        f"epoch {epoch} of seed {seed} has the order of epoch {owner[1]} of seed "
                        f"{owner[0]}")  # fmt: skip
+
+
+@contextmanager
+def _in_another_process(answer: Callable[..., Any]) -> Iterator[None]:
+    """Within it, ``hash`` of a text gives the answer's code another number, as each process does.
+
+    Nobody else is told another one: tables that others keep by it go on.
+    """
+    plain, own = builtins.hash, getattr(answer, "__globals__", None)
+
+    def salted(value: Any) -> int:
+        theirs = sys._getframe(1).f_globals is own and _has_text(value)
+        return plain(("salt", plain(value))) if theirs else plain(value)
+
+    vars(builtins).update(hash=salted)
+    try:
+        yield
+    finally:
+        vars(builtins).update(hash=plain)
+
+
+def _has_text(value: Any) -> bool:
+    return isinstance(value, (str, bytes)) or (
+        isinstance(value, tuple) and any(map(_has_text, value))
+    )
 
 
 def _dice_of_others() -> tuple[Any, ...]:

@@ -35,7 +35,7 @@ NEEDS = {
     "13": "chapters 5, 7, 8, 11 and 12",
     "14": "chapters 3, 7 and 10",
     "15": "chapters 11, 12 and 14",
-    "16": "chapters 11 to 14",
+    "16": "chapters 11 to 15",
     "17": "chapters 10, 12 and 16",
 }
 

@@ -456,6 +456,12 @@ def test_the_tables_of_a_record(tiny):
     assert leaderboard_table.per_video(interrupted, "lookup-unet", "cc").tolist() == whole
     assert len(leaderboard_table.of_seeds(interrupted, "lookup-unet", "cc")) == 2
     assert "(2 steps)" in leaderboard_table.seeds_table(interrupted)
+    trained = [run for one in record["arms"].values() for run in one["runs"] if run["clips"]]
+    text = leaderboard_table.runs_table(record | {"extended": [
+        {"command": "later", "started": "", "seconds": 120, "device": "elsewhere", "runs": ["a"]},
+    ]})  # fmt: skip
+    assert len([row for row in text.splitlines() if row.startswith("|")]) == len(trained) + 2
+    assert "- 2.0 minutes, 1 trainings, elsewhere: `later`" in text
 
 
 def test_a_limit_is_kept_and_told(tiny, tmp_path, monkeypatch):

@@ -28,7 +28,8 @@ The record, ``leaderboard.json``, schema ``sal360/leaderboard/1``::
         twin        name of the arm on the sphere that differs in nothing else, or null
         parameters, recipe (settings of the first seed; null for baselines)
         runs        [{seed, status ("done", "interrupted", "stopped early", "no training"),
-                      steps, clips, seconds, clips_per_s, best (step, or null), weights, sha256,
+                      steps, clips, seconds, clips_per_s, best (step, or null), validation (the
+                      score there, not in early records), weights, sha256,
                       scores: {condition: {
                           cc, sim, kld, nss   [V], means over the frames of each video
                           latitude            {band: [V mean z-scores, null where nobody looked]}
@@ -273,6 +274,7 @@ def one(
                 "clips": steps * batch,
                 "clips_per_s": run["throughput"]["clips_per_s"],
                 "best": (run.get("best") or {}).get("step"),
+                "validation": (run.get("best") or {}).get("value"),
             }
             if (folder / "best.safetensors").is_file():
                 kept = folder / "best.safetensors"

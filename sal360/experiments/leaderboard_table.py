@@ -172,6 +172,28 @@ def seeds_table(record: Record, condition: str = "upright") -> str:
     return _table(head, rows)
 
 
+def runs_table(record: Record) -> str:
+    """Each training: what it did, how long it took, and where; and the commands that began them."""
+    rows = []
+    for arm, one in record["arms"].items():
+        for run in one["runs"]:
+            if run["status"] == "no training":
+                continue
+            made = run.get("made", record)
+            rate = "" if run["clips_per_s"] is None else f"{run['clips_per_s']:.1f}"
+            rows.append([arm, str(run["seed"]), run["status"], str(run["steps"]),
+                         str(run["best"] or ""), f"{run['seconds'] / 60:.1f}", rate,
+                         made["device"], made["code"][:8]])  # fmt: skip
+    head = ["arm", "seed", "status", "steps", "kept", "minutes", "clips/s", "device", "code"]
+    lines = [f"- {record['seconds'] / 60:.1f} minutes: `{record['command']}`"]
+    lines += [f"- {one['seconds'] / 60:.1f} minutes, {len(one['runs'])} trainings, "
+              f"{one['device']}: `{one['command']}`" for one in record.get("extended", [])]  # fmt: skip
+    shared = ("Minutes are those of a training and of scoring it. What began together ran at "
+              "once and shared its device: clips/s are no measure of a network (the benchmarks "
+              "are). `code` is the beginning of a hash of the package's files.\n\n")  # fmt: skip
+    return shared + "\n".join(lines) + "\n\n" + _table(head, rows)
+
+
 def memory_table(record: Record, metric: str = "cc") -> str:
     """Memories carried over a whole film beside memories that are emptied as often as in
     training: chosen on validation worlds, scored on the upright test worlds."""
@@ -356,6 +378,7 @@ def page(record: Record) -> str:
         parts.append((f"By latitude, {condition}", latitude_table(record, condition)))
     parts.append(("Calibration", calibration_table(record)))
     parts.append(("Real heads", real_table(record)))
+    parts.append(("Trainings", runs_table(record)))
     parts.append(("What did not run", _list(missing(record))))
     return "\n".join(f"## {title}\n\n{text}" for title, text in parts)
 

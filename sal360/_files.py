@@ -86,25 +86,40 @@ def alone(folder: str | Path) -> Iterator[None]:
         raise FileExistsError(f"{path}: a file, wanted a folder to write into")
     new = not path.exists()
     path.mkdir(parents=True, exist_ok=True)
-    handle = None if fcntl is None else os.open(path, os.O_RDONLY)
+    handle, busy = None, f"{path}: another process is writing into it"
+    if fcntl is not None:
+        handle = os.open(path, os.O_RDONLY)
+        _held.add(handle)
+    mine = False
     try:
         if handle is not None:
-            _held.add(handle)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise BlockingIOError(f"{path}: another process is writing into it") from None
+                raise BlockingIOError(busy) from None
             except OSError:  # a file system without locks
                 pass
+            if not _is_at(handle, path):  # who held it took it away just before
+                raise BlockingIOError(busy)
+        mine = True
         yield
     finally:
-        if new and path.is_dir() and not any(path.iterdir()):
+        mine = mine and (handle is None or handle in _held)  # not in a child that was forked
+        if mine and new and path.is_dir() and not any(path.iterdir()):
             path.rmdir()
         if handle is not None and handle in _held:
             with suppress(OSError):  # a child forked just now may not have let go yet
                 fcntl.flock(handle, fcntl.LOCK_UN)
             _held.discard(handle)
             os.close(handle)
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether an open folder is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 _held: set[int] = set()

@@ -438,7 +438,6 @@ def _prepare(folder: Any, record: dict[str, Any], force: bool, resume: bool) -> 
         return len(folder.frames())
     if taken:
         folder.clear()
-    folder.path.mkdir(exist_ok=True)
     folder.write_record(record)  # first: a folder without one would not be ours
     folder.create()
     return 0

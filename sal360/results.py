@@ -68,7 +68,7 @@ class PredictionFolder:
             (self.path / name).mkdir(parents=True, exist_ok=True)
 
     def clear(self) -> None:
-        """Remove what an earlier prediction wrote, and nothing else.
+        """Remove what an earlier prediction wrote, and nothing else; the folder itself stays.
 
         Raises:
             FileExistsError: the folder holds something, but no record of ours: it is left alone.
@@ -81,7 +81,7 @@ class PredictionFolder:
             for path in (self.path / name).glob(pattern):
                 path.unlink()
         self.record_path.unlink()
-        for folder in (self.path / "maps", self.path / "png", self.path):
+        for folder in (self.path / "maps", self.path / "png"):  # not itself: it may be held
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
 

@@ -435,6 +435,22 @@ def test_one_process_at_a_time_writes_into_a_prediction(film, tmp_path, capsys):
     assert predict(film, "--out", tmp_path, *SMALL) == 0
 
 
+def test_a_prediction_that_is_written_over_is_kept_from_others(film, tmp_path, monkeypatch):
+    from sal360._files import alone
+
+    assert predict(film, "--out", tmp_path, *SMALL) == 0
+    write, kept = PredictionFolder.write_map, []
+
+    def intruded(self, *what):
+        with pytest.raises(BlockingIOError, match="another process"), alone(self.path):
+            pass
+        kept.append(what[0])
+        write(self, *what)
+
+    monkeypatch.setattr(PredictionFolder, "write_map", intruded)
+    assert predict(film, "--out", tmp_path, *SMALL, "--force") == 0 and kept
+
+
 def test_the_source_of_a_picture_is_never_written_over(film, tmp_path, capsys):
     mine = tmp_path / "mine.mp4"
     mine.write_bytes(film.read_bytes())

@@ -945,6 +945,30 @@ def test_a_worker_that_outlives_its_run_does_not_keep_the_folder(tmp_path):
         run.stdout.close()
 
 
+def test_who_comes_second_does_not_take_the_folder_away(tmp_path, monkeypatch):
+    """Both found that it was not there yet; or it is gone by the time it is held."""
+    from pathlib import Path
+
+    from sal360 import _files
+
+    folder, there = tmp_path / "run", Path.exists
+    with _files.alone(folder):
+        monkeypatch.setattr(Path, "exists", lambda self: self != folder and there(self))
+        with pytest.raises(BlockingIOError), _files.alone(folder):
+            pass
+        assert folder.is_dir()
+    assert not folder.is_dir()
+
+    def late(handle, how, lock=_files.fcntl.flock):
+        if folder.is_dir() and how & _files.fcntl.LOCK_NB:
+            folder.rmdir()  # by who had it until now
+        lock(handle, how)
+
+    monkeypatch.setattr(_files.fcntl, "flock", late)
+    with pytest.raises(BlockingIOError, match="run: another process"), _files.alone(folder):
+        pass
+
+
 def test_a_folder_is_free_at_once_whatever_was_forked(tmp_path):
     from sal360._files import alone
 

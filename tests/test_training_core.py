@@ -899,6 +899,18 @@ def test_a_metric_that_cannot_be_scored_is_told_before_the_first_step(tmp_path, 
     assert run(tmp_path, films, changes={"validate_every": 2}, validation=Unlooked(2))["best"]
 
 
+class Late(Embedded):
+    """Nobody looks before the third frame; what no frame of a clip has is None."""
+
+    def read(self, video, start=0, length=None, *more):
+        item = super().read(video, start, length, *more)
+        return item if start + len(item) > 2 else replace(item, truth=None, fixations=None)
+
+
+def test_a_metric_may_find_its_truth_late(tmp_path, films):
+    assert run(tmp_path, films, changes={"validate_every": 2}, validation=Late(2, 6))["best"]
+
+
 def test_two_runs_never_write_into_one_folder(tmp_path, films):
     refused = []
 

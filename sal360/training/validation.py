@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
+from itertools import chain
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -120,9 +121,10 @@ def check_metric(data: VideoDataset, metric: str, size: tuple[int, int]) -> None
         ValueError: no video has; one line.
     """
     needs = METRICS[metric].needs
-    if not any(
-        getattr(data.read(video, 0, 1, 1, size), needs) is not None for video in data.videos
-    ):
+    first = (data.read(video, 0, 1, 1, size) for video in data.videos)
+    # All frames are read if none of these has any: nobody need look from the beginning on.
+    rest = (items[0] for video in data.videos for _, items in _pieces(data, [video], size))
+    if not any(getattr(item, needs) is not None for item in chain(first, rest)):
         raise ValueError(f"monitor: {metric!r} needs {needs}, which {data.name} has not")
 
 

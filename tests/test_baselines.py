@@ -120,11 +120,30 @@ def test_a_mean_below_nothing_is_refused(tmp_path):
     from safetensors.torch import save_file
 
     save_file({"mean": -baselines.front_density(8, 16)}, tmp_path / "m.safetensors")
-    with pytest.raises(ValueError, match=r"m.safetensors: mean of .8, 16., wanted .*none below"):
+    with pytest.raises(ValueError, match=r"m.safetensors: mean: .*.8, 16., wanted .*none below"):
         load_model("mean-map", tmp_path / "m.safetensors")
     save_file({"mean": torch.ones(0, 16)}, tmp_path / "n.safetensors")
     with pytest.raises(ValueError, match=r"n.safetensors"):
         load_model("mean-map", tmp_path / "n.safetensors")
+    with pytest.raises(ValueError, match="mean: "):
+        baselines.MeanMap(torch.ones(0, 16))
+    save_file({"mean": torch.zeros(8, 16)}, tmp_path / "z.safetensors")
+    with pytest.raises(ValueError, match=r"z.safetensors: mean: 0 everywhere"):
+        load_model("mean-map", tmp_path / "z.safetensors")
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.float16, torch.float64])
+def test_a_mean_of_any_kind_of_number_is_a_density(tmp_path, dtype):
+    """A sum of truths, or grey values: MeanMap normalises them, and so does its file."""
+    from safetensors.torch import save_file
+
+    grey = (baselines.front_density(8, 16) * 200).to(dtype)
+    save_file({"mean": grey}, tmp_path / "m.safetensors")
+    model = load_model("mean-map", tmp_path / "m.safetensors")
+    for size in ((8, 16), (4, 8), (20, 40)):
+        made = model.density(*size)
+        assert made.dtype == torch.float32
+        assert float((made * pixel_area(*size)[:, None]).sum()) == pytest.approx(1, abs=1e-5)
 
 
 def spot(lon, lat, radius=12.0, H=120, W=240, ground=90, figure=210):

@@ -54,6 +54,29 @@ def test_who_says_nothing_leaves_the_other_as_it_is():
     assert made.isfinite().all() and torch.allclose(mass(made), torch.ones(1).double())
 
 
+def test_a_film_that_is_trusted_far_is_not_given_up():
+    """The product may be tiny beside 1, where the prior is: at a pole, on a fine grid."""
+    up = torch.full((1024, 2048), 1e-3)
+    up[0, 0] = 1e6
+    made = times_prior(up, equator_density(1024, 2048), power=4, floor=0)
+    assert float(made[0, 0] * pixel_area(1024, 2048)[0]) > 0.99
+
+
+def test_half_precision_is_lost_once():
+    maps, front = torch.rand(240, 480).half(), front_density(240, 480)
+    made = times_prior(maps, front, 0.5)
+    assert made.dtype == torch.float16
+    wanted = times_prior(maps.double(), front.double(), 0.5)
+    near = wanted > 1e-3  # below, half precision has steps
+    assert torch.allclose(made[near].double(), wanted[near], rtol=6e-4)
+
+
+def test_nobody_is_told_of_gradients_in_passing(recwarn):
+    maps = density().requires_grad_()
+    times_prior(maps, front_density(8, 16), 0.5).sum().backward()
+    assert maps.grad is not None and maps.grad.isfinite().all() and not recwarn.list
+
+
 def test_the_scale_of_the_maps_is_of_no_matter():
     maps, band = density(), equator_density(8, 16)
     assert torch.allclose(times_prior(7 * maps, band), times_prior(maps, band), rtol=1e-5)
@@ -67,10 +90,16 @@ def test_the_scale_of_the_maps_is_of_no_matter():
         ({"floor": 1.5}, "floor"),
         ({"prior": front_density(4, 8)}, "prior"),
         ({"maps": -density()}, "maps"),
+        ({"maps": density() * math.nan}, "maps: values from nan"),
+        ({"maps": density() * math.inf}, "maps: values from inf"),
+        ({"maps": density().mul(255).byte()}, "maps: dtype torch.uint8"),
+        ({"prior": front_density(8, 16) * math.nan}, "prior: values from nan"),
+        ({"prior": -front_density(8, 16)}, "prior: values from -"),
+        ({"prior": torch.zeros(8, 16)}, "prior: 0 everywhere"),
     ],
 )
 def test_bad_input_is_named(change, told):
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises((ValueError, TypeError), match=told):
         times_prior(**({"maps": density(), "prior": front_density(8, 16)} | change))
 
 
@@ -81,6 +110,7 @@ def test_the_control_has_not_looked():
         others = torch.cat([maps[:video], maps[video + 1 :]])
         wanted = others.mean((0, 1)).expand(3, 2, 4)
         assert torch.allclose(unseen[video], wanted)
+    assert not prior._unseen(maps[:1]).any()  # of others there are none
 
 
 def test_the_experiment_at_its_smallest(tmp_path, capsys):

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from sal360._check import ArrayLike, as_float64, finite_number, in_range
+from sal360._check import ArrayLike, as_float64, as_floating, finite_number, in_range
 from sal360.baselines.base import Prior, normalised
 from sal360.resampling import downsample_erp, sample_erp
 from sal360.sphere import erp_directions, pixel_area
@@ -91,7 +91,7 @@ class MeanMap(Prior):
         super().__init__()
         self.mean: Tensor
         map_ = torch.ones(*self.input_size) if mean is None else as_float64(mean, "mean").float()
-        if map_.ndim != 2 or float(map_.min()) < 0:
+        if map_.ndim != 2 or not map_.numel() or float(map_.min()) < 0:
             raise ValueError(f"mean: shape {tuple(map_.shape)}, wanted (H, W), none below 0")
         self.register_buffer("mean", normalised(map_))
 
@@ -122,22 +122,36 @@ def times_prior(maps: Tensor, prior: Tensor, power: float = 1.0, floor: float = 
     Returns:
         ``(..., H, W)`` in the dtype of ``maps``.
     Raises:
-        ValueError: sizes that differ, a negative power or map, a floor outside [0, 1].
+        ValueError: sizes that differ, a negative power, values that are negative or not finite, a
+            prior of nothing, a floor outside [0, 1]. TypeError: not floating.
     """
     power, floor = finite_number(power, "power"), finite_number(floor, "floor")
     if power < 0:
         raise ValueError(f"power: {power:g}, wanted at least 0")
     if not 0 <= floor <= 1:
         raise ValueError(f"floor: {floor:g}, wanted 0 to 1")
+    maps, prior = as_floating(maps, "maps"), as_floating(prior, "prior")
     if prior.shape != maps.shape[-2:]:
         raise ValueError(f"prior: shape {tuple(prior.shape)}, wanted {tuple(maps.shape[-2:])}")
-    if maps.numel() and float(maps.amin()) < 0:
-        raise ValueError(f"maps: a value of {float(maps.amin()):g}, wanted none below 0")
-    prior = prior.to(maps)
-    told = (1 - floor) * normalised(maps) + floor / (4 * math.pi)
-    # Relative to its peak, so that a large power neither overflows nor vanishes.
-    peak = told.amax((-2, -1), keepdim=True).clamp_min(torch.finfo(told.dtype).tiny)
-    return normalised((told / peak) ** power * prior, prior)
+    for name, values in (("maps", maps), ("prior", prior)):
+        low, high = map(float, values.detach().aminmax()) if values.numel() else (0.0, 1.0)
+        if not 0 <= low <= high < math.inf:
+            wanted = "wanted finite ones, none below 0"
+            raise ValueError(f"{name}: values from {low:g} to {high:g}, {wanted}")
+    if not high:  # the prior's
+        raise ValueError("prior: 0 everywhere, wanted a density")
+    told = maps.to(torch.promote_types(maps.dtype, torch.float32))
+    told = (1 - floor) * normalised(told) + floor / (4 * math.pi)
+    # All relative to their peaks, so that a large power neither overflows nor vanishes.
+    known = _to_its_peak(prior.to(told))
+    product = _to_its_peak(_to_its_peak(told) ** power * known)
+    return normalised(product, normalised(known)).to(maps.dtype)
+
+
+def _to_its_peak(maps: Tensor) -> Tensor:
+    """Every map over its highest value; one of nothing stays as it is."""
+    peak = maps.amax((-2, -1), keepdim=True)
+    return maps / peak.clamp_min(torch.finfo(maps.dtype).tiny)
 
 
 def mean_of_others(maps: Mapping[str, Iterable[Tensor] | Tensor]) -> dict[str, Tensor]:

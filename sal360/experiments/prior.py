@@ -114,9 +114,9 @@ def _best(maps: Tensor, prior: Tensor, val: Scene) -> tuple[float, list[float]]:
 
 
 def _unseen(maps: Tensor) -> Tensor:
-    """``(V, T, H, W)``: for each video the mean over all frames of the others."""
+    """``(V, T, H, W)``: for each video the mean over all frames of the others; 0 without others."""
     mean = maps.mean(1, keepdim=True)
-    return ((mean.sum(0) - mean) / (len(maps) - 1)).clamp_min(0).expand_as(maps)
+    return ((mean.sum(0) - mean) / max(1, len(maps) - 1)).clamp_min(0).expand_as(maps)
 
 
 def _asked(name: str, test: Scene) -> Tensor:

@@ -187,9 +187,15 @@ def _fill(model: nn.Module, path: Path, name: str, says_settings: bool) -> None:
     tensors = read_weights(path)
     if isinstance(model, MeanMap) and "mean" in tensors and tensors["mean"].ndim == 2:
         mean = tensors["mean"]
-        if not mean.numel() or float(mean.min()) < 0:
-            raise ValueError(f"{path}: mean of {tuple(mean.shape)}, wanted (H, W), none below 0")
-        model.mean = torch.empty_like(mean)  # a map of any size
+        try:
+            made = MeanMap(mean).mean
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path}: {error}") from None
+        if not float(mean.max()) > 0:
+            raise ValueError(f"{path}: mean: 0 everywhere, wanted a map")
+        model.mean = torch.empty_like(made)  # a map of any size
+        if mean.dtype != made.dtype or not torch.allclose(mean, made, 1e-5, 0):
+            tensors["mean"] = made  # and of any scale; a density comes back to the bit
     try:
         load_by_name(model, tensors, f"{path}: does not fit {name}")
     except ValueError as error:

@@ -14,6 +14,7 @@ Two ways to run a film, and the model says which by ``stateful``:
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Iterable, Iterator
@@ -327,8 +328,8 @@ def predict_video(
     power = finite_number(prior_power, "prior_power")
     if power < 0:
         raise ValueError(f"prior_power: {power:g}, wanted at least 0")
-    known = None if prior is None else prior.density(height, width).cpu()
-    beside = None if prior is None else {**_origin(prior), "power": power}
+    known = None if prior is None else _density_of(prior, height, width)
+    beside = None if known is None else {**_origin(prior, known), "power": power}
     settings = {"fps": every, "start": start, "seconds": seconds, "size": [height, width],
                 "prior": beside}  # fmt: skip
     record = new_record(source, model, settings)
@@ -443,8 +444,20 @@ def _prepare(folder: Any, record: dict[str, Any], force: bool, resume: bool) -> 
     return 0
 
 
-def _origin(prior: Any) -> dict[str, Any]:
-    return dict(getattr(prior, "origin", None) or {"name": type(prior).__name__})
+def _density_of(prior: Any, height: int, width: int) -> Tensor:
+    if not callable(getattr(prior, "density", None)):
+        found = repr(prior) if isinstance(prior, str) else type(prior).__name__
+        raise TypeError(f"prior: {found}, wanted one such as load_model('equator-front')")
+    density: Tensor = prior.density(height, width).detach().cpu()
+    return density
+
+
+def _origin(prior: Any, density: Tensor) -> dict[str, Any]:
+    """Where it came from; of one that was made by hand, what it says."""
+    if origin := getattr(prior, "origin", None):
+        return dict(origin)
+    digest = hashlib.sha256(density.float().contiguous().numpy().tobytes()).hexdigest()
+    return {"name": type(prior).__name__, "density": digest}
 
 
 def _check_model(model: Any) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sal360 import inference
-from sal360.baselines import Equator, Motion, equator_density, times_prior
+from sal360.baselines import Equator, MeanMap, Motion, equator_density, times_prior
 from sal360.images import write_image
 from sal360.inference import (
     Memory,
@@ -297,7 +297,20 @@ def test_a_prior_multiplies_every_map_and_stays_out_of_the_memory(film, tmp_path
             predict_video(film, model, tmp_path / "both", resume=True, **other, **settings)
     with pytest.raises(ValueError, match="prior_power: -1"):
         predict_video(film, model, tmp_path / "no", prior=prior, prior_power=-1, **settings)
+    for wrong in ("equator", prior.density(24, 48)):
+        with pytest.raises(TypeError, match="prior: .*, wanted one such as load_model"):
+            predict_video(film, model, tmp_path / "no", prior=wrong, **settings)
     assert not (tmp_path / "no").exists()
+
+
+def test_a_prior_made_by_hand_is_known_by_what_it_says(film, tmp_path):
+    model, settings = load_model("uniform"), {"size": (8, 16), "with_overlay": False, "fps": 8}
+    mean = torch.rand(8, 16)
+    predict_video(film, model, tmp_path / "a", prior=MeanMap(mean), **settings)
+    predict_video(film, model, tmp_path / "a", prior=MeanMap(mean), resume=True, **settings)
+    other = MeanMap(mean.flip(0))
+    with pytest.raises(ValueError, match=r"made with another settings \(prior\)"):
+        predict_video(film, model, tmp_path / "a", prior=other, resume=True, **settings)
 
 
 def test_a_memory_of_maps_that_are_gone_is_not_used(film, tmp_path, monkeypatch):

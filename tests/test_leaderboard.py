@@ -550,6 +550,45 @@ def test_a_record_without_an_entry_of_its_tables_is_refused(entry, tmp_path, cap
     assert f"record.json: {entry}: missing" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda r: r.pop("code"), "code: missing, wanted a str"),
+        (lambda r: r["arms"].update(equator=[]), "arms: equator: list, wanted a dict"),
+        (lambda r: r["arms"]["equator"].pop("recipe"), "arms: equator: recipe: missing"),
+        (lambda r: r["arms"]["equator"].pop("runs"), "arms: equator: runs: missing"),
+        (
+            lambda r: r["arms"]["equator"]["runs"].append("x"),
+            "equator: runs: 1: str, wanted a dict",
+        ),
+        (lambda r: r["arms"]["equator"]["runs"][0].pop("scores"), "runs: 0: scores: missing"),
+    ],
+)
+def test_a_damaged_record_is_told_before_anything_is_trained_for_it(change, told, tmp_path, capsys):
+    record = json.loads((RUNS / "leaderboard_cpu.json").read_text("utf-8")) | {"scale": "fast"}
+    change(record)
+    (tmp_path / "r.json").write_text(json.dumps(record))
+    words = ["--out", str(tmp_path / "out"), "--extend", str(tmp_path / "r.json")]
+    words += ["--scale", "fast", "--only", "uniform"]
+    for status in (leaderboard.main(words), leaderboard_table.main([str(tmp_path / "r.json")])):
+        assert status == 2
+    told_so = capsys.readouterr().err.splitlines()
+    assert len(told_so) == 2 and all(told in line for line in told_so)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_record_s_command_has_no_places_of_one_machine(tmp_path):
+    out, old = tmp_path / "board", tmp_path / "old=1.json"
+    words = ["--scale", "fast", "--only", "uniform"]
+    assert leaderboard.main([*words, f"--out={out}/"]) == 0
+    shutil.copy(out / "leaderboard.json", old)
+    assert leaderboard.load(old)["command"].endswith("--only uniform --out=FOLDER")
+    words[-1] = "equator"
+    assert leaderboard.main([*words, "--out", f"{out}//", f"--extend={old}"]) == 0
+    (call,) = leaderboard.load(out / "leaderboard.json")["extended"]
+    assert call["command"].endswith("--only equator --out FOLDER --extend=RECORD")
+
+
 def test_real_heads_are_of_the_seeds_that_finished_and_of_the_record_s_weights(tiny, tmp_path):
     out, record, _, _ = tiny
     scores = {"cc": [0.5, 0.7]}
@@ -723,6 +762,7 @@ def test_a_record_is_extended_by_what_it_lacks(tiny, tmp_path, monkeypatch):
     same = leaderboard.run("fast", tmp_path / "more", FEW, device="cpu", report=lines.append,
                            extend=tmp_path / "new.json")  # fmt: skip
     assert lines[0].startswith("0 runs are missing") and same["arms"] == new["arms"]
+    assert same["extended"] == new["extended"]  # a call that gave nothing is not listed
     assert leaderboard_table.document(same | {"real": None}, "leaderboard")
 
 
@@ -747,6 +787,18 @@ def test_an_arm_of_another_recipe_is_begun_anew(tiny):
     new["not_run"]["lookup-unet, seed 2"] = "time was up"
     assert extended(whole, new, [("lookup-unet", 2)])["not_run"]["lookup-unet, seed 2"]
     assert "lookup-unet, seed 1" not in extended(whole, new, [("lookup-unet", 1)])["not_run"]
+    # Of the seeds whose old runs have gone, too, whichever comes first.
+    new = json.loads(json.dumps(whole))
+    new["arms"]["lookup-unet"]["recipe"]["lr"] = 3.0
+    del new["arms"]["lookup-unet"]["runs"][0]
+    new["not_run"]["lookup-unet, seed 0"] = "time was up"
+    for jobs in (
+        [("lookup-unet", 0), ("lookup-unet", 1)],
+        [("lookup-unet", 1), ("lookup-unet", 0)],
+    ):
+        found = extended(whole, new, jobs)
+        assert [run["seed"] for run in found["arms"]["lookup-unet"]["runs"]] == [1]
+        assert found["not_run"]["lookup-unet, seed 0"] == "time was up"
     for part, wrong in (("scale", "gpu"), ("videos", ["a"]), ("settings", {})):
         with pytest.raises(ValueError, match="extend: "):
             check_same(whole, new | {part: wrong})
@@ -769,6 +821,22 @@ def test_real_heads_of_other_weights_stay(tiny, tmp_path, monkeypatch):
     found = json.loads((tmp_path / "r.json").read_text())["real"]
     assert found["arms"] == {"lookup-unet": [rows[0], {"seed": 1, "cc": [7.0]}]}
     assert "planar-unet" in found["not_run"] and "lookup-unet" not in found["not_run"]
+    # So do those of published weights that are not at hand now.
+    (official,) = [
+        name for name, system in leaderboard_real.OFFICIAL.items() if system == "sst-sal"
+    ]
+    before["real"]["arms"][official] = rows[:1]
+    (tmp_path / "r.json").write_text(json.dumps(before))
+    new["not_run"] = {official: "its weights are not here (DownloadError)"}
+    add_real(tmp_path / "r.json", weights, None, lambda line: None)
+    found = json.loads((tmp_path / "r.json").read_text())["real"]
+    assert found["arms"][official] == rows[:1] and official not in found["not_run"]
+    # And rows of other videos are never put beside each other.
+    before["real"]["videos"] = ["a", "b"]
+    (tmp_path / "r.json").write_text(json.dumps(before))
+    with pytest.raises(ValueError, match=r"r.json: real: of other videos"):
+        add_real(tmp_path / "r.json", weights, None, lambda line: None)
+    assert json.loads((tmp_path / "r.json").read_text()) == before
 
 
 def test_what_lies_beside_the_packs_is_no_pack(tiny):

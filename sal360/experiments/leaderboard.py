@@ -63,11 +63,12 @@ import sys
 import tarfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -120,9 +121,15 @@ from sal360.training.recipe import Recipe, load_recipe
 from sal360.training.validation import EPS
 
 SCHEMA = "sal360/leaderboard/1"
-ENTRIES = {"scale": str, "settings": dict, "unequal": list, "device": str, "videos": list,
-           "conditions": list, "looked": dict, "arms": dict, "not_run": dict}  # fmt: skip
-"""Of a record, those that its tables are made of."""
+ENTRIES = {"scale": str, "settings": dict, "unequal": list, "device": str, "code": str,
+           "versions": dict, "videos": list, "conditions": list, "looked": dict, "arms": dict,
+           "not_run": dict}  # fmt: skip
+"""Of a record, those that its tables are made of, and what an extension asks for."""
+ROW = {"kind": str, "twin": (str, NoneType), "parameters": int, "recipe": (dict, NoneType),
+       "runs": list}  # fmt: skip
+"""The same of an arm."""
+RUN = {"seed": int, "status": str, "steps": int, "scores": dict}
+"""And of a run."""
 TAIL = 40.0
 """Seconds before the limit at which trainings are stopped, so that they can still be scored."""
 LARGEST_PART = 15 << 20
@@ -595,11 +602,22 @@ def load(path: str | Path | None = None) -> dict[str, Any]:
     """
     path = records.published("leaderboard.json") if path is None else path
     record = records.read(path, SCHEMA)
-    for name, kind in ENTRIES.items():
-        if not isinstance(record.get(name), kind):
-            found = type(record[name]).__name__ if name in record else "missing"
-            raise ValueError(f"{path}: {name}: {found}, wanted a {kind.__name__}")
+    _entries(record, ENTRIES, f"{path}")
+    for arm, row in record["arms"].items():
+        _entries(row, ROW, f"{path}: arms: {arm}")
+        for number, one in enumerate(row["runs"]):
+            _entries(one, RUN, f"{path}: arms: {arm}: runs: {number}")
     return record
+
+
+def _entries(found: Any, wanted: Mapping[str, Any], where: str) -> None:
+    if not isinstance(found, dict):
+        raise ValueError(f"{where}: {type(found).__name__}, wanted a dict")
+    for name, kinds in wanted.items():
+        if not isinstance(found.get(name, ...), kinds):
+            what = type(found[name]).__name__ if name in found else "missing"
+            kind = kinds[0] if isinstance(kinds, tuple) else kinds
+            raise ValueError(f"{where}: {name}: {what}, wanted a {kind.__name__}")
 
 
 def archive(out: Path, target: Path) -> list[Path]:
@@ -702,13 +720,14 @@ def _run_all(given: argparse.Namespace, device: str, words: list[str]) -> int:
         return 0
     if given.archive:
         given.archive.mkdir(parents=True, exist_ok=True)  # if it cannot be there, better now
-    places = {
-        str(given.out): "FOLDER",
-        str(given.archive): "ARCHIVE",
-        str(given.extend): "RECORD",
-    }  # nobody else's are these
-    words = [places.get(str(word), str(word)) for word in words]
-    command = " ".join(["python -m sal360.experiments.leaderboard", *words])
+    places = {given.out: "FOLDER", given.archive: "ARCHIVE", given.extend: "RECORD"}
+
+    def plain(word: str) -> str:  # nobody else's are these, however they are written
+        given_so = word.startswith("--") and "=" in word
+        option, sign, value = word.partition("=") if given_so else ("", "", word)
+        return option + sign + places.get(Path(value), value)
+
+    command = " ".join(["python -m sal360.experiments.leaderboard", *map(plain, map(str, words))])
     run(given.scale, given.out, given.only, given.processes, given.minutes, device, report,
         command, given.extend)  # fmt: skip
     if given.archive:

@@ -57,7 +57,7 @@ def extended(
     Returns:
         ``record``, with a run of ``new`` in the place of one of the same arm and seed, unless it
         was cut off earlier. Where an arm's recipe is another by now, all its old runs go. Scores
-        on real heads stay for the runs that do. ``extended`` lists the calls.
+        on real heads stay for the runs that do. ``extended`` lists the calls that gave a run.
     Raises:
         ValueError: see :func:`check_same`.
     """
@@ -71,8 +71,6 @@ def extended(
         told, row = f"{name}, seed {seed}", new["arms"].get(name)
         found = [run for run in row["runs"] if run["seed"] == seed] if row else []
         if not found:
-            if name not in arms or all(run["seed"] != seed for run in arms[name]["runs"]):
-                not_run[told] = new["not_run"].get(told, "not begun")
             continue
         run, made = dict(found[0]), found[0].get("made", head)
         mine = arms.setdefault(name, {**row, "runs": []})
@@ -86,16 +84,22 @@ def extended(
         mine["runs"] = sorted(
             [*(r for r in mine["runs"] if r["seed"] != seed), run], key=lambda r: int(r["seed"])
         )
-        not_run.pop(told, None)
         taken.append(told)
+    for name, seed in jobs:  # only now: with another recipe old runs may have gone
+        told = f"{name}, seed {seed}"
+        if any(run["seed"] == seed for run in arms.get(name, {"runs": []})["runs"]):
+            not_run.pop(told, None)
+        else:
+            not_run[told] = new["not_run"].get(told, "not begun")
     call = {key: new[key] for key in ("command", "started", "seconds", "device")} | {"runs": taken}
     order = [*record["arms"], *(name for name in arms if name not in record["arms"])]
     out = {
         **record,
         "arms": {name: arms[name] for name in order},
         "not_run": not_run,
-        "extended": [*record.get("extended", []), call],
     }
+    if taken:
+        out["extended"] = [*record.get("extended", []), call]
     if record.get("real"):
         out["real"] = {**record["real"], "arms": _real(record, out)}
     return out

@@ -89,7 +89,7 @@ def real(
 
     for path in sorted(weights.glob("*.safetensors")):
         arm, _, seed = path.stem.rpartition("-")
-        if arm in ARMS:
+        if arm in ARMS and seed.isdecimal():
             row = predict(path.stem, loaded(arm, path))
             arms.setdefault(arm, []).append({"seed": int(seed), **row})
     for name in ("uniform", "equator", "equator-front", "contrast"):
@@ -134,12 +134,20 @@ def add_real(
             if path.is_file() and sha256(path) != run["sha256"]:
                 raise ValueError(f"{path}: not the weights that {record} names")
     found = real(weights, root, report)
-    before = (whole["real"] or {}).get("arms", {})
+    real_before = whole.get("real") or {}
+    for what in ("videos", "metrics"):
+        if real_before.get(what, found[what]) != found[what]:
+            raise ValueError(f"{record}: real: of other {what} than those found, wanted the same")
+    before = real_before.get("arms", {})
     for arm, one in whole["arms"].items():  # weights that are elsewhere, whose scores are known
         mine = found["arms"].get(arm, [])
         gone = {run["seed"] for run in one["runs"]} - {row["seed"] for row in mine}
         if lost := [row for row in before.get(arm, []) if row["seed"] in gone]:
             found["arms"][arm] = sorted([*lost, *mine], key=lambda row: int(row["seed"]))
+    for name in OFFICIAL:
+        if name in before and name not in found["arms"]:
+            found["arms"][name] = before[name]
+            found["not_run"].pop(name, None)
     for arm, one in whole["arms"].items():
         if one["kind"] != "baseline" and arm not in found["arms"]:
             found["not_run"][arm] = "its weights did not come back from the machine that trained it"

@@ -178,6 +178,15 @@ def noisy(H=24, W=48):
     return rng.integers(0, 256, (H, W, 3)).astype(np.uint8)
 
 
+@pytest.mark.parametrize("wrong", [np.float32, np.float64, np.int64, bool, None])
+def test_contrast_is_of_bytes(wrong):
+    """Floats in [0, 1], the package's own pictures, would have another map without a word."""
+    picture = np.random.default_rng(0).integers(0, 256, (8, 16, 3), np.uint8)
+    given = torch.from_numpy(picture) if wrong is None else (picture / 255).astype(wrong)
+    with pytest.raises(TypeError, match=r"rgb: .*, wanted an array \(H, W, 3\) of uint8"):
+        baselines.boolean_map_saliency(given)
+
+
 @pytest.mark.parametrize("size", [(24, 48), (7, 11), (2, 2)])
 def test_turned_pictures_have_their_maps_turned(size):
     picture = noisy(*size)

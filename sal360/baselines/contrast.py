@@ -42,10 +42,13 @@ def boolean_map_saliency(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     Returns:
         ``(H, W)`` float32, none negative; 0 everywhere if nothing stands out.
     Raises:
-        ValueError: another shape.
+        ValueError: another shape. TypeError: another kind of number, such as floats in [0, 1].
     """
     import cv2
 
+    if not isinstance(rgb, np.ndarray) or rgb.dtype != np.uint8:
+        found = getattr(rgb, "dtype", type(rgb).__name__)
+        raise TypeError(f"rgb: {found}, wanted an array (H, W, 3) of uint8")
     if rgb.ndim != 3 or rgb.shape[2] != 3 or min(rgb.shape[:2]) < 2:
         raise ValueError(f"rgb: shape {rgb.shape}, wanted (H, W, 3), at least 2 x 2")
     H, W = rgb.shape[:2]

@@ -428,8 +428,10 @@ def _prepare(folder: Any, record: dict[str, Any], force: bool, resume: bool) -> 
     if taken and resume:
         before = folder.read_record(whole=True)
         for part in ("source", "model", "settings"):
-            old = before.get(part) or {}
-            other = [name for name, value in record[part].items() if old.get(name) != value]
+            old, new = _by_hash(before.get(part) or {}), _by_hash(record[part])
+            other = [
+                name for name, value in new.items() if _by_hash(old.get(name)) != _by_hash(value)
+            ]
             if other:
                 raise ValueError(
                     f"{folder.path}: cannot resume, it was made with another {part} "
@@ -442,6 +444,12 @@ def _prepare(folder: Any, record: dict[str, Any], force: bool, resume: bool) -> 
     folder.write_record(record)  # first: a folder without one would not be ours
     folder.create()
     return 0
+
+
+def _by_hash(origin: Any) -> Any:
+    """Without the place of its file of weights, where a hash says which it is."""
+    hashed = isinstance(origin, dict) and origin.get("sha256")
+    return {k: v for k, v in origin.items() if k != "weights"} if hashed else origin
 
 
 def _density_of(prior: Any, height: int, width: int) -> Tensor:

@@ -419,6 +419,23 @@ def test_a_mean_map_needs_the_file_it_is_in(film, tmp_path, capsys):
     assert "mean-map: wanted --weights FILE" in capsys.readouterr().err
 
 
+def test_weights_and_priors_are_known_by_what_they_hold_not_by_where(film, tmp_path, monkeypatch):
+    mean, other = tmp_path / "m.safetensors", tmp_path / "n.safetensors"
+    save_weights(MeanMap(front_density(8, 16)), mean)
+    save_weights(MeanMap(front_density(8, 16, 30.0)), other)
+    more = ("--size", "8x16", "--no-overlay", "--out", tmp_path / "out", "--model", "mean-map")
+
+    def again(weights, prior):
+        given = ("--weights", weights, "--prior", prior, "--resume")
+        return main([*map(str, ("predict", film, *more, *given))])
+
+    assert again(mean, mean) == 0
+    monkeypatch.chdir(tmp_path)
+    assert again("m.safetensors", "./m.safetensors") == 0
+    assert again(other, mean) == 2
+    assert again(mean, other) == 2
+
+
 # --- what careful students broke ---
 
 

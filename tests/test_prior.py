@@ -124,6 +124,25 @@ def test_the_experiment_at_its_smallest(tmp_path, capsys):
     assert "motion           CC" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--root", "nowhere"], "no such folder; is this AVTrack360?"),
+        (["--out", "."], "a folder, wanted a file"),
+        (["--out", "file/record.json"], "file"),
+        (["--packs", "file"], "file"),
+    ],
+)
+def test_what_cannot_be_is_told_before_the_work(words, told, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(prior, "_asked", lambda *_: pytest.fail("it began"))
+    assert prior.main(["--scale", "fast", *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("python -m sal360.experiments.prior: ") and told in line
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_the_record_asks_the_leaderboards_networks_on_its_worlds():
     record, board = prior.load(), leaderboard.load()
     worlds = record["worlds"]

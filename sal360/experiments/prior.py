@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import sys
 import tempfile
@@ -257,7 +258,7 @@ def load(path: str | Path | None = None) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line."""
+    """The command line; what cannot be done is one line, and 2."""
     parser = argparse.ArgumentParser(
         prog="python -m sal360.experiments.prior", description=(__doc__ or "").split("\n")[0]
     )
@@ -270,12 +271,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def report(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    record = run(given.packs, given.scale, None, given.root, True, report)
-    text = leaderboard.one_line_lists(json.dumps(record, indent=1)) + "\n"
-    if given.out:
-        records.write(text, given.out)
-    else:
-        print(text, end="")
+    try:
+        if given.root is not None:  # what cannot be, before hours are spent
+            AVTrack360(given.root)
+        if given.out is not None:
+            if given.out.is_dir():
+                raise IsADirectoryError(f"{given.out}: a folder, wanted a file")
+            given.out.parent.mkdir(parents=True, exist_ok=True)
+        record = run(given.packs, given.scale, None, given.root, True, report)
+        text = leaderboard.one_line_lists(json.dumps(record, indent=1)) + "\n"
+        if given.out:
+            records.write(text, given.out)
+        else:
+            print(text, end="")
+    except (ValueError, TypeError, OSError) as error:
+        if os.environ.get("SAL360_DEBUG"):
+            raise
+        print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -369,7 +369,8 @@ def board(tmp_path_factory):
 
     def arm(kind, cc):
         scores = {"cc": [cc, None, cc + 0.2], "sim": [0.5] * 3, "kld": [1.0] * 3, "nss": [1.0] * 3}
-        return {"kind": kind, "runs": [{"seed": 0, "sha256": "", "scores": {"upright": scores}}]}
+        run = {"seed": 0, "status": "done", "steps": 1, "sha256": "", "scores": {"upright": scores}}
+        return {"kind": kind, "twin": None, "parameters": 1, "recipe": None, "runs": [run]}
 
     record = {
         "schema": "sal360/leaderboard/1",
@@ -377,6 +378,8 @@ def board(tmp_path_factory):
         "settings": {"val": [2, 1.0], "fps": 8.0},
         "unequal": ["cp360's backbone was told"],
         "device": "cpu",
+        "code": "",
+        "versions": {},
         "videos": ["a", "b", "c"],
         "conditions": ["upright"],
         "looked": {},

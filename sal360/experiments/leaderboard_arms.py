@@ -102,8 +102,8 @@ NOT_RUN = {
     "that is not part of this repository; without it there is nothing to activate",
     "spherical-unet, planar": "a crown's taps lie on circles as wide as the sphere; no kernel on a "
     "flat picture stands for them. planar-unet is the flat U-Net of the same widths",
-    "cp360, planar": "a twin whose faces end in zeros was not made; planar-cube-unet is that twin of "
-    "the cube U-Net",
+    "cp360, planar": "a twin whose faces end in zeros was not made; planar-cube-unet is "
+    "that twin of the cube U-Net",
 }
 
 

@@ -186,8 +186,11 @@ def runs_table(record: Record) -> str:
                          made["device"], made["code"][:8]])  # fmt: skip
     head = ["arm", "seed", "status", "steps", "kept", "minutes", "clips/s", "device", "code"]
     lines = [f"- {record['seconds'] / 60:.1f} minutes: `{record['command']}`"]
-    lines += [f"- {one['seconds'] / 60:.1f} minutes, {len(one['runs'])} trainings, "
-              f"{one['device']}: `{one['command']}`" for one in record.get("extended", [])]  # fmt: skip
+    for one in record.get("extended", []):
+        count = f"{len(one['runs'])} trainings"
+        lines.append(
+            f"- {one['seconds'] / 60:.1f} minutes, {count}, {one['device']}: `{one['command']}`"
+        )
     shared = ("Minutes are those of a training and of scoring it. What began together ran at "
               "once and shared its device: clips/s are no measure of a network (the benchmarks "
               "are). `code` is the beginning of a hash of the package's files.\n\n")  # fmt: skip

@@ -731,6 +731,7 @@ def test_a_record_is_extended_by_what_it_lacks(tiny, tmp_path, monkeypatch):
     runs[1] |= {"status": "interrupted", "steps": 1}
     del old["arms"]["planar-unet"]["runs"][1], old["arms"]["mean-map"]
     old["not_run"] = {"planar-unet, seed 1": "time was up", "cp360-published": "no file"}
+    old["unequal"] = ["what was told then"]
     rows = [{"seed": 0, "cc": [1]}, {"seed": 1, "cc": [2]}]
     old["real"] = {"arms": {"lookup-unet": rows, "equator": rows[:1], "others": rows[:1]}}
     old |= {"device": "a card", "code": "0" * 64}
@@ -743,7 +744,9 @@ def test_a_record_is_extended_by_what_it_lacks(tiny, tmp_path, monkeypatch):
     told = ["lookup-unet, seed 1", "planar-unet, seed 1", "mean-map, seed 0"]
     (call,) = new["extended"]
     assert sorted(call["runs"]) == sorted(told) and call["command"] == "extend"
-    assert new["not_run"] == {"cp360-published": "no file"} and new["device"] == "a card"
+    assert new["not_run"] == whole["not_run"] and new["device"] == "a card"
+    assert "planar-unet, seed 1" not in new["not_run"] and new["unequal"] == whole["unequal"]
+    assert "extended by " in leaderboard_table.told(new)
     first, second = new["arms"]["lookup-unet"]["runs"]
     assert first["scores"]["upright"]["cc"] == [9.0] * 3 and "made" not in first
     assert second["status"] == "done" and second["made"]["device"].endswith("CPU")

@@ -57,7 +57,8 @@ def extended(
     Returns:
         ``record``, with a run of ``new`` in the place of one of the same arm and seed, unless it
         was cut off earlier. Where an arm's recipe is another by now, all its old runs go. Scores
-        on real heads stay for the runs that do. ``extended`` lists the calls that gave a run.
+        on real heads stay for the runs that do. ``extended`` lists the calls that gave a run; what
+        is told of all arms (``unequal``, and why some never run) is what ``new`` says.
     Raises:
         ValueError: see :func:`check_same`.
     """
@@ -91,12 +92,14 @@ def extended(
             not_run.pop(told, None)
         else:
             not_run[told] = new["not_run"].get(told, "not begun")
+    not_run |= {told: why for told, why in new["not_run"].items() if ", seed " not in told}
     call = {key: new[key] for key in ("command", "started", "seconds", "device")} | {"runs": taken}
     order = [*record["arms"], *(name for name in arms if name not in record["arms"])]
     out = {
         **record,
         "arms": {name: arms[name] for name in order},
         "not_run": not_run,
+        "unequal": new["unequal"],
     }
     if taken:
         out["extended"] = [*record.get("extended", []), call]

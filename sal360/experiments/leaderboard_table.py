@@ -356,11 +356,14 @@ def told(record: Record) -> str:
     warning = WARNINGS.get(record["scale"], "")
     H, W = s["size"]
     others = sum("made" in run for one in record["arms"].values() for run in one["runs"])
+    minutes = round(record["seconds"] / 60)
+    later = sum(one["seconds"] for one in record.get("extended", [])) / 60
+    added = f", extended by {later:.0f} minutes of training" if later else ""
     elsewhere = f"; runs by other code, torch or device: {others}" if others else ""
     return (
         f"{warning}{s['test'][0]} test worlds of {s['test'][1]:g} s at {H} x {W}; trained on "
         f"{s['train'][0]} others, {s['steps']} steps of {s['batch']} clips of {s['clip_length']} "
-        f"frames ({record['device']}, {record['seconds'] / 60:.0f} minutes in all{elsewhere}). "
+        f"frames ({record['device']}, {minutes} minutes in all{added}{elsewhere}). "
         "Intervals: 95 %, bootstrap over videos, of the mean over the seeds that finished. "
         f"Bold: ahead of {s['reference']} beyond chance.\n"
     )

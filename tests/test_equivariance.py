@@ -169,6 +169,68 @@ def test_a_gradient_that_never_arrives_is_found():
     assert found.adjoint > 1e-3 and found.gradient > 1e-3
 
 
+class KeepsItsWeights(nn.Module):
+    """A convolution whose own gradient is right for the input and lost on the way to a weight."""
+
+    class Function(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, weight):
+            ctx.save_for_backward(weight)
+            return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="circular"), weight)
+
+        @staticmethod
+        def backward(ctx, grad):
+            (weight,) = ctx.saved_tensors
+            turned = weight.flip(2, 3).transpose(0, 1)
+            return F.conv2d(F.pad(grad, (1, 1, 1, 1), mode="circular"), turned), None
+
+    def __init__(self, also=False):
+        super().__init__()
+        torch.manual_seed(0)
+        self.weight = nn.Parameter(torch.randn(1, 1, 3, 3))
+        self.gain = nn.Parameter(torch.ones(())) if also else None
+
+    def forward(self, x):
+        answer = self.Function.apply(x, self.weight)
+        return answer if self.gain is None else self.gain * answer
+
+
+@pytest.mark.parametrize("also", [False, True])
+def test_a_gradient_that_never_arrives_at_the_weights_is_found(also):
+    found = asked(KeepsItsWeights(also))
+    assert found.adjoint < 1e-12 and found.gradient < 1e-9
+    assert found.weights == pytest.approx(1) if not also else 0.1 < found.weights < 10
+    assert "weights" in dict(found.table())
+
+
+def test_the_weights_of_sound_layers_are_sound_and_without_any_nothing_is_asked():
+    torch.manual_seed(0)
+    net = nn.Sequential(SphereConv2d(2, 3), nn.BatchNorm2d(3), nn.Tanh(), SphereConv2d(3, 1))
+    assert asked(net).weights < 1e-8
+    assert asked(nn.Conv2d(2, 3, 3, padding=1).bfloat16()).weights < 1e-8
+    assert asked(nn.Tanh()).weights is None and asked(torch.tanh).weights is None
+    frozen = nn.Conv2d(1, 1, 1).requires_grad_(False)
+    assert asked(frozen).weights is None and "weights" not in str(asked(frozen))
+
+    class Complex(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(17, dtype=torch.complex64))
+
+        def forward(self, x):
+            return torch.fft.irfft(torch.fft.rfft(x.float(), dim=-2).mT * self.weight, n=32).mT
+
+    assert asked(Complex()).weights < 1e-3
+
+
+def test_a_layer_that_draws_or_remembers_is_told_in_one_line():
+    dropout = nn.Dropout(0.5)
+    assert asked(dropout).repeat == 0 and "repeat" not in str(asked(dropout))
+    drawn = asked(lambda x: F.dropout(x, 0.5))
+    assert drawn.repeat > 1
+    assert "off when asked again: it draws or remembers" in str(drawn).splitlines()[-1]
+
+
 class TestCube:
     def test_the_identity_has_no_fault(self):
         found = asked(nn.Identity(), in_channels=2, grid="cube", W=128)

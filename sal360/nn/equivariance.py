@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -47,7 +47,10 @@ class Equivariance:
             of the usual step from one pixel to the next. pole: the same at the poles (corners).
         adjoint: ``|<A x, y> - <x, A' y>|`` with ``A'`` from autograd; None for a layer that is
             not linear (biases aside).
-        gradient: autograd against a finite difference along one direction.
+        gradient: autograd against a finite difference along one direction of the input.
+        weights: the same along one direction of all parameters that learn; None without any.
+        repeat: largest difference between two answers to one input. Above rounding the layer
+            draws numbers or remembers, and the other lines hold that as well.
     """
 
     name: str
@@ -65,9 +68,11 @@ class Equivariance:
     pole: float
     adjoint: float | None
     gradient: float
+    weights: float | None
+    repeat: float
 
     def table(self) -> list[tuple[str, str]]:
-        """Rows of text: property and value."""
+        """Rows of text: property and value; ``weights`` and ``repeat`` where there are any."""
         cube = self.grid == "cube"
         rows = [
             ("constant", _text(self.constant)),
@@ -81,6 +86,11 @@ class Equivariance:
             ("adjoint", "not linear" if self.adjoint is None else _text(self.adjoint)),
             ("gradient", _text(self.gradient)),
         ]
+        if self.weights is not None:
+            rows.append(("weights", _text(self.weights)))
+        if self.repeat > 1e4 * torch.finfo(self.dtype).eps:
+            told = "off when asked again: it draws or remembers, every line holds that"
+            rows.append(("repeat", f"{_text(self.repeat)} {told}"))
         return rows
 
     def __str__(self) -> str:
@@ -127,7 +137,9 @@ def check_equivariance(
       pole along every meridian, to an edge or corner of the cube in each of its faces; the rms
       difference, over the rms step between neighbours. Well below 1 there is nothing to see;
       above it there is an edge. Kernels that are not isotropic jump at a pole by right.
-    - ``adjoint`` and ``gradient``: of the answer to noise.
+    - ``adjoint``, ``gradient`` and ``weights``: of the answer to noise. All parameters move at
+      once, each by its own rms (one that is 0 by 1), and those that are frozen stay.
+    - ``repeat``: between two answers to noise, over the rms answer.
 
     Args:
         layer: a module or function, ``(1, C, H, W)`` to ``(1, C', H', W')``, with H' and W' the
@@ -177,6 +189,7 @@ def check_equivariance(
         answer = ask(noise)
         size, out = shape[-2:], (int(answer.shape[-2]), int(answer.shape[-1]))
         spread = _rms(answer - answer.mean((0, 2, 3), keepdim=True))
+        repeat = _ratio((ask(noise) - answer).abs().max(), spread)
 
         level = torch.randn(channels, generator=source, dtype=torch.float64)
         level = (level / _rms(level))[None, :, None, None].expand(shape)
@@ -196,11 +209,12 @@ def check_equivariance(
         pixels, tilt, floor = min(tried, key=lambda one: sum(one[1]))
         seam, pole = (_ratio(jump, pixels.step(still)) for jump in pixels.jumps(still))
         adjoint, gradient = _derivatives(ask, noise, source)
+        weights = _along_the_weights(ask, noise, source)
 
     name = type(layer).__name__ if isinstance(layer, nn.Module) else _name(layer)
     return Equivariance(
         name, grid, size, out, ask.answers, pixels.kind, constant, yaw, angles, tilt, floor, seam,
-        pole, adjoint, gradient,
+        pole, adjoint, gradient, weights, repeat,
     )  # fmt: skip
 
 
@@ -533,6 +547,41 @@ def _derivatives(ask: _Asked, noise: Tensor, source: torch.Generator) -> tuple[f
     square = slope.square().sum()
     gradient = _ratio(((other * pulled_back(slope)).sum() - square).abs(), square)
     return adjoint, gradient
+
+
+def _along_the_weights(ask: _Asked, noise: Tensor, source: torch.Generator) -> float | None:
+    """Error of the gradient along one direction of the copy's parameters."""
+    layer = ask.layer
+    learned = list(layer.parameters()) if isinstance(layer, nn.Module) else []
+    learned = [p for p in learned if p.requires_grad and p.numel()]
+    if not learned:
+        return None
+    start, along = [p.detach().clone() for p in learned], []
+    for p in start:
+        exact = torch.complex128 if p.is_complex() else torch.float64
+        d = torch.randn(p.shape, generator=source, dtype=exact).to(p)
+        along.append(d * (_rms(p.abs()) or 1))
+    dtypes = ask.dtype, ask.answers, *(p.dtype for p in learned)
+    h = max(torch.finfo(dtype).eps for dtype in dtypes) ** (1 / 3)
+
+    def at(step: float) -> Tensor:
+        for p, begin, d in zip(learned, start, along, strict=True):
+            p.copy_(begin + step * d)
+        return ask(noise)
+
+    slope = (at(h) - at(-h)) / (2 * h)
+    at(0)
+    square = slope.square().sum()
+    with torch.enable_grad():
+        answer = ask.raw(ask.given(noise))
+        grads: Sequence[Tensor | None] = [None]
+        if answer.requires_grad:
+            grads = torch.autograd.grad(answer, learned, slope.to(answer), allow_unused=True)
+    found = torch.zeros((), dtype=torch.float64)
+    for grad, d in zip(grads, along, strict=False):
+        if grad is not None:
+            found += (grad * d.conj()).real.sum().cpu().double()
+    return _ratio((found - square).abs(), square)
 
 
 def _lagrange(nodes: Tensor, at: Tensor) -> Tensor:

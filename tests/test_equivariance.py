@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from sal360 import patterns, sphere, upstream
-from sal360.nn import SphereConv2d
+from sal360.cubemap import cube_directions
+from sal360.nn import CubePad2d, SphereConv2d, equivariance, to_cube_padded
 from sal360.nn.equivariance import Equivariance, check_equivariance
 
 LAPLACIAN = torch.tensor([[1.0, 2, 1], [2, -12, 2], [1, 2, 1]])[None, None]
@@ -255,6 +256,55 @@ class TestCube:
         assert found.seam > 1 and found.yaw == 0
         side = asked(lambda x: torch.cat((-x[:, :1], x[:, 1:]), 1), grid="cube")
         assert side.yaw > 1
+
+    @pytest.mark.parametrize("size", [32, 30])
+    def test_what_jumps_at_an_edge_by_right_is_told(self, size):
+        """``rim`` is what the kernel makes of the field itself beyond the edges."""
+        layer = nn.Conv2d(1, 1, 3, padding=1, bias=False)
+        layer.weight.data = LAPLACIAN.clone()
+        plain, copied, read = (
+            asked(made, H=2 * size, W=4 * size, grid="cube")
+            for made in (layer, to_cube_padded(layer), to_cube_padded(layer, "reproject"))
+        )
+        source = torch.Generator().manual_seed(0)
+        torch.randn(6, 1, size, size, generator=source, dtype=torch.float64)
+        torch.randn(1, generator=source, dtype=torch.float64)
+        field = equivariance._Field(1, 8, source)
+        flat = cube_directions(1)
+        wide = flat + (cube_directions(size + 2) - flat) * (size + 2) / size
+        exact = F.conv2d(field(wide / wide.norm(dim=-1, keepdim=True)), LAPLACIAN.double())
+        cube = equivariance._Cube("same", (size, size), (size, size))
+        wanted = tuple(float(jump / cube.step(exact)) for jump in cube.jumps(exact))
+        for found in (plain, copied, read):
+            assert found.rim == pytest.approx(wanted, rel=1e-9)
+        assert plain.seam > 10 * plain.rim[0] > 0 and copied.pole > 2 * copied.rim[1]
+        assert read.seam < 1.05 * read.rim[0] and read.rim[0] > 1
+        assert f"({read.rim[0]:.2g} with an exact rim)" in dict(read.table())["edges"]
+
+    @pytest.mark.parametrize("layer", [nn.AvgPool2d(2), nn.Upsample(scale_factor=2), nn.Tanh()])
+    def test_what_reads_no_rim_is_as_with_an_exact_one(self, layer):
+        found = asked(layer, grid="cube")
+        assert found.rim == pytest.approx((found.seam, found.pole), rel=1e-9)
+
+    def test_layers_of_one_size_have_no_rim_to_compare(self):
+        def one_size(x):
+            assert x.shape[-1] == 16
+            return 2 * x
+
+        assert asked(one_size, grid="cube").rim is None
+        assert asked(nn.Identity()).rim is None and asked(nn.Identity()).belt is None
+
+    def test_a_turn_that_leaks_from_above_and_below_is_told_apart(self):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.AvgPool2d(3, 1, 1))
+        glued, plain = (asked(made, grid="cube") for made in (to_cube_padded(net), net))
+        assert plain.yaw == plain.belt == 0
+        assert glued.yaw > 1 and glued.belt < 1e-12
+        assert "where U and D do not reach" in dict(glued.table())["yaw"]
+        assert asked(CubePad2d(0), grid="cube").belt == 0
+        assert asked(lambda x: x + x.mean(1, keepdim=True), grid="cube").belt is None
+        side = asked(lambda x: torch.cat((-x[:, :1], x[:, 1:]), 1), grid="cube")
+        assert side.belt > 1
 
     def test_pooling_in_faces(self):
         found = asked(nn.AvgPool2d(2), grid="cube", W=128)

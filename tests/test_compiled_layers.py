@@ -65,6 +65,22 @@ def test_so_can_a_glued_one_and_a_cell_with_its_state():
     torch.testing.assert_close(through_a_file(cell, x, state)(x, state), cell(x, state))
 
 
+@pytest.mark.parametrize(
+    "net",
+    [
+        nn.Conv2d(2, 3, 3, padding=1),
+        nn.Sequential(nn.Conv2d(2, 3, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2, 1)),
+    ],
+    ids=["one layer", "three"],
+)
+@pytest.mark.parametrize("batch", [(6,), (2, 6)], ids=str)
+def test_a_glued_network_is_compiled_whole(net, batch):
+    twin, x = to_cube_padded(net), torch.rand(*batch, 2, 4, 4)
+    compiled = torch.compile(twin, fullgraph=HELD, backend="eager")
+    torch.testing.assert_close(compiled(x), twin(x))
+    torch.testing.assert_close(compiled(input=x), twin(input=x))
+
+
 @every
 @pytest.mark.parametrize("dynamic", [None, True])
 def test_a_compiled_layer_takes_images_of_other_sizes(name, dynamic):

@@ -681,6 +681,8 @@ def _each(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """Containers of tensors, each of them changed."""
     if isinstance(value, Tensor):
         return change(value)
+    if type(value) is dict:  # arguments by name, also where a compiler looks on
+        return {key: _each(v, change) for key, v in value.items()}
     if isinstance(value, dict):
         found = copy.copy(value)
         found.update((key, _each(v, change)) for key, v in value.items())

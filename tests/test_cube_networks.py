@@ -105,6 +105,43 @@ def test_a_convolution_that_pads_by_itself_keeps_its_size():
     torch.testing.assert_close(twin(x), plain(x))
 
 
+@pytest.mark.parametrize("mode", ["copy", "reproject"])
+@pytest.mark.parametrize("how", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("factor", [1, 2, 3, 2.0, (2, 2)], ids=str)
+def test_enlarging_reads_the_neighbours(how, factor, mode):
+    """The middle of what comes of faces with a rim far wider than is read."""
+    x, whole = faces_of(2, S=6).double(), factor if isinstance(factor, tuple) else (factor,) * 2
+    rows = int(whole[0])
+    twin = to_cube_padded(nn.Upsample(scale_factor=factor, mode=how), mode)
+    wide = F.interpolate(CubePad2d(4, mode)(x).flatten(0, 1), scale_factor=rows, mode=how)
+    wanted = wide[..., 4 * rows : 10 * rows, 4 * rows : 10 * rows].unflatten(0, (2, 6))
+    torch.testing.assert_close(twin(x), wanted)
+    torch.testing.assert_close(to_cube_padded(twin, mode)(x), wanted)
+    net = to_cube_padded(nn.Sequential(nn.Upsample(scale_factor=factor, mode=how)), mode)
+    torch.testing.assert_close(net(x.flatten(0, 1)), wanted.flatten(0, 1))
+
+
+def test_what_is_enlarged_may_be_written_over_and_learns():
+    x = faces_of(1).requires_grad_()
+    up = to_cube_padded(nn.Sequential(nn.Upsample(scale_factor=2, mode="bilinear"), nn.ReLU(True)))
+    up(x).sum().backward()
+    assert x.grad.abs().sum() > 0
+    assert not up.state_dict()
+
+
+@pytest.mark.parametrize(
+    ("how", "factor"),
+    [("nearest", 1.5), ("nearest-exact", 1.5), ("bilinear", 0.5), ("bilinear", 0.7)],
+)
+def test_repeating_texels_and_reading_between_two_needs_no_neighbours(how, factor):
+    layer, x = nn.Upsample(scale_factor=factor, mode=how), faces_of(2, S=7).flatten(0, 1)
+    rows = layer(x).shape[-1]
+    if how == "bilinear":  # nothing beyond the face is looked at
+        place = (torch.arange(rows) + 0.5) / factor - 0.5
+        assert place.min() >= 0 and place.max() <= 6
+    torch.testing.assert_close(to_cube_padded(layer)(x), layer(x))
+
+
 class OwnConv2d(SphereConv2d):
     """A reader's own."""
 
@@ -116,6 +153,18 @@ class OwnConv2d(SphereConv2d):
         (nn.Sequential(OwnConv2d(3, 4)), TypeError, "0: OwnConv2d, wanted"),
         (nn.Sequential(nn.Identity(), SpherePad2d(1)), TypeError, "1: SpherePad2d, wanted"),
         (torch.ao.nn.quantized.Conv2d(3, 4, 3, padding=1), TypeError, "cannot be glued"),
+        (nn.Upsample(scale_factor=2, mode="trilinear"), TypeError, "module: trilinear Upsample"),
+        (nn.UpsamplingBilinear2d(scale_factor=2), ValueError, "with align_corners, wanted"),
+        (
+            nn.Sequential(nn.Upsample(16, mode="bilinear")),
+            ValueError,
+            "0: Upsample with size=16, wanted a whole scale_factor: it cannot be glued",
+        ),
+        (
+            nn.Upsample(scale_factor=1.5, mode="bicubic"),
+            ValueError,
+            r"scale_factor=\(1.5, 1.5\), wanted a whole",
+        ),
     ],
 )
 def test_layers_that_do_not_work_on_faces_are_refused(net, error, words):

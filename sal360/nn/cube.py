@@ -482,15 +482,17 @@ def to_cube_padded(module: nn.Module, mode: CubeMode = "copy") -> nn.Module:
 
     Wherever a ``Conv2d``, ``MaxPool2d`` or ``AvgPool2d`` (or a padding layer such as
     ``ZeroPad2d``) would pad a face with zeros or copies of itself, or a pooling window would
-    hang over its edge, the twin reads the neighbouring faces as :class:`CubePad2d` does. All
-    else stays as it is: sizes, parameters (copied), and the keys of the state dict.
+    hang over its edge, the twin reads the neighbouring faces as :class:`CubePad2d` does; so it
+    does where an ``Upsample`` would repeat the last line of a face. All else stays as it is:
+    sizes, parameters (copied), and the keys of the state dict.
 
     What a network does outside such layers cannot be seen and is kept: ``F.pad``, ``F.conv2d``
     with padding or ``F.interpolate`` in its own ``forward``, and normalisation and pooling over
     a whole face, which know nothing of the other five.
 
     Args:
-        module: any network on pictures; it is not changed.
+        module: any network on pictures; it is not changed. Bilinear and bicubic ``Upsample``
+            are glued for a whole ``scale_factor`` without ``align_corners``.
         mode: of :class:`CubePad2d`.
     Returns:
         A module which takes ``(6 B, C, S, S)``, faces F R B L U D, or ``(B, 6, C, S, S)``; then
@@ -501,7 +503,8 @@ def to_cube_padded(module: nn.Module, mode: CubeMode = "copy") -> nn.Module:
             (named): convolutions of one or three dimensions or transposed, quantized ones,
             pooling other than the above, ``Fold`` and ``Unfold``, this package's layers for
             panoramas. ValueError: an unknown mode, a padding layer that crops, pooling that
-            returns indices, a network that cannot be copied.
+            returns indices, another bilinear or bicubic ``Upsample``, a network that cannot be
+            copied.
     """
     if not isinstance(module, nn.Module) or isinstance(module, torch.jit.ScriptModule):
         raise TypeError(f"module: {type(module).__name__}, wanted a torch.nn.Module")
@@ -527,6 +530,8 @@ def to_cube_padded(module: nn.Module, mode: CubeMode = "copy") -> nn.Module:
             _pad_convolution(layer, mode)
         elif isinstance(layer, (nn.MaxPool2d, nn.AvgPool2d)):
             _pad_pooling(layer, mode)
+        elif isinstance(layer, nn.Upsample):
+            _pad_upsampling(layer, mode)
     if _faces_in not in twin._forward_pre_hooks.values():  # of what is glued already
         twin.register_forward_pre_hook(_faces_in, prepend=True, with_kwargs=True)
         twin.register_forward_hook(_faces_out, with_kwargs=True)
@@ -564,6 +569,39 @@ def _refuse(name: str, layer: nn.Module) -> None:
         raise ValueError(f"{name}: return_indices, wanted without: they would name the rim")
     if isinstance(layer, _PADS) and min(layer.padding) < 0:
         raise ValueError(f"{name}: padding {layer.padding}, wanted none below 0")
+    if isinstance(layer, nn.Upsample) and layer.mode in ("linear", "trilinear"):
+        wanted = "a bilinear or bicubic one"
+        raise TypeError(f"{name}: {layer.mode} Upsample, wanted {wanted}: it cannot be glued")
+    if isinstance(layer, nn.Upsample) and _reach(layer):
+        factors = _factors(layer)
+        if layer.align_corners:
+            wanted = "wanted without: texels would leave the lattice of a cube"
+            raise ValueError(f"{name}: Upsample with align_corners, {wanted}")
+        if factors is None or not all(f >= 1 and f.is_integer() for f in factors):
+            given = f"size={layer.size}" if factors is None else f"scale_factor={factors}"
+            raise ValueError(
+                f"{name}: Upsample with {given}, wanted a whole scale_factor: it cannot be glued"
+            )
+
+
+_REACH = {"bilinear": 1, "bicubic": 2}
+"""Lines beyond an edge that are read for texels as fine as its own, or finer."""
+
+
+def _reach(layer: nn.Upsample) -> int:
+    """Lines that are read beyond an edge: between two texels lies all that is made coarser."""
+    factors = _factors(layer)
+    coarser = factors is not None and max(factors) <= 1 and not layer.align_corners
+    return 0 if coarser and layer.mode == "bilinear" else _REACH.get(layer.mode, 0)
+
+
+def _factors(layer: nn.Upsample) -> tuple[float, float] | None:
+    """By how much rows and columns grow; None where a size is asked for."""
+    if layer.scale_factor is None:
+        return None
+    given: Any = layer.scale_factor
+    rows, cols = given if isinstance(given, (tuple, list)) else (given, given)
+    return float(rows), float(cols)
 
 
 def _pair(value: Any) -> tuple[int, int]:
@@ -634,6 +672,26 @@ def _pad_pooling(layer: nn.MaxPool2d | nn.AvgPool2d, mode: CubeMode) -> None:
         windows = (rows, cols) if layer.ceil_mode else None
         layer.register_forward_pre_hook(_PadBefore(sides, mode, windows), with_kwargs=True)
     layer.padding, layer.ceil_mode = 0, False
+
+
+@dataclass(frozen=True)
+class _CropAfter:
+    """Hook of a layer that has answered to a rim as well: ``rows`` and ``cols`` on either side."""
+
+    rows: int
+    cols: int
+
+    def __call__(self, _: nn.Module, args: tuple[Any, ...], out: Tensor) -> Tensor:
+        return out[..., self.rows : -self.rows, self.cols : -self.cols]
+
+
+def _pad_upsampling(layer: nn.Upsample, mode: CubeMode) -> None:
+    reach, factors = _reach(layer), _factors(layer)
+    glued = any(isinstance(hook, _PadBefore) for hook in layer._forward_pre_hooks.values())
+    if not reach or glued or factors is None:
+        return
+    layer.register_forward_pre_hook(_PadBefore((reach,) * 4, mode), with_kwargs=True)
+    layer.register_forward_hook(_CropAfter(*(reach * int(f) for f in factors)))
 
 
 def _faces_in(

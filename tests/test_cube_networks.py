@@ -176,8 +176,34 @@ def test_layers_that_do_not_work_on_faces_are_refused(net, error, words):
 def test_a_network_that_cannot_be_copied_is_refused_in_a_line():
     layer = nn.utils.weight_norm(nn.Conv2d(3, 4, 3, padding=1))
     layer(faces_of(1)[0])
-    with pytest.raises(ValueError, match="^module: cannot be copied"):
+    said = r"^module: cannot be copied \(weight is kept .* by weight_norm or spectral_norm"
+    with pytest.raises(ValueError, match=said):
         to_cube_padded(layer)
+
+
+class KeepsFeatures(nn.Module):
+    def __init__(self, keep):
+        super().__init__()
+        self.c, self.keep, self.seen = nn.Conv2d(3, 4, 3, padding=1), keep, None
+
+    def forward(self, x):
+        y = self.c(x)
+        self.seen = self.keep(y)
+        return y
+
+
+@pytest.mark.parametrize("keep", [lambda y: y, lambda y: [y], lambda y: {"y": (1, y)}])
+def test_a_network_that_keeps_a_feature_is_told_which(keep):
+    net, x = nn.Sequential(nn.Identity(), KeepsFeatures(keep)), faces_of(1).flatten(0, 1)
+    to_cube_padded(net)
+    net(x)
+    with pytest.raises(
+        ValueError, match=r"\(1.seen is kept from a forward.*detach it, or set"
+    ) as e:
+        to_cube_padded(net)
+    assert "weight_norm" not in str(e.value)
+    net[1].seen = None
+    to_cube_padded(net)
 
 
 def test_no_channels_and_widths_that_are_no_numbers():

@@ -26,6 +26,7 @@ from sal360.nn.pad import SpherePad2d
 from sal360.nn.pool import SphereAvgPool2d, SphereMaxPool2d
 from sal360.nn.sampled import Reads, reads_between
 from sal360.nn.sphere_conv import PatternConv2d
+from sal360.nn.state import why_not_copied
 from sal360.nn.windows import SphereBlockMaxPool2d
 from sal360.resampling import SamplingTable, computing_dtype
 
@@ -513,8 +514,9 @@ def to_cube_padded(module: nn.Module, mode: CubeMode = "copy") -> nn.Module:
         _refuse(name or "module", layer)
     try:
         twin = copy.deepcopy(module)
-    except RuntimeError as error:  # old weight_norm and spectral_norm leave such weights
-        raise ValueError(f"module: cannot be copied ({error})") from None
+    except RuntimeError as error:
+        said = why_not_copied(module, error)
+        raise ValueError(f"module: cannot be copied ({said})") from None
     twins: dict[nn.Module, nn.Module] = {
         layer: _in_place_of(layer, CubePad2d(layer.padding, mode))
         for layer in twin.modules()

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from sal360._check import ArrayLike, as_float64, positive_int, whole_number
 from sal360.cubemap import cube_directions, cube_pixel
+from sal360.nn.state import why_not_copied
 from sal360.resampling import SamplingTable, apply_table
 from sal360.sphere import lonlat_to_xyz, rotation_matrix, xyz_to_lonlat
 
@@ -81,8 +82,9 @@ class Equivariance:
         cube = self.grid == "cube"
         rims = self.rim or (None, None)
         rim = ["" if v is None else f" ({_text(v)} with an exact rim)" for v in rims]
-        same = self.belt is None or _text(self.belt) == _text(self.yaw)
-        belt = "" if same else f" ({_text(self.belt or 0)} where U and D do not reach)"
+        rounding = 1e4 * torch.finfo(self.dtype).eps
+        leaks = self.belt is not None and self.yaw > rounding
+        belt = f" ({_text(self.belt or 0)} where U and D do not reach)" if leaks else ""
         rows = [
             ("constant", _text(self.constant)),
             ("yaw", _text(self.yaw) + belt),
@@ -97,7 +99,7 @@ class Equivariance:
         ]
         if self.weights is not None:
             rows.append(("weights", _text(self.weights)))
-        if self.repeat > 1e4 * torch.finfo(self.dtype).eps:
+        if self.repeat > rounding:
             told = "off when asked again: it draws or remembers, every line holds that"
             rows.append(("repeat", f"{_text(self.repeat)} {told}"))
         return rows
@@ -677,8 +679,9 @@ def _copied(layer: Layer, dtype: torch.dtype) -> Layer:
     try:
         twin = copy.deepcopy(layer).eval()
     except Exception as error:  # whatever its parts may raise
+        said = why_not_copied(layer, error)
         raise TypeError(
-            f"layer: cannot be copied ({error}), wanted a module that copy.deepcopy takes, or a "
+            f"layer: cannot be copied ({said}), wanted a module that copy.deepcopy takes, or a "
             "function"
         ) from error
     return twin.double() if dtype == torch.float64 else twin

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def map_state(function: Callable[[Tensor], Tensor], state: Any) -> Any:
@@ -63,3 +63,24 @@ def filled_state(like: Any, tensors: Iterable[Tensor]) -> Any:
         raise ValueError(f"tensors: shapes {mine}, wanted {theirs}")
     parts = iter(given)
     return map_state(lambda part: next(parts).to(part), like)
+
+
+def why_not_copied(module: nn.Module, error: Exception) -> str:
+    """What ``copy.deepcopy`` stumbled over: a feature that is still kept, or else its own words."""
+    for name, layer in module.named_modules():
+        kept = {**vars(layer), **layer._buffers}
+        for key, value in kept.items():
+            if key != "_buffers" and _holds_graph(value):
+                text = f"{name}.{key}".lstrip(".") + " is kept from a forward, with its graph"
+                if {f"{key}_g", f"{key}_orig"} & set(layer._parameters):
+                    return f"{text}, by weight_norm or spectral_norm: use torch's parametrizations"
+                return f"{text}: detach it, or set it to None"
+    return str(error)
+
+
+def _holds_graph(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return not value.is_leaf
+    if isinstance(value, dict):
+        value = list(value.values())
+    return isinstance(value, (tuple, list)) and any(_holds_graph(part) for part in value)

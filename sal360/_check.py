@@ -77,6 +77,16 @@ def positive_int(value: Any, name: str) -> int:
     return whole_number(value, name, 1)
 
 
+def one_for_both(value: Any, name: str) -> int:
+    """A whole number of at least 1 for rows and columns alike, given once or twice."""
+    if not isinstance(value, (tuple, list)):
+        return positive_int(value, name)
+    both = [positive_int(v, name) for v in value]
+    if len(both) != 2 or both[0] != both[1]:
+        raise ValueError(f"{name}: {value!r}, wanted one number, or the same for rows and columns")
+    return both[0]
+
+
 def as_size(value: Any, name: str) -> tuple[int, int]:
     """``(H, W)``, whole numbers of at least 1."""
     if not isinstance(value, (tuple, list)) or len(value) != 2:

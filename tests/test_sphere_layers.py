@@ -195,6 +195,26 @@ def test_weights_of_one_place_are_added_up():
     assert torch.allclose(layer.kernel().sum(2), full.sum(2).float(), atol=1e-6)
 
 
+def test_strides_and_dilations_may_come_as_torchs_layers_keep_them():
+    x, conv = torch.rand(1, 2, 16, 32), nn.Conv2d(2, 3, 3, stride=2, dilation=2)
+    layer = SphereConv2d(2, 3, conv.kernel_size, conv.stride, dilation=conv.dilation)
+    other = SphereConv2d(2, 3, 3, 2, dilation=2)
+    other.load_state_dict(layer.state_dict())
+    assert torch.equal(layer(x), other(x)) and repr(layer) == repr(other)
+    assert RingConv2d(2, 3, stride=[2, 2]).stride == 2
+    assert CrownConv2d(2, 3, (3, 8), 0.5, stride=(2, 2)).stride == 2
+    pool = SphereMaxPool2d((3, 3), (2, 2), (1, 1))
+    assert torch.equal(pool(x), SphereMaxPool2d(3, 2, 1)(x))
+    assert repr(pool) == repr(SphereMaxPool2d(3, 2, 1))
+    for wrong in ((1, 2), (1,), (1, 1, 1)):
+        with pytest.raises(ValueError, match="^stride: .*, wanted one number, or the same for"):
+            SphereConv2d(2, 3, stride=wrong)
+        with pytest.raises(ValueError, match="^dilation: .*, wanted one number"):
+            SphereConv2d(2, 3, dilation=wrong)
+        with pytest.raises(ValueError, match="^kernel_size: .*, wanted one number"):
+            SphereMaxPool2d(wrong)
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("stride", [1, 2, 3])
 def test_max_pool_takes_the_greatest_sample(size, stride):

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sal360._check import as_image, positive_int
+from sal360._check import as_image, one_for_both, positive_int
 from sal360._shares import shares_of_rows
 from sal360._tables import constant
 from sal360.nn.sampled import Reads, out_size, read, reads_of
@@ -21,21 +21,25 @@ class SphereMaxPool2d(nn.Module):
 
     Args:
         kernel_size: odd. stride: kernels stand on rows and columns 0, stride, 2 stride, ...
-        dilation: pixels between taps, at the equator.
+        dilation: pixels between taps, at the equator. Pairs of numbers have to be equal.
         centred: kernels stand in the middle of blocks of ``stride`` x ``stride`` pixels instead,
             where the pixels of a panorama with ``H / stride`` rows have their centres: north
             and south are alike then, and a block enlarged again lies where it was.
     """
 
     def __init__(
-        self, kernel_size: int = 3, stride: int = 2, dilation: int = 1, centred: bool = False
+        self,
+        kernel_size: int | tuple[int, int] = 3,
+        stride: int | tuple[int, int] = 2,
+        dilation: int | tuple[int, int] = 1,
+        centred: bool = False,
     ) -> None:
         super().__init__()
-        if positive_int(kernel_size, "kernel_size") % 2 == 0:
+        self.kernel_size = one_for_both(kernel_size, "kernel_size")
+        if self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size: {kernel_size}, wanted an odd number")
-        self.kernel_size = kernel_size
-        self.stride = positive_int(stride, "stride")
-        self.dilation = positive_int(dilation, "dilation")
+        self.stride = one_for_both(stride, "stride")
+        self.dilation = one_for_both(dilation, "dilation")
         self.centred = centred
 
     def forward(self, x: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sal360._check import as_image, in_range, positive_int
+from sal360._check import as_image, in_range, one_for_both, positive_int
 from sal360._tables import constant, untraced
 from sal360.nn.sampled import Reads, check_alike, convolve, out_size, products_first, reads_of
 from sal360.patterns import Pattern, crown_pattern, ring_pattern, tangent_pattern
@@ -111,7 +111,7 @@ class PatternConv2d(nn.Module):
 
     Args:
         in_channels, out_channels, stride, bias, groups: as in ``torch.nn.Conv2d``; kernels stand
-            on rows and columns 0, stride, 2 stride, ...
+            on rows and columns 0, stride, 2 stride, ..., and a pair of strides has to be equal.
         kernel_size: shape of the kernel, ``(rows, columns)`` or ``(circles, bearings)``.
         mode: of reading between pixels. ``"bilinear"`` reads 4 pixels a tap and adds up to an
             eighth of a second difference to what it reads: a Laplacian's answers before and
@@ -128,7 +128,7 @@ class PatternConv2d(nn.Module):
         in_channels: int,
         out_channels: int,
         kernel_size: tuple[int, int],
-        stride: int = 1,
+        stride: int | tuple[int, int] = 1,
         bias: bool = True,
         groups: int = 1,
         mode: Mode = "bilinear",
@@ -145,7 +145,7 @@ class PatternConv2d(nn.Module):
         if mode not in MODES:
             raise ValueError(f"mode: {mode!r}, wanted one of {', '.join(map(repr, MODES))}")
         self.kernel_size = kernel_size
-        self.stride = positive_int(stride, "stride")
+        self.stride = one_for_both(stride, "stride")
         self.mode: Mode = mode
         shape = (out_channels, in_channels // groups, *kernel_size)
         if not isinstance(bias, bool):
@@ -227,7 +227,8 @@ class SphereConv2d(PatternConv2d):
     Args:
         in_channels, out_channels, stride, bias, groups, mode: see :class:`PatternConv2d`.
         kernel_size: odd, or ``(rows, columns)``; ``weight`` is ``(O, I / groups, rows,
-            columns)`` and row 0 looks up. dilation: pixels between taps, at the equator.
+            columns)`` and row 0 looks up. dilation: pixels between taps, at the equator, alike
+            for rows and columns.
     Raises:
         ValueError: in ``forward``, if the kernel reaches 90 degrees from its centre.
 
@@ -240,9 +241,9 @@ class SphereConv2d(PatternConv2d):
         in_channels: int,
         out_channels: int,
         kernel_size: int | tuple[int, int] = 3,
-        stride: int = 1,
+        stride: int | tuple[int, int] = 1,
         bias: bool = True,
-        dilation: int = 1,
+        dilation: int | tuple[int, int] = 1,
         groups: int = 1,
         mode: Mode = "bilinear",
         device: Any = None,
@@ -251,7 +252,7 @@ class SphereConv2d(PatternConv2d):
         size = kernel_size if isinstance(kernel_size, (tuple, list)) else (kernel_size, kernel_size)
         if len(size) != 2 or any(positive_int(k, "kernel_size") % 2 == 0 for k in size):
             raise ValueError(f"kernel_size: {kernel_size}, wanted an odd number or two of them")
-        self.dilation = positive_int(dilation, "dilation")
+        self.dilation = one_for_both(dilation, "dilation")
         shape = (int(size[0]), int(size[1]))
         super().__init__(
             in_channels, out_channels, shape, stride, bias, groups, mode, device, dtype
@@ -288,7 +289,7 @@ class CrownConv2d(PatternConv2d):
         out_channels: int,
         kernel_size: tuple[int, int],
         radius: float,
-        stride: int = 1,
+        stride: int | tuple[int, int] = 1,
         bias: bool = True,
         groups: int = 1,
         mode: Mode = "bilinear",
@@ -352,7 +353,7 @@ class RingConv2d(PatternConv2d):
         in_channels: int,
         out_channels: int,
         radius: float | None = None,
-        stride: int = 1,
+        stride: int | tuple[int, int] = 1,
         bias: bool = True,
         groups: int = 1,
         mode: Mode = "bilinear",

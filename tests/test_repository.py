@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from sal360 import nn
 from sal360.models import MODELS, NETWORKS
 from tests import address
 
@@ -239,6 +240,17 @@ def test_every_public_function_has_a_docstring():
             named = isinstance(node, ast.FunctionDef | ast.ClassDef)
             if named and not node.name.startswith("_"):
                 assert ast.get_docstring(node), f"{path.name}: {node.name}"
+
+
+def test_the_chapter_that_a_layer_points_to_has_it():
+    found = 0
+    for name in nn.__all__:
+        told = re.findall(r"(?:Chapter|Used in chapter) (\d\d)\.", getattr(nn, name).__doc__ or "")
+        for number in told:
+            (page,) = (path for path in CHAPTERS if path.name.startswith(number))
+            assert re.search(rf"\b{name}\b", page.read_text("utf-8")), (name, number)
+        found += len(told)
+    assert found > 5
 
 
 def test_doctests():

@@ -18,9 +18,10 @@ from sal360._tables import constant
 
 
 class SpherePad2d(nn.Module):
-    """Pad a panorama across its seam and over its poles. Chapter 07.
+    """Pad a panorama across its seam and over its poles. Used in chapter 14.
 
-    With an odd ``W`` half a turn ends between two columns; their mean is taken.
+    Which pixels lie beyond an edge, chapter 03 derives for reading between them. With an odd
+    ``W`` half a turn ends between two columns; their mean is taken.
 
     Args:
         padding: pixels on every side, or ``(left, right, top, bottom)``, each at least 0; more

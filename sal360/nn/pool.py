@@ -17,7 +17,9 @@ from sal360.resampling import computing_dtype
 
 
 class SphereMaxPool2d(nn.Module):
-    """The maximum over the taps of a tangent kernel, read between pixels. Chapter 07.
+    """The maximum over the taps of a tangent kernel, read between pixels. Used in chapter 14.
+
+    Chapter 05 derives the taps, chapter 03 how they are read.
 
     Args:
         kernel_size: odd. stride: kernels stand on rows and columns 0, stride, 2 stride, ...
@@ -74,11 +76,13 @@ class SphereMaxPool2d(nn.Module):
 
 
 class SphereAvgPool2d(nn.Module):
-    """Means over blocks of pixels, each pixel weighted by its solid angle. Chapter 02.
+    """Means over blocks of pixels, each pixel weighted by its solid angle.
 
-    Keeps integrals: ``sum(out * area of its block)`` is ``sum(x * pixel_area)``. An ordinary
-    average pool is up to twice too fond of the row nearer to a pole. Blocks at the lower and
-    right edge are smaller where the size is no multiple of ``kernel_size``.
+    A block's answer is ``sum(x * pixel_area) / sum(pixel_area)`` over its pixels, with the areas
+    of chapter 02. So it keeps integrals: ``sum(out * area of its block)`` is ``sum(x *
+    pixel_area)``. An ordinary average pool is up to twice too fond of the row nearer to a pole.
+    Blocks at the lower and right edge are smaller where the size is no multiple of
+    ``kernel_size``.
 
     Args:
         kernel_size: rows and columns of a block, or a pair.

@@ -25,7 +25,6 @@ from sal360.training.checkpoint import DiskFull, read_checkpoint, write_checkpoi
 from sal360.training.fit import rate_at
 from sal360.training.folder import RunFolder
 from sal360.training.kills import Embedded, differences, outcome
-from sal360.training.kills import main as kills_main
 from sal360.training.records import check_record
 from sal360.training.state import dice, set_dice, tosses
 from sal360.training.stopping import stopping
@@ -775,7 +774,7 @@ def test_too_few_clips_for_a_batch(tmp_path, films):
 
 
 def test_what_a_checkpoint_lacked_would_be_seen(tmp_path, films, monkeypatch):
-    """The comparison after the kills sees each part that is not restored."""
+    """The comparison after the kills (``test_kills.py``) sees each part that is not restored."""
     changes = {"ema": 0.9, "batch": 4, "steps": 3}
     run(tmp_path, films, "whole", changes=changes)
     told = Told()
@@ -797,22 +796,6 @@ def test_what_a_checkpoint_lacked_would_be_seen(tmp_path, films, monkeypatch):
             patch.setattr(RunFolder, "checkpoint", lambda self, found=found: found)
             run(tmp_path, films, changes=changes, resume=True)
         assert bool(differences_of(folder, tmp_path / "whole")) == bool(part), part
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-def test_killed_runs_end_in_the_same_bits():
-    """A few; ``SAL360_KILLS=50`` kills fifty."""
-    runs = os.environ.get("SAL360_KILLS", "6")
-    command = [sys.executable, "-W", "ignore", "-m", "sal360.training.kills", "--runs", runs]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stdout + found.stderr
-    assert f"{runs} resumed to the same bits" in found.stdout
-
-
-def test_no_kill_is_no_answer(capsys):
-    with pytest.raises(SystemExit, match="2"):
-        kills_main(["--runs", "0"])
-    assert "--runs: 0, wanted at least 1" in capsys.readouterr().err
 
 
 class OnceBroken(Embedded):

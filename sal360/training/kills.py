@@ -5,7 +5,7 @@ a random time, after a random step, or in the middle of a random file that it wr
 more after it was resumed. In the end weights, their running mean, the optimiser's moments, the
 place in the data, the curve and the validations must be those of the reference, bit for bit::
 
-    python -m sal360.training.kills --runs 50
+    python -m sal360.training.kills --runs 50 --out data/runs/kills.json
 
 Chapter 16 shows one of them.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import random
 import signal
@@ -22,8 +23,10 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -31,14 +34,18 @@ from typing import Any
 import torch
 
 from sal360 import _runtime
+from sal360._version import __version__
 from sal360.datasets.item import Item, VideoDataset
 from sal360.datasets.synthetic import render_clip
+from sal360.experiments import records
 from sal360.results import sha256
 from sal360.training.checkpoint import read_checkpoint
 from sal360.training.fit import Step
+from sal360.training.machine import code_hash, device_facts, versions
 from sal360.training.recipe import load_recipe
 from sal360.training.run import train
 
+SCHEMA = "sal360/kills/1"
 SIZE, FRAMES = (16, 32), 9
 STEPS = 10
 TIMED = ("seconds", "waiting", "training", "joules")
@@ -130,24 +137,46 @@ VARIANTS = (
 
 
 def go(variant: Variant, out: Path | None, report: Any = None, steps: int = STEPS) -> object:
-    """The run, or what is left of it."""
+    """The run, or what is left of it; nothing, where the kill came when all was written."""
     changes = {"size": list(SIZE), "steps": steps, **variant.changes}
     recipe = load_recipe(variant.recipe, "fast", changes)
     watched: VideoDataset | None = Embedded(1, 7) if recipe.validate_every else None
-    return train(
-        recipe,
-        Embedded(4),
-        watched,
-        out,
-        device="cpu",
-        workers=0 if out is None else variant.workers,
-        checkpoint_every=variant.checkpoint_every,
-        resume=True,
-        report=report,
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*nothing to do", UserWarning)
+        return train(
+            recipe,
+            Embedded(4),
+            watched,
+            out,
+            device="cpu",
+            workers=0 if out is None else variant.workers,
+            checkpoint_every=variant.checkpoint_every,
+            resume=True,
+            report=report,
+        )
 
 
 # --- how a run dies ---
+
+
+@dataclass(frozen=True)
+class Kill:
+    """One SIGKILL.
+
+    Attributes:
+        by: ``"time"``, ``"step"``, or at a file: ``"half"`` of it written, ``"before"`` or
+            ``"after"`` it has its name. at: so many seconds or steps after the process began, or
+            the number of the file from 0. held: the step of the checkpoint that was there then;
+            None: none was.
+    """
+
+    by: str
+    at: float
+    held: int | None
+
+    def __str__(self) -> str:
+        units = {"time": f"after {self.at:.2f} s", "step": f"after {self.at} steps"}
+        return units.get(self.by, f"{self.by} file {self.at}")
 
 
 class AfterStep:
@@ -273,15 +302,32 @@ def differences(one: dict[str, Any], other: dict[str, Any], where: str = "") -> 
             yield f"{where}{key}"
 
 
+@dataclass(frozen=True)
+class Killed:
+    """A run that was killed and resumed.
+
+    Attributes:
+        variant: the recipe of its :class:`Variant`. kills: in order. different: names of what is
+            not as in the reference; empty: all bits are the same.
+    """
+
+    variant: str
+    kills: tuple[Kill, ...]
+    different: tuple[str, ...]
+
+    def __str__(self) -> str:
+        some = ", ".join(self.different[:5])
+        verdict = f"differs: {some}" if some else "same bits"
+        return f"{self.variant:15s}{verdict:10s} killed {', '.join(map(str, self.kills))}"
+
+
 def one_run(
     number: int, dice: random.Random, root: Path, references: dict[int, tuple[float, Any]]
-) -> tuple[list[str], list[str]]:
+) -> Killed:
     """A run that is killed at least once, and what then differs from its reference.
 
     Args:
         number: decides the variant. references: seconds and outcome by variant; added to.
-    Returns:
-        how it died each time; what differs.
     """
     which = number % len(VARIANTS)
     variant = VARIANTS[which]
@@ -290,53 +336,83 @@ def one_run(
         in_a_process(lambda: go(variant, out))
         references[which] = time.perf_counter() - begun, outcome(out)
     seconds, wanted = references[which]
-    out, deaths = root / f"run-{number}", list[str]()
+    out, deaths = root / f"run-{number}", list[Kill]()
     work: Callable[[], object]
-    moment: float | None
     while not deaths or (len(deaths) < 4 and dice.random() < 0.4):
         way = ("time", "step", "half", "before", "after")[dice.randrange(5)]
+        moment: float | None = None
+        at: float
         if way == "time":
-            moment = dice.uniform(0, seconds)
-            work, told = partial(go, variant, out), f"after {moment:.2f} s"
+            at = moment = dice.uniform(0, seconds)
+            work = partial(go, variant, out)
         elif way == "step":
-            moment, count = None, dice.randint(1, STEPS)
-            work, told = partial(go, variant, out, AfterStep(count)), f"after {count} steps"
+            at = count = dice.randint(1, STEPS)
+            work = partial(go, variant, out, AfterStep(count))
         else:
-            moment, count = None, dice.randrange(2 * STEPS // variant.checkpoint_every + 3)
-            work, told = partial(writing, variant, out, count, way), f"{way} file {count}"
+            at = count = dice.randrange(2 * STEPS // variant.checkpoint_every + 3)
+            work = partial(writing, variant, out, count, way)
         if in_a_process(work, moment) == "killed":
-            deaths.append(told)
+            deaths.append(Kill(way, at, held(out)))
         elif deaths:
             break
         else:  # it was faster: begin again
             out = out.with_name(f"{out.name}-again")
     in_a_process(lambda: go(variant, out))
-    return deaths, list(differences(wanted, outcome(out)))
+    return Killed(variant.recipe, tuple(deaths), tuple(differences(wanted, outcome(out))))
+
+
+def held(out: Path) -> int | None:
+    """The step of the checkpoint in a folder, if one is there."""
+    path = out / "checkpoint.safetensors"
+    return read_checkpoint(path).step if path.is_file() else None
 
 
 def kills(
     runs: int, seed: int = 0, report: Callable[[str], None] | None = None
-) -> list[tuple[list[str], list[str]]]:
-    """Kill so many runs; of each how it died, and what differs from the reference.
+) -> tuple[Killed, ...]:
+    """Kill so many runs.
 
     This process must not have computed in parallel: forked ones would wait for its threads.
 
     Args:
         seed: of the moments. report: is told a line for each run.
     """
-    dice, found = random.Random(seed), []
+    dice, found = random.Random(seed), list[Killed]()
     references: dict[int, tuple[float, Any]] = {}
     for variant in VARIANTS[:runs]:  # films, tables of pixels and modules: once for all
         go(variant, None, steps=1)
     with tempfile.TemporaryDirectory() as folder:
         for number in range(runs):
-            deaths, different = one_run(number, dice, Path(folder), references)
-            found.append((deaths, different))
+            found.append(one_run(number, dice, Path(folder), references))
             if report is not None:
-                variant = VARIANTS[number % len(VARIANTS)]
-                verdict = f"differs: {', '.join(different[:5])}" if different else "same bits"
-                report(f"{number:3d} {variant.recipe:15s}{verdict:10s} killed {', '.join(deaths)}")
-    return found
+                report(f"{number:3d} {found[-1]}")
+    return tuple(found)
+
+
+def record_of(found: Sequence[Killed], seed: int, seconds: float) -> dict[str, Any]:
+    """What was done, on what, and what came of each run; as JSON has it."""
+    runs = [
+        {**asdict(run), "verdict": "differs" if run.different else "same bits"} for run in found
+    ]
+    return {
+        "schema": SCHEMA,
+        "sal360": __version__,
+        "code": code_hash(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device": device_facts("cpu"),
+        "versions": versions(),
+        "threads": torch.get_num_threads(),
+        "seed": seed,
+        "steps": STEPS,
+        "variants": {variant.recipe: asdict(variant) for variant in VARIANTS},
+        "runs": json.loads(json.dumps(runs)),
+        "seconds": round(seconds, 1),
+    }
+
+
+def load(path: str | Path | None = None) -> dict[str, Any]:
+    """The record of :func:`record_of`; the published one if no path is given."""
+    return records.read(records.published("kills.json") if path is None else path, SCHEMA)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -347,21 +423,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--runs", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="JSON file; not written unless given")
     chosen = parser.parse_args(arguments)
     if chosen.runs < 1:
         parser.error(f"--runs: {chosen.runs}, wanted at least 1")
     if not hasattr(os, "fork"):
         parser.error("wanted a system with fork, which Windows has not")
+    if chosen.out is not None and (chosen.out.is_dir() or not chosen.out.parent.is_dir()):
+        parser.error(f"--out: {chosen.out}, wanted a file in a folder that is there")
     _runtime.tune_allocator()
     torch.set_num_threads(1)
+    code_hash()  # remembered: of the files that run, not of what they are by the end
     begun = time.perf_counter()
     found = kills(chosen.runs, chosen.seed, print)
-    bad = sum(bool(different) for _, different in found)
-    many = sum(len(deaths) for deaths, _ in found)
+    seconds = time.perf_counter() - begun
+    bad = sum(bool(run.different) for run in found)
+    many = sum(len(run.kills) for run in found)
     print(
         f"{len(found)} runs, {many} kills, {len(found) - bad} resumed to the same bits, "
-        f"{time.perf_counter() - begun:.0f} s"
+        f"{seconds:.0f} s"
     )
+    if chosen.out is not None:
+        try:
+            text = json.dumps(record_of(found, chosen.seed, seconds), indent=1) + "\n"
+            records.write(text, chosen.out)
+        except OSError as error:
+            parser.error(str(error))
     return 1 if bad else 0
 
 

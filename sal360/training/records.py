@@ -6,7 +6,7 @@ read. :data:`FIELDS` is the schema: the check and the table in ``data/README.md`
 Chapter 16 reads records, chapter 17 makes its tables of them.
 
 ``python -m sal360.training.records data/runs/NAME.json`` checks one and prints the line that runs
-it again.
+it again; with ``--again`` it does so, and compares (:mod:`sal360.training.again`).
 """
 
 from __future__ import annotations
@@ -400,9 +400,9 @@ def command_of(record: Mapping[str, Any]) -> str:
             program that is not named.
     """
     data, validation = record["data"], record["validation"]
-    untold = _untold(record)
-    if untold or _COMMAND not in (record["command"] or ""):
+    if not made_by_train(record):
         if not record["command"]:
+            untold = _untold(record)
             why = f"data: {untold} was not opened by a spec" if untold else "model: given"
             raise ValueError(f"{why}, and no command told")
         return str(record["command"])
@@ -442,6 +442,11 @@ def command_of(record: Mapping[str, Any]) -> str:
 
 _COMMAND = "sal360 train "
 _NOTHING = object()
+
+
+def made_by_train(record: Mapping[str, Any]) -> bool:
+    """Whether ``sal360 train`` makes the run again: it made it, of data that a spec opens."""
+    return _untold(record) is None and _COMMAND in (record["command"] or "")
 
 
 def _untold(record: Mapping[str, Any]) -> str | None:
@@ -521,7 +526,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("paths", nargs="*", metavar="RECORD.json")
     parser.add_argument("--schema", action="store_true", help="print the schema as a table")
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help="train one again, here, and compare; exit status 0: the same, 1: it differs, "
+        "2: it cannot be made again here",
+    )
+    parser.add_argument("--out", metavar="FOLDER", help="keep the run that --again makes there")
     chosen = parser.parse_args(arguments)
+    if chosen.again and len(chosen.paths) != 1:
+        parser.error(f"--again: {len(chosen.paths)} records, wanted one")
+    if chosen.out and not chosen.again:
+        parser.error("--out: wanted with --again, which makes the run that is kept there")
     if not chosen.paths and not chosen.schema:
         parser.error("wanted a RECORD.json, or --schema")
     if chosen.schema:
@@ -531,10 +547,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
             record = load_record(path)
             print(f"# {path}: {record['status']}, {record['steps']} steps")
             print(command_of(record))
-        except (ValueError, OSError) as error:
+            if chosen.again:
+                return _again(record, chosen.out)
+        except (ValueError, TypeError, OSError) as error:
             print(f"{parser.prog}: {error}", file=sys.stderr)
             return 2
     return 0
+
+
+def _again(record: Mapping[str, Any], out: str | None) -> int:
+    """Make it once more, and say whether it is the same."""
+    from sal360 import _runtime
+    from sal360.training.again import once_more
+
+    def note(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    _runtime.tune_allocator()
+    sys.stdout.flush()
+    verdict = once_more(record, out, note)
+    print(verdict)
+    return 0 if verdict.startswith("same") else 1
 
 
 if __name__ == "__main__":

@@ -8,6 +8,12 @@ pass of a product is two products of the same size. What does not learn (CP-360'
 its own losses) counts once, and a network that is fed with its own maps is run once more, without
 gradients, to make them.
 
+**Rates** are those of the units that do the products (:func:`units_of`), which the setting of a
+recipe does not tell: what is called fp32 is done on a GPU's tensor cores, plain convolutions in
+TF32 by cuDNN, sampled ones by three such products for one. A network's bound is that of the
+fastest units in use; what it does elsewhere (reads between pixels, layers of few channels) takes
+longer than the bound says.
+
 **Bytes** are an estimate, that of a program in which every tensor that is kept for the backward
 pass is written and read once going forward, read once going back, and has a gradient that is
 written and read: five times what is kept. What is kept is counted while the step runs. Inputs are
@@ -30,6 +36,8 @@ from torch import Tensor, nn
 from benchmarks.measure import wait
 from sal360.models.checks import channels
 from sal360.models.cost import WithoutValues, count, on_meta
+from sal360.nn import sampled_cuda
+from sal360.nn.sphere_conv import PatternConv2d
 from sal360.nn.state import detach_state
 from sal360.training.fit import build_model
 from sal360.training.recipe import INPUTS, Recipe
@@ -49,9 +57,12 @@ class Rates:
     operations_per_s: dict[str, float]
     launch_s: float
 
-    def best(self, precision: str) -> float:
-        """Operations per second; a lower precision that is emulated bounds nothing."""
-        return max(self.operations_per_s[precision], self.operations_per_s["fp32"])
+    def best(self, units: str) -> float:
+        """Operations per second of units (:func:`units_of`): of ``"tf32x3"`` a third of those in
+        TF32. A lower precision that is emulated bounds nothing."""
+        rates = self.operations_per_s
+        rate = rates["tf32"] / 3 if units == "tf32x3" else rates[units]
+        return max(rate, rates["fp32"])
 
 
 @dataclass(frozen=True)
@@ -62,14 +73,52 @@ class Work:
     bytes: int
     kept: int
 
-    def ideal_s(self, rates: Rates, precision: str) -> float:
+    def ideal_s(self, rates: Rates, units: str) -> float:
         """Seconds that the roofline allows it."""
-        return max(self.bytes / rates.bytes_per_s, self.operations / rates.best(precision))
+        return max(self.bytes / rates.bytes_per_s, self.operations / rates.best(units))
 
-    def bound(self, rates: Rates, precision: str) -> str:
+    def bound(self, rates: Rates, units: str) -> str:
         """``"bytes"`` or ``"operations"``: which of the two takes longer."""
         moving = self.bytes / rates.bytes_per_s
-        return "bytes" if moving > self.operations / rates.best(precision) else "operations"
+        return "bytes" if moving > self.operations / rates.best(units) else "operations"
+
+    def share(self, rates: Rates, units: str, seconds: float) -> dict[str, Any]:
+        """What a record says of a step that took so long, beside the roofline of its units."""
+        ideal = self.ideal_s(rates, units)
+        return {
+            "units": units,
+            "ceiling_per_s": rates.best(units),
+            "ideal_s": ideal,
+            "of_roofline": ideal / seconds,
+            "bound_by": self.bound(rates, units),
+        }
+
+
+def units_of(model: nn.Module, precision: str, device: torch.device) -> str:
+    """The fastest units that a network's products run on, as torch's switches stand.
+
+    Args:
+        precision: a recipe's.
+    Returns:
+        ``precision`` itself where it is a lower one, or on a CPU. On a GPU, of float32:
+        ``"tf32"`` if the network has plain convolutions and cuDNN may do them so (torch's
+        default); else ``"tf32x3"`` or ``"tf32"``, as the kernel of the sampled ones is set; else
+        ``"fp32"``.
+    """
+    if device.type != "cuda" or precision != "fp32":
+        return precision
+    layers = list(model.modules())
+    if torch.backends.cudnn.allow_tf32 and any(isinstance(one, nn.Conv2d) for one in layers):
+        return "tf32"
+    sampled = [one for one in layers if isinstance(one, PatternConv2d)]
+    if any(_by_kernel(one, device) for one in sampled):
+        return sampled_cuda.precision()
+    return "tf32" if torch.backends.cuda.matmul.allow_tf32 else "fp32"
+
+
+def _by_kernel(layer: PatternConv2d, device: torch.device) -> bool:
+    sides, taps = (layer.in_channels, layer.out_channels), layer.weight[0, 0].numel()
+    return sampled_cuda.route(device, torch.float32, *sides, taps, layer.groups) == "product"
 
 
 def clock_for(device: torch.device) -> Callable[[], float]:

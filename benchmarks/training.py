@@ -42,6 +42,7 @@ from benchmarks.roofline import (
     bytes_of,
     measure_rates,
     operations_of,
+    units_of,
     watching_kept,
 )
 from benchmarks.step_time import (
@@ -104,13 +105,8 @@ def figures(
     out["work"] = told(lambda: asdict(work_of(recipe, model, batch)), [], "work")
     if "not run" not in out["work"]:
         work = Work(**out["work"])
-        ideal = work.ideal_s(rates, recipe.precision)
-        out |= {
-            "ideal_s": ideal,
-            "of_roofline": ideal / times["median_s"],
-            "bound_by": work.bound(rates, recipe.precision),
-            "operations_per_s": work.operations / times["median_s"],
-        }
+        out |= work.share(rates, units_of(model, recipe.precision, device), times["median_s"])
+        out["operations_per_s"] = work.operations / times["median_s"]
     if apart:
         count = 1 if times["median_s"] > 0.5 else 3
         out["phases"] = told(lambda: phases(model, batch, recipe, count), [], "phases")

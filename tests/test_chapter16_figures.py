@@ -70,6 +70,10 @@ def test_a_roof_tells_what_share_of_it_a_step_reaches():
     assert "moves 50.0%, computes 25.0%" in drawn.alt and "is late" not in drawn.alt
     assert "meet at 10 operations per byte" in drawn.alt
     assert len(drawn.panels) == 2
+    # A system that says what does its products is held against that.
+    systems["computes"] |= {"units": "tf32x3", "ceiling_per_s": 2e11}
+    drawn = figures.roofline({"a machine": {"rates": rates, "systems": systems}}, "bf16")
+    assert "moves 50.0%, computes 12.5%" in drawn.alt and "tf32x3: 0.2 trillion" in drawn.alt
 
 
 @pytest.fixture(scope="module")

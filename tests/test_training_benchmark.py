@@ -20,11 +20,14 @@ from benchmarks.roofline import (
     bytes_of,
     measure_rates,
     operations_of,
+    units_of,
     watching_kept,
 )
 from benchmarks.tries import TRIES, UNREACHED, Before, attempt
-from sal360.models.cost import _READS
-from sal360.training.fit import fit
+from sal360.experiments import published
+from sal360.models.cost import _READS, WithoutValues
+from sal360.nn import SphereConv2d
+from sal360.training.fit import build_model, fit
 
 CPU = torch.device("cpu")
 RATES = Rates(1e10, {"fp32": 1e11, "tf32": 8e11, "bf16": 1e12}, 1e-5)
@@ -86,6 +89,51 @@ def test_the_roofline_is_the_slower_of_two():
     assert Work(10**11, 2 * 10**9, 0).bound(RATES, "bf16") == "bytes"
     slow = dataclasses.replace(RATES, operations_per_s={"fp32": 1e11, "bf16": 1e9})
     assert Work(10**11, 0, 0).ideal_s(slow, "bf16") == 1.0  # emulated: no bound
+    share = Work(8 * 10**11, 10**9, 0).share(RATES, "tf32x3", 6.0)  # three products for one
+    assert share == {
+        "units": "tf32x3",
+        "ceiling_per_s": pytest.approx(8e11 / 3),
+        "ideal_s": pytest.approx(3.0),
+        "of_roofline": pytest.approx(0.5),
+        "bound_by": "operations",
+    }
+
+
+GPU = torch.device("cuda")
+
+
+def test_units_are_those_that_torch_may_use(monkeypatch):
+    """What a recipe calls fp32 is TF32 in cuDNN's convolutions, and thrice that in ours."""
+    monkeypatch.setattr("sal360.nn.sampled_cuda.triton_works", lambda device: True)
+    plain, sampled, narrow = nn.Conv2d(3, 3, 3), SphereConv2d(16, 16), SphereConv2d(3, 8)
+    assert units_of(plain, "fp32", CPU) == units_of(sampled, "fp32", CPU) == "fp32"
+    assert units_of(plain, "bf16", GPU) == "bf16"
+    assert units_of(nn.Sequential(sampled, plain), "fp32", GPU) == "tf32"
+    assert units_of(nn.Sequential(narrow, sampled), "fp32", GPU) == "tf32x3"
+    assert units_of(narrow, "fp32", GPU) == "fp32"  # products of cuBLAS
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    assert units_of(plain, "fp32", GPU) == "fp32"
+    with TRIES["TF32 products"].around(sampled, None, None):
+        assert units_of(sampled, "fp32", GPU) == units_of(narrow, "fp32", GPU) == "tf32"
+    monkeypatch.setattr("sal360.nn.sampled_cuda.triton_works", lambda device: False)
+    assert units_of(sampled, "fp32", GPU) == "fp32"
+
+
+@pytest.mark.parametrize("name", ["spherical-unet", "lookup-unet", "cube-unet", "cp360"])
+def test_the_record_of_a_gpu_has_the_ceiling_of_what_ran(name, monkeypatch):
+    """Each share follows from the row's own times, operations and bytes."""
+    monkeypatch.setattr("sal360.nn.sampled_cuda.triton_works", lambda device: True)
+    recipe = step_time.bench_recipe(name, "gpu")
+    with WithoutValues():
+        model = build_model(recipe)
+    for precision in ("fp32", "bf16"):
+        column = published.benchmark("training_gpu")["results"]["columns"][f"gpu, {precision}"]
+        row = column["systems"][name]
+        if "not run" not in row:
+            share = Work(**row["work"]).share(
+                Rates(**column["rates"]), units_of(model, precision, GPU), row["median_s"]
+            )
+            assert {key: row[key] for key in share} == pytest.approx(share)
 
 
 def test_rates_are_measured():
@@ -316,6 +364,9 @@ def test_the_page_shows_what_the_record_holds(row):
     assert "busy machine**" not in page_training.training(results | {"load": [2.0, 1.0, 0.5]})
     for line in text.splitlines():
         assert not line.startswith("|") or line.count("|") in (5, 7, 8), line
+    column = results["columns"]["fast, 1 thread"]
+    column["systems"]["cp360"] = row | {"units": "tf32", "of_roofline": 0.0004}
+    assert f"under 0.1% ({row['bound_by']}, tf32)" in page_training.training_gpu(results)
 
 
 def test_waiting_is_measured_in_the_real_loop():

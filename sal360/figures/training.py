@@ -113,8 +113,10 @@ def roofline(columns: Mapping[str, Mapping[str, Any]], precision: str = "fp32") 
     Args:
         columns: title to ``rates`` (``bytes_per_s``, ``operations_per_s`` by precision) and
             ``systems``: name to ``work`` (``operations``, ``bytes``) and ``median_s``; those that
-            were not run are left out. As ``python -m benchmarks training`` writes them.
-        precision: of the level.
+            were not run are left out. As ``python -m benchmarks training`` writes them. Where
+            ``units`` and ``ceiling_per_s`` of a system tell what does its products, its level is
+            that, and bears the name of the units.
+        precision: of the level of all others.
     """
     from matplotlib import pyplot
     from matplotlib.ticker import LogLocator
@@ -123,9 +125,11 @@ def roofline(columns: Mapping[str, Mapping[str, Any]], precision: str = "fp32") 
     for title, column in columns.items():
         rates = column["rates"]
         slope = rates["bytes_per_s"]
-        level = max(rates["operations_per_s"][precision], rates["operations_per_s"]["fp32"])
-        ridge = level / slope
+        usual = max(rates["operations_per_s"][precision], rates["operations_per_s"]["fp32"])
         ran = {n: row for n, row in column["systems"].items() if "not run" not in row}
+        levels = {row.get("ceiling_per_s", usual): row.get("units", "") for row in ran.values()}
+        levels = dict(sorted((levels or {usual: ""}).items()))
+        level, ridge = max(levels), max(levels) / slope
         places = {
             name: (row["work"]["operations"] / row["work"]["bytes"],
                    row["work"]["operations"] / row["median_s"])
@@ -136,12 +140,17 @@ def roofline(columns: Mapping[str, Mapping[str, Any]], precision: str = "fp32") 
         figure, axis = pyplot.subplots(figsize=(4.4, 3.4), layout="constrained")
         axis.loglog([low, ridge, high], [low * slope / 1e9, level / 1e9, level / 1e9],
                     color=INK, lw=2)  # fmt: skip
+        for lower, units in levels.items():
+            axis.loglog([lower / slope, high], [lower / 1e9] * 2, color=INK, lw=2)
+            axis.text(high, 0.8 * lower / 1e9, units, color=INK, fontsize=11, ha="right", va="top")
         told = []
         for name, (x, y) in places.items():
             names += [name] * (name not in names)
             k = names.index(name)
             axis.plot(x, y / 1e9, _MARKS[k % 8], color=CYCLE[k % 6], ms=8)
-            told.append(f"{name} {y / min(level, x * slope):.1%}")
+            own = ran[name].get("ceiling_per_s", usual)
+            share = y / min(own, x * slope)
+            told.append(f"{name} {share:.1%}" if share >= 0.001 else f"{name} under 0.1%")
         axis.set_title(title, color=INK, fontsize=12)
         axis.set_xlabel("operations per byte", color=INK, fontsize=12)
         axis.set_ylabel("billion operations / s", color=INK, fontsize=12)
@@ -157,8 +166,9 @@ def roofline(columns: Mapping[str, Mapping[str, Any]], precision: str = "fp32") 
         axis.spines[["left", "bottom"]].set_color(INK)
         alt = (
             f"{title}: a roof of {slope / 1e9:.3g} GB/s and {level / 1e12:.3g} trillion "
-            f"operations/s, which meet at {ridge:.0f} operations per byte; share of the roof "
-            f"that a step reaches: {', '.join(told)}"
+            f"operations/s, which meet at {ridge:.0f} operations per byte"
+            + "".join(f"; {units}: {v / 1e12:.3g} trillion" for v, units in levels.items() if units)
+            + f"; share of the roof that a step reaches: {', '.join(told)}"
         )
         panels.append((figure, alt))
     figure, axis = pyplot.subplots(figsize=(4.4, 0.3 * math.ceil(len(names) / 2) + 0.2))

@@ -489,6 +489,9 @@ def train(recipe: str | None, out: Path | None, **settings: Any) -> None:
     sal360 train --recipe-file mine.toml --scale cpu --steps 500 --tensorboard
     torchrun --nproc-per-node 2 -m sal360 train sst-sal
 
+    precision is fp32, bf16 or fp16. On a GPU, fp32 lets plain convolutions use TF32, as torch
+    does; NVIDIA_TF32_OVERRIDE=0 in the environment forbids it. record.json says which (tf32).
+
     The same recipe, data, seed, device and number of threads give the same bytes. Ctrl-C and
     SIGTERM stop after the step that is being made and keep everything; after `kill -9` or a power
     cut the last checkpoint is there. --resume goes on from it to the weights that a run without a

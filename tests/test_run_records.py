@@ -6,13 +6,14 @@ import math
 import os
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from sal360.datasets.synthetic import SyntheticWorlds
-from sal360.training import build_model, load_recipe, parse_recipe, recipe_names, records
+from sal360.training import build_model, load_recipe, machine, parse_recipe, recipe_names, records
 from sal360.training.command import parse_settings
-from sal360.training.machine import Energy, code_hash, peak_memory
+from sal360.training.machine import Energy, code_hash, peak_memory, tf32_allowed
 from sal360.training.recipe import INPUTS, SCALES
 from sal360.training.records import (
     FIELDS,
@@ -41,7 +42,7 @@ def record(**overrides):
 
 def test_a_new_record_is_right_and_comes_back_from_a_file(tmp_path):
     made = record()
-    assert check_record(made) is made and set(made) == set(FIELDS)
+    assert check_record(made) is made and set(made) == {*FIELDS, "tf32"}
     assert made["code"] == code_hash() and made["status"] == "running"
     made["scores"] = {"train-0000": {"cc": 0.25, "nss": math.nan}}
     made["curve"] = {"step": [0, 1.5], "loss": [2.0, 1.0], "lr": [0.1, 0.2], "gradient": [1, 1]}
@@ -236,6 +237,35 @@ def test_a_curve_has_few_points_and_the_same_ones_after_a_break():
     assert columns == broken.columns()
     assert len(columns["step"]) == 7 and columns["step"][:2] == [7.5, 23.5]
     assert columns["loss"][1] == pytest.approx(sum(k**0.5 for k in range(16, 32)) / 16, rel=1e-5)
+
+
+def test_a_record_says_what_float32_products_might_use(monkeypatch):
+    """Torch's own settings, as they are when the run begins; records from before have none."""
+    assert record()["tf32"] is None  # a CPU
+    assert "tf32" not in FIELDS
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "a card")
+    made = new_run_record(load_recipe("cube-unet", "fast"), worlds(), device="cuda")
+    assert check_record(made)["tf32"] == {"convolutions": True, "products": False}
+    monkeypatch.setattr("torch.backends.cudnn.allow_tf32", False)
+    monkeypatch.setattr("torch.backends.cuda.matmul", SimpleNamespace(allow_tf32=True))
+    assert tf32_allowed("cuda") == {"convolutions": False, "products": True}
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    assert tf32_allowed("cuda:1") == {"convolutions": False, "products": False}
+    for wrong in (True, {"convolutions": True}, {"convolutions": "yes", "products": False}):
+        with pytest.raises(ValueError, match=r"r\.json: tf32: .*wanted convolutions, products"):
+            check_record(made | {"tf32": wrong}, "r.json")
+
+
+@pytest.mark.parametrize(("said", "told"), [("tf32", True), ("ieee", False), ("none", None)])
+def test_a_later_switch_of_torch_is_read_where_the_usual_one_refuses(said, told):
+    class Mixed:
+        fp32_precision = said
+
+        @property
+        def allow_tf32(self):
+            raise RuntimeError("you have used a mix of the legacy and new APIs")
+
+    assert machine._allowed(Mixed(), Mixed()) is told
 
 
 def test_the_table_of_the_schema_is_in_the_readme():

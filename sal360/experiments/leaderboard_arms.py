@@ -27,6 +27,8 @@ UNEQUAL = (
     "sst-sal and its twin are given the true flow of the worlds, no other arm is",
     "clips of a training are turned about the vertical at random, so no network can learn where "
     "the front is; the mean map is made of truths that are not turned",
+    "on a graphics card fp32 lets plain convolutions (cube networks, planar twins) use TF32, with "
+    "11 bits of float32's 24; those on the sphere are nearly float32, and all are on a CPU",
 )
 
 
@@ -115,8 +117,8 @@ class Scale:
         size: ``(H, W)``. train, val, test: ``(worlds, seconds)`` of each split. tilts: degrees.
         seeds. batch: clips of a step. steps: of every trained arm, but for ``fewer``, by arm:
             ``(steps, batch)``. pretraining: ``(worlds, steps)`` of CP-360's backbone.
-        validations: of each run, evenly spaced. precision: of training. exact: on CUDA, kernels
-            that give the same bits again.
+        validations: of each run, evenly spaced. precision: of training, as a recipe has it. exact:
+            on CUDA, kernels that give the same bits again, whatever their precision.
     """
 
     size: tuple[int, int]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
 import platform
 import sys
 from functools import cache
@@ -51,6 +52,33 @@ def device_facts(device: torch.device | str, processes: int = 1) -> dict[str, An
     device = torch.device(device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return {"type": device.type, "name": name, "processes": processes}
+
+
+def tf32_allowed(device: torch.device | str) -> dict[str, bool | None] | None:
+    """Whether a GPU's products of float32 numbers may be made in TF32, with 11 bits of their 24.
+
+    Returns:
+        ``convolutions``, of cuDNN (True unless somebody says otherwise), and ``products``, of
+        cuBLAS and of our convolutions on the sphere (False, and theirs are nearly float32's); an
+        entry that cannot be told is None. None on a CPU, which has no TF32.
+    """
+    if torch.device(device).type != "cuda":
+        return None
+    if os.environ.get("NVIDIA_TF32_OVERRIDE") == "0":  # for all of NVIDIA's libraries
+        return {"convolutions": False, "products": False}
+    cudnn, cublas = torch.backends.cudnn, torch.backends.cuda.matmul
+    return {
+        "convolutions": _allowed(cudnn, getattr(cudnn, "conv", None)),
+        "products": _allowed(cublas, cublas),
+    }
+
+
+def _allowed(switch: Any, later: Any) -> bool | None:
+    """What torch's switch says; where somebody used the one of later torch, what that says."""
+    try:
+        return bool(switch.allow_tf32)
+    except RuntimeError:
+        return {"tf32": True, "ieee": False}.get(getattr(later, "fp32_precision", ""))
 
 
 def peak_memory(device: torch.device | str) -> dict[str, float | None]:

@@ -4,6 +4,13 @@ Only the network runs in lower precision (**autocast**: weights stay float32 and
 each product). What it answers is made float32 before the loss, and so are gradients: a map's mean
 over 131072 pixels is not a number that 8 bits of mantissa can hold. On CPUs the convolutions on
 the sphere (:mod:`sal360.nn.sampled`) have no lower precision, and stay as they are.
+
+**fp32 is not everywhere float32.** On a GPU since Ampere torch lets cuDNN make plain convolutions
+(cube networks, planar twins) in TF32, whose numbers have 11 bits for the digits, not 24; ours on
+the sphere are three such products, which is nearly float32. So a network on the sphere and its
+planar twin differ in this, too, and so do a GPU's run and a CPU's. Nothing here changes it:
+``torch.backends.cudnn.allow_tf32 = False``, or ``NVIDIA_TF32_OVERRIDE=0`` in the environment, does,
+and a run's record says which it was (``tf32``).
 """
 
 from __future__ import annotations

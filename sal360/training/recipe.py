@@ -73,7 +73,8 @@ class Recipe:
 
         precision: ``"fp32"``, or what the network's products are made in: ``"bf16"``, or
             ``"fp16"`` with a scaled loss. Weights, losses and the optimiser stay in float32; on a
-            CPU, convolutions on the sphere too (:mod:`sal360.training.precision`).
+            CPU, convolutions on the sphere too. On a GPU ``"fp32"`` lets plain convolutions use
+            TF32, as torch does (:mod:`sal360.training.precision`).
         accumulate: batches whose gradients make one step, which so sees ``batch * accumulate``
             clips (batch normalisation sees those of one batch). ema: decay of the running mean of
             the weights, which is then what is validated and kept; 0: none. compile: let

@@ -30,7 +30,7 @@ import torch
 from sal360._files import write_whole
 from sal360._version import __version__
 from sal360.datasets.item import VideoDataset
-from sal360.training.machine import code_hash, device_facts, versions
+from sal360.training.machine import code_hash, device_facts, tf32_allowed, versions
 from sal360.training.recipe import INPUTS, SCALES, Recipe, load_recipe, recipe_names
 
 SCHEMA = "sal360/run/1"
@@ -69,6 +69,7 @@ def new_run_record(
         "data": data_facts(data),
         "validation": None if validation is None else data_facts(validation, validation_videos),
         "device": device_facts(device, processes),
+        "tf32": tf32_allowed(device),
         "versions": versions(),
         "threads": torch.get_num_threads(),
         "seed": recipe.seed,
@@ -237,6 +238,11 @@ def _best(value: Any) -> bool:
     return named and _count(value["step"]) and _text(value["metric"]) and _number(value["value"])
 
 
+def _tf32(value: Any) -> bool:
+    named = isinstance(value, dict) and set(value) == {"convolutions", "products"}
+    return named and all(one is None or isinstance(one, bool) for one in value.values())
+
+
 def _weights(value: Any) -> bool:
     named = isinstance(value, dict) and {"file", "sha256"} <= set(value)
     return named and _text(value["file"]) and _hash(value["sha256"])
@@ -317,11 +323,16 @@ FIELDS: dict[str, Field] = {
 }
 """Every entry of a record, in order; all of them must be there."""
 OPTIONAL: dict[str, Field] = {
+    "tf32": Field(
+        _or_none(_tf32),
+        "convolutions, products: true, false, or null; or null (a CPU)",
+        "whether float32 products might be made in TF32 on a GPU",
+    ),
     "notes": Field(_each(_text), "a list of texts", "what a reader of the numbers should know"),
     "skipped": Field(_each(_text, dict), "clip to reason", "clips that could not be read"),
     "more": Field(lambda v: isinstance(v, dict), "a table", "what one experiment adds"),
 }
-"""Entries that may be there."""
+"""Entries that may be there; records from before ``tf32`` have none."""
 
 
 def check_record(record: Any, where: str = "record") -> dict[str, Any]:

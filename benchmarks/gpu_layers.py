@@ -4,9 +4,10 @@
 a minute and writes ``data/benchmarks/gpu_layers.json``. The record's ``results``:
 
 - ``rates``: bytes per second of a large copy and operations per second of large products in
-  float32 and bf16, measured in the run.
+  float32, bf16 and (on a GPU) TF32, measured in the run.
 - ``shapes``: for each shape ``times`` of forward and backward together (``median_s``, ``min_s``,
-  ``max_s``, ``ratio`` to the first candidate, which is cuDNN's, ``of_roofline``, ``peak_mb``),
+  ``max_s``, ``ratio`` to the first candidate, which is cuDNN's, ``of_roofline``, ``units`` whose
+  rate that takes, ``pass_mb``: the most that a pass held beyond what was held before it),
   ``errors`` (of value and gradients, relative to the CPU's in float64) and ``failed`` (why a
   candidate has no time: a candidate that is wrong is not timed).
 - ``others``: times of pooling and of padding cubes, beside torch's own; nothing is compared.
@@ -17,7 +18,11 @@ What has no times in the record that is there comes first, shapes before blocks:
 left no time for has it in the next run. The record is written after each shape.
 
 ``of_roofline`` is the share of the time that the slower of bytes / bandwidth and operations / rate
-would take for an ideal kernel, which moves input, output and weights once in each direction.
+would take for an ideal kernel, which moves input, output and weights once in each direction. In
+float32 its rate is that of TF32, the fastest units in use: cuDNN's convolutions run there, and the
+layer makes three such products for one. Rows of records from before ``pass_mb`` and ``units`` have
+``peak_mb``, which counts what other candidates held, and shares of a rate without tensor cores in
+float32: the page shows neither.
 ``--try`` runs everything once, small, on the CPU, without what a CPU cannot run.
 """
 
@@ -73,12 +78,20 @@ class Shape(NamedTuple):
 
     def ideal_s(self, rates: dict[str, float], precision: str) -> float:
         """Seconds of an ideal kernel, forward and backward."""
-        p, low = self.pattern, precision != "fp32"
+        p, units = self.pattern, units_of(rates, precision)
         N = sampled.out_size(p)[0] * sampled.out_size(p)[1]
         operations = 3 * 2 * self.B * N * self.I * self.O * p.taps
         numbers = 3 * (self.B * (N * self.O + p.H * p.W * self.I) + p.taps * self.I * self.O)
-        rate = rates["bf16_operations_per_s" if low else "fp32_operations_per_s"]
-        return max(numbers * (2 if low else 4) / rates["bytes_per_s"], operations / rate)
+        rate, size = rates[f"{units}_operations_per_s"], 2 if units == "bf16" else 4
+        return max(numbers * size / rates["bytes_per_s"], operations / rate)
+
+
+def units_of(rates: dict[str, float], precision: str) -> str:
+    """The fastest units that candidates of a precision may use."""
+    if precision != "fp32":
+        return "bf16"
+    tf32 = "tf32_operations_per_s" in rates and torch.backends.cudnn.allow_tf32
+    return "tf32" if tf32 else "fp32"
 
 
 def shapes(small: bool) -> list[Shape]:
@@ -169,12 +182,11 @@ def error(got: list[Tensor], exact: list[Tensor]) -> float:
 
 
 def step(call: Call, x: Tensor, weight: Tensor, precision: str) -> Callable[[], float]:
-    """Forward and backward pass; gives its own time."""
+    """Forward and backward pass; gives its own time, and keeps no gradient."""
     low, pull = precision == "autocast", None
 
     def timed() -> float:
         nonlocal pull
-        x.grad = weight.grad = None
         wait(x.device)
         start = time.perf_counter()
         with torch.autocast(x.device.type, torch.bfloat16, enabled=low):
@@ -182,9 +194,24 @@ def step(call: Call, x: Tensor, weight: Tensor, precision: str) -> Callable[[], 
         pull = torch.rand_like(out) if pull is None else pull
         out.backward(pull)
         wait(x.device)
-        return time.perf_counter() - start
+        spent = time.perf_counter() - start
+        x.grad = weight.grad = None
+        return spent
 
     return timed
+
+
+def pass_mb(timed: Callable[[], float], device: torch.device) -> float:
+    """Megabytes that a pass holds at most, beyond what was allocated before it.
+
+    That are the candidates that wait, with tensors and tables, to be timed in turn, and this one's
+    own image, weight, pull and tables: of a pass that ran before, nothing else is left.
+    """
+    wait(device)
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    timed()
+    return (torch.cuda.max_memory_allocated(device) - before) / 1e6
 
 
 def measured(
@@ -213,9 +240,7 @@ def measured(
             timed = step(call, *shape.tensors(device, dtype), precision)
             timed()
             if device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats(device)
-                timed()
-                peaks[name] = torch.cuda.max_memory_allocated(device) / 1e6
+                peaks[name] = pass_mb(timed, device)
             ready[name] = timed
         except Exception as fault:  # one that fails must not stop the others; the record says why
             out["failed"][name] = reason(fault)
@@ -223,8 +248,9 @@ def measured(
     out["times"] = interleaved(ready, repeats) if ready else {}
     for name, row in out["times"].items():
         row["of_roofline"] = shape.ideal_s(rates, calls[name][1]) / row["median_s"]
+        row["units"] = units_of(rates, calls[name][1])
         if name in peaks:
-            row["peak_mb"] = peaks[name]
+            row["pass_mb"] = peaks[name]
     return out
 
 
@@ -324,7 +350,7 @@ def others(device: torch.device, small: bool, repeats: int) -> dict[str, Any]:
 def rates_of(device: torch.device, n: int) -> dict[str, float]:
     """Bytes moved and operations done per second."""
     rates = measure_rates(device, n)
-    found = {f"{k}_operations_per_s": rates.operations_per_s[k] for k in ("bf16", "fp32")}
+    found = {f"{k}_operations_per_s": rate for k, rate in rates.operations_per_s.items()}
     return {"bytes_per_s": rates.bytes_per_s, **found}
 
 
@@ -398,7 +424,7 @@ def _report(title: str, row: dict[str, Any]) -> None:
     print(f"{title} ({sum(row.get('first_s', {}).values()):.1f} s to make ready)")
     for name, t in row["times"].items():
         told = f"{row['errors'][name]:.1e}" if name in row.get("errors", {}) else ""
-        share, peak = t.get("of_roofline", 0), t.get("peak_mb", 0)
+        share, peak = t.get("of_roofline", 0), t.get("pass_mb", 0)
         print(
             f"  {name:38s} {1e3 * t['median_s']:8.3f} ms {t['ratio']:7.2f} x "
             f"{share:5.0%} {peak:7.0f} MB  {told}"

@@ -422,6 +422,96 @@ def test_a_record_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "one.json").read_text())["results"] == {"old": 1}
 
 
+class Allocator:
+    """Of a card, as torch counts it: bytes that are held, and the most since the last reset."""
+
+    def __init__(self, monkeypatch):
+        self.held = self.peak = 0
+        for name, answer in {
+            "memory_allocated": lambda device: self.held,
+            "max_memory_allocated": lambda device: self.peak,
+            "reset_peak_memory_stats": lambda device: setattr(self, "peak", self.held),
+            "synchronize": lambda device: None,
+        }.items():
+            monkeypatch.setattr(torch.cuda, name, answer)
+
+    def take(self, size):
+        self.held += size
+        self.peak = max(self.peak, self.held)
+
+
+def test_memory_of_a_layer_is_its_own_whoever_was_measured_before(monkeypatch):
+    """Candidates wait, with all that they keep, while the next one is measured."""
+    card = Allocator(monkeypatch)
+
+    def made(call, *tensors):
+        needs, keeps = call
+        card.take(keeps)
+
+        def timed():
+            card.take(needs)
+            card.take(-needs)
+            return 1.0
+
+        return timed
+
+    monkeypatch.setattr(gpu_layers, "step", made)
+    timed = {"median_s": 1.0}
+    monkeypatch.setattr(gpu_layers, "interleaved", lambda all_, _: {n: dict(timed) for n in all_})
+    monkeypatch.setattr(gpu_layers.Shape, "tensors", small_tensors)
+    calls = {
+        "planar, fp32": ((5_000_000, 10_000_000), "fp32"),
+        "planar again, fp32": ((3_000_000, 70_000_000), "fp32"),
+        "planar, bf16": ((2_000_000, 0), "bf16"),
+    }
+    rates = {"bytes_per_s": 1e9, "fp32_operations_per_s": 1e9, "bf16_operations_per_s": 4e9}
+    shape = gpu_layers.shapes(True)[0]
+    times = gpu_layers.measured(shape, calls, GPU, rates | {"tf32_operations_per_s": 2e9}, 1)[
+        "times"
+    ]
+    assert {name: row["pass_mb"] for name, row in times.items()} == {
+        "planar, fp32": 5.0, "planar again, fp32": 3.0, "planar, bf16": 2.0,
+    }  # fmt: skip
+    assert [row["units"] for row in times.values()] == ["tf32", "tf32", "bf16"]
+    shares = [row["of_roofline"] for row in times.values()]
+    assert shares[0] == pytest.approx(2 * shares[2])
+    assert gpu_layers.units_of(rates, "fp32") == "fp32"  # a CPU
+
+
+def small_tensors(shape, device, dtype, few=False):
+    p = shape.pattern
+    x = torch.randn(1, shape.I, p.H, p.W, dtype=torch.float64)
+    return [x.requires_grad_(), torch.randn(shape.O, shape.I, p.taps).double().requires_grad_()]
+
+
+def test_a_pass_keeps_no_gradient():
+    x, weight = small_tensors(gpu_layers.shapes(True)[0], CPU, None)
+    timed = gpu_layers.step(lambda x, w: x * w.sum(), x, weight, "fp32")
+    assert timed() > 0 and x.grad is None and weight.grad is None
+
+
+def test_the_page_leaves_out_what_was_measured_wrongly():
+    """Memory that counts other candidates, and float32 beside a rate without tensor cores."""
+    old = {"median_s": 1.0, "ratio": 1.0, "of_roofline": 0.456, "peak_mb": 1234.0}
+    new = {"median_s": 1.0, "ratio": 1.0, "of_roofline": 0.12, "pass_mb": 77.0, "units": "tf32"}
+    rates = {f"{k}_operations_per_s": 1e12 for k in ("fp32", "bf16")} | {"bytes_per_s": 1e9}
+
+    def page(**times):
+        rows = {f"{name}, {kind}": row for name, row in times.items() for kind in ("fp32", "bf16")}
+        shapes = {"a shape": {"times": rows, "failed": {}}}
+        others = {"shape": "1 x 1", "times": {}, "failed": {}}
+        told = {"rates": rates, "gradcheck": {}, "shapes": shapes, "others": others}
+        return page_gpu.section(told)
+
+    before = page(a=old)
+    assert "1234" not in before and before.count("46%") == 1 and "measured wrongly" in before
+    both = page(a=old, b=new)
+    assert both.count("| 77 |") == 2 and both.count("12%") == 2 and "1234" not in both
+    assert "measured wrongly" not in page(b=new)
+    written = published.benchmark("gpu_layers")["results"]
+    assert ("measured wrongly" in page_gpu.section(written)) == ("peak_mb" in str(written))
+
+
 def test_layers_without_a_time_come_first_and_nothing_measured_is_lost(monkeypatch, tmp_path):
     first, second = (shape.title for shape in gpu_layers.shapes(True))
     begun = []

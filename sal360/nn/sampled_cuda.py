@@ -323,9 +323,10 @@ def route(
     """Which of the routes a convolution takes.
 
     On an H100 (``data/benchmarks/gpu_layers.json``) products that are written and then summed are
-    about a tenth faster than the kernel that writes none, and take nearly twice its memory; memory
-    was preferred. Measured before two later changes of the kernels (one for all sizes; eight
-    numbers at a time), which ran on that card in trainings alone and were not timed again.
+    about a tenth faster than the kernel that writes none, and hold what they write, K times as
+    large as an image; memory was preferred. Measured before two later changes of the kernels (one
+    for all sizes; eight numbers at a time), which ran on that card in trainings alone and were not
+    timed again.
     """
     if not triton_works(device):
         return "bags"

@@ -482,6 +482,9 @@ def train(recipe: str | None, out: Path | None, **settings: Any) -> None:
       FOLDER, FOLDER:test     a data set that `sal360 data verify` knows; and a split of it
       SPEC@8                  any of them at 8 frames a second
 
+    Optical flow that a network or a loss needs and a data set lacks is computed from its frames,
+    kept in the cache, and named in the record.
+
     \b
     sal360 train sst-sal --scale fast
     sal360 train cube-unet --data films/VRET:train --validation films/VRET:test --out vret

@@ -19,6 +19,7 @@ from sal360.training.fit import build_model
 from sal360.training.recipe import Recipe, default_scale, load_recipe, parse_recipe, recipe_names
 from sal360.training.records import save_record
 from sal360.training.run import train
+from sal360.training.sought_flow import with_flow
 
 VALIDATIONS = 8
 """In a run whose recipe and command line do not say when."""
@@ -126,16 +127,19 @@ def run_training(
     try:
         usual = USUAL[recipe.scale]
         films = _opened(usual[0] if data is None else data, recipe, world, say)
+        films = with_flow(films, network, recipe)
         checked = None
         if validation != "none":
             spec = usual[1] if validation is None else validation
-            checked = Remembered(_opened(spec, recipe, world, say))
+            checked = with_flow(_opened(spec, recipe, world, say), network, recipe, learning=False)
+            checked = Remembered(checked)
         workers = _workers(films, recipe) if workers is None else workers
         if world.main:
             scored = "nothing" if checked is None else getattr(checked, "spec", checked.name)
             spec = getattr(films, "spec", films.name)
             say(f"{recipe.name} at scale {recipe.scale}: {recipe.steps} steps on {spec}, "
                 f"scored on {scored}, into {out}")  # fmt: skip
+            _say_flow((films, checked), say)
         record = train(
             recipe,
             films if workers else Remembered(films),
@@ -234,6 +238,16 @@ def _opened(spec: str, recipe: Recipe, world: World, say: Say) -> VideoDataset:
 
     world.on_main(draw)
     return first[0] if world.main else open_data(spec, size=recipe.size)
+
+
+def _say_flow(sets: Sequence[VideoDataset | None], say: Say) -> None:
+    """Whose flow is computed, and how; nothing if nobody's is."""
+    sought = {str(getattr(one, "spec", one.name)): how for one in sets
+              if one is not None and (how := getattr(one, "flow_from", None))}  # fmt: skip
+    if sought:
+        how = " and ".join(dict.fromkeys(sought.values()))
+        kept = cache_folder() / "flow"
+        say(f"no optical flow in {' and '.join(sought)}: {how}; kept in {kept}")
 
 
 def _workers(data: VideoDataset, recipe: Recipe) -> int:

@@ -48,6 +48,7 @@ VIDEOS, SECONDS, FPS = 64, 10.0, 8.0
 """Of synthetic worlds, unless the spec says others."""
 MOST_VIDEOS, MOST_SECONDS = 1_000_000, 86_400
 """Of synthetic worlds: more is a slip of the finger."""
+_HOW_FLOW = ("flow_from", "has_flow_picture")
 _SPLIT_NAMES = ("train", "val", "validation", "test", "all")
 
 
@@ -167,17 +168,17 @@ def _stored(spec: str, plain: str, fps: float | None, split: str | None) -> Vide
     return dataset
 
 
-class _Told(Around):
+class Told(Around):
     """A data set around another, which it says everything of."""
 
     def __init__(self, dataset: VideoDataset) -> None:
         super().__init__(dataset)
-        for told in ("spec", "split", "size", "fps", "root", "truth"):
+        for told in ("spec", "split", "size", "fps", "root", "truth", *_HOW_FLOW):
             if hasattr(dataset, told):
                 setattr(self, told, getattr(dataset, told))
 
 
-class Paced(_Told):
+class Paced(Told):
     """A data set at another rate: one frame in ``round(rate / fps)`` of each video."""
 
     def __init__(self, dataset: VideoDataset, fps: float) -> None:
@@ -217,7 +218,7 @@ class Paced(_Told):
         return self.dataset.read(video, start * every, length, step * every, size)
 
 
-class Remembered(_Told):
+class Remembered(Told):
     """A data set whose clips stay in memory, up to a limit: what was read last stays.
 
     For small data sets that are costly to read, such as worlds that are drawn each time, in the

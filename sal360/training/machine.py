@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-ROOMS = ("training", "models", "nn", "losses", "metrics", "gaze", "datasets")
+ROOMS = ("training", "models", "nn", "losses", "metrics", "gaze", "datasets", "flow")
 FILES = ("cubemap.py", "patterns.py", "projections.py", "resampling.py", "sphere.py")
 """Of this package: what decides the numbers of a run, besides recipe and data."""
 
@@ -36,10 +36,13 @@ def code_hash(rooms: tuple[str, ...] = ROOMS, files: tuple[str, ...] = FILES) ->
 
 def versions() -> dict[str, str]:
     """Of Python, its packages that compute, CUDA where there is one, and the system."""
+    import cv2
+
     found = {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
+        "opencv": cv2.__version__,
         "system": f"{platform.system()} {platform.machine()}",
     }
     if torch.version.cuda and torch.cuda.is_available():

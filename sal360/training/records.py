@@ -92,8 +92,10 @@ def new_run_record(
 
 
 def data_facts(data: VideoDataset, videos: Sequence[str] | None = None) -> dict[str, Any]:
-    """What a record says of a data set: how it is opened again, and which of its videos counted."""
+    """What a record says of a data set: how it is opened again, which of its videos
+    counted, and how its flow was made if it brought none."""
     names = list(data.videos if videos is None else videos)
+    sought = getattr(data, "flow_from", None)
     return {
         "spec": getattr(data, "spec", None),
         "name": data.name,
@@ -103,6 +105,7 @@ def data_facts(data: VideoDataset, videos: Sequence[str] | None = None) -> dict[
         "videos": len(names),
         "first": names[0] if names else None,
         "names": hashlib.sha256("\n".join(names).encode()).hexdigest()[:16],
+        **({} if sought is None else {"flow": sought}),
     }
 
 
@@ -270,7 +273,7 @@ FIELDS: dict[str, Field] = {
     ),
     "data": Field(
         _data,
-        "spec, name, split, size, fps, videos",
+        "spec, name, split, size, fps, videos; flow, if it was computed",
         "what it was trained on, and how that is opened",
     ),
     "validation": Field(

@@ -34,6 +34,7 @@ from sal360.training.machine import Energy, peak_memory
 from sal360.training.recipe import Recipe
 from sal360.training.records import Curve, command_of, data_facts, new_run_record
 from sal360.training.sharded import scored_together
+from sal360.training.sought_flow import with_flow
 from sal360.training.state import TrainingState
 from sal360.training.stopping import stopping
 
@@ -111,7 +112,8 @@ def train(
 
     Args:
         recipe: what is run. data: what on. validation: what it is scored on, every
-            ``validate_every`` steps and after the last.
+            ``validate_every`` steps and after the last. Flow that is needed and not in them is
+            sought in their frames (:mod:`sal360.training.sought_flow`).
         out: a folder for ``record.json``, ``best.safetensors`` and ``last.safetensors``
             (:func:`sal360.models.load_model` reads both; of a recipe with ``ema`` they are the
             running means) and ``checkpoint.safetensors``. None: nothing is written. Rank 0
@@ -146,6 +148,12 @@ def train(
     if device is not None:
         check_device(device)
     place = _device(world) if device is None or world.size > 1 else torch.device(device)
+    if model is not None and command is None:
+        command = ""  # none makes what was given
+    model = build_model(recipe) if model is None else model
+    data = with_flow(data, model, recipe)
+    if validation is not None:
+        validation = with_flow(validation, model, recipe, learning=False)
     folder = None if out is None else RunFolder(out)
     sets = (data,) if validation is None else (data, validation)
     try:
@@ -174,9 +182,7 @@ def train(
             from sal360.training.validation import check_metric
 
             check_metric(validation, recipe.monitor, recipe.size)
-        if model is not None and command is None:
-            command = ""  # none makes what was given
-        model = world.prepare((build_model(recipe) if model is None else model).to(place))
+        model = world.prepare(model.to(place))
         loader = _loader(recipe, data, workers, on_error, mix, place, world)
         state = TrainingState(model, recipe)
         check_model(model, recipe, state)

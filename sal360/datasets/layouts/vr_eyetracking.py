@@ -120,6 +120,10 @@ class VREyeTracking(LayoutDataset):
             return float(SAMPLES_PER_SECOND)
         return self.source_fps / self._steps[video]
 
+    def has_flow_picture(self, video: str) -> bool:
+        """Whether there are pictures of the flow of a video."""
+        return self._has_flow and (self.root / "optical_flow" / self._known(video)).is_dir()
+
     def sequences(
         self, video: str, length: int = SEQUENCE, skip: int = SKIP, overlap: int = 0
     ) -> list[tuple[int, int]]:
@@ -174,7 +178,7 @@ class VREyeTracking(LayoutDataset):
             values = read_map(path)
             self.eight_bit |= bool(values.max() <= 255)
             part["truth"] = density(values, size)
-        if self._has_flow and (self.root / "optical_flow" / video).is_dir():
+        if self.has_flow_picture(video):
             path = self.root / "optical_flow" / video / f"{video}_{number:04d}.png"
             part["flow_picture"] = picture_tensor(read_picture(path), size)
         return part

@@ -10,6 +10,7 @@ import hashlib
 import os
 import platform
 import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -36,15 +37,16 @@ def code_hash(rooms: tuple[str, ...] = ROOMS, files: tuple[str, ...] = FILES) ->
 
 def versions() -> dict[str, str]:
     """Of Python, its packages that compute, CUDA where there is one, and the system."""
-    import cv2
-
     found = {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
-        "opencv": cv2.__version__,
         "system": f"{platform.system()} {platform.machine()}",
     }
+    with suppress(ImportError):  # a machine that only trains may do without
+        import cv2
+
+        found["opencv"] = cv2.__version__
     if torch.version.cuda and torch.cuda.is_available():
         found["cuda"] = torch.version.cuda
     return found

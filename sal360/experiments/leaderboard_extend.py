@@ -58,7 +58,7 @@ def extended(
         ``record``, with a run of ``new`` in the place of one of the same arm and seed, unless it
         was cut off earlier. Where an arm's recipe is another by now, all its old runs go. Scores
         on real heads stay for the runs that do. ``extended`` lists the calls that gave a run; what
-        is told of all arms (``unequal``, and why some never run) is what ``new`` says.
+        ``new`` tells of all arms (``unequal``, and why some never run) joins what is told.
     Raises:
         ValueError: see :func:`check_same`.
     """
@@ -99,7 +99,7 @@ def extended(
         **record,
         "arms": {name: arms[name] for name in order},
         "not_run": not_run,
-        "unequal": new["unequal"],
+        "unequal": list(dict.fromkeys([*record["unequal"], *new["unequal"]])),
     }
     if taken:
         out["extended"] = [*record.get("extended", []), call]

@@ -210,6 +210,12 @@ def share_of(batch: Batch, recipe: Recipe, world: World) -> float:
     return float(mine) / total if total else 1.0  # of nothing: the loss will say so
 
 
+def summed(model: nn.Module, recipe: Recipe) -> bool:
+    """Whether a loss is a sum over clips, as CP-360's published ones are, and not a mean: what
+    parts of a batch give is then added whole."""
+    return recipe.loss == "weak" and getattr(model, "convention", "") == "upstream"
+
+
 def check_model(model: nn.Module, recipe: Recipe, state: TrainingState) -> None:
     """See that model, recipe and state belong together; networks of one's own are let through."""
     from sal360.models.registry import name_of
@@ -246,7 +252,9 @@ def gradients(
         batch = take(source, state.step, recipe)
         seen.append((batch.video, batch.indices))
         batch = batch.to(device, non_blocking=True)
-        share = share_of(batch, recipe, world) / recipe.accumulate
+        share = 1.0
+        if not summed(model, recipe):
+            share = share_of(batch, recipe, world) / recipe.accumulate
         given = {"truth": batch.truth, "flow": batch.flow}
         known = {name: value for name, value in given.items() if value is not None}
         inputs = clip_inputs(model, batch)

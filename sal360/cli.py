@@ -495,10 +495,12 @@ def train(recipe: str | None, out: Path | None, **settings: Any) -> None:
     precision is fp32, bf16 or fp16. On a GPU, fp32 lets plain convolutions use TF32, as torch
     does; NVIDIA_TF32_OVERRIDE=0 in the environment forbids it. record.json says which (tf32).
 
-    The same recipe, data, seed, device and number of threads give the same bytes. Ctrl-C and
-    SIGTERM stop after the step that is being made and keep everything; after `kill -9` or a power
-    cut the last checkpoint is there. --resume goes on from it to the weights that a run without a
-    break would have had. Settings that --set knows: the recipe's, in record.json.
+    The same recipe, data, seed, device and number of threads give the same bytes. On several
+    processes batch counts the clips of all: the first step is that of one process to rounding,
+    which Adam then enlarges, so the weights at last are others. Ctrl-C and SIGTERM stop after the
+    step that is being made and keep everything; after `kill -9` or a power cut the last checkpoint
+    is there. --resume goes on from it to the weights that a run without a break would have had.
+    Settings that --set knows: the recipe's, in record.json.
 
     \b
     Exit status: 0 trained, 1 the run cannot go on (a loss that is not finite, no memory, a lost

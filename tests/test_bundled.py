@@ -1,5 +1,6 @@
 """Weights that come with the package: chosen, checked, stored, shown, and found when installed."""
 
+import hashlib
 import json
 import shutil
 import tomllib
@@ -72,6 +73,21 @@ def record_of(run):
     return json.loads((run / "record.json").read_text())
 
 
+def scored_as(run, metric, value, status="done"):
+    """The record of that run, if it had been chosen by that metric, of that value."""
+    record = record_of(run)
+    recipe = {k: v for k, v in record["recipe"].items() if k != "digest"} | {"monitor": metric}
+    digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+    record |= {
+        "recipe": {**recipe, "digest": digest},
+        "status": status,
+        "best": {"step": record["steps"], "metric": metric, "value": value},
+        "validations": [{"step": record["steps"], "means": {metric: value}}],
+        "scores": {"val-0000": {metric: value}},
+    }
+    (run / "record.json").write_text(json.dumps(record))
+
+
 # --- what comes with this version ---
 
 
@@ -135,10 +151,7 @@ def test_the_best_seed_is_taken_and_gives_its_score_again(runs, bundled):
 
 def test_of_kld_the_lowest_is_best(runs, tmp_path):
     for k, run in enumerate(runs):
-        copy = shutil.copytree(run, tmp_path / run.name)
-        record = record_of(copy)
-        record["best"] |= {"metric": "kld", "value": 1.0 + k}
-        (copy / "record.json").write_text(json.dumps(record))
+        scored_as(shutil.copytree(run, tmp_path / run.name), "kld", 1.0 + k)
     found, _ = find_runs([tmp_path / run.name for run in runs])
     assert best_of(found)[NAME][0].seed == 0 and best_of(found)[NAME][1] == 2
 
@@ -147,10 +160,8 @@ def test_of_kld_the_lowest_is_best(runs, tmp_path):
 def test_a_run_that_was_cut_off_is_not_chosen_before_one_that_was_not(status, runs, tmp_path):
     for k, run in enumerate(runs):
         copy = shutil.copytree(run, tmp_path / run.name)
-        record = record_of(copy)
-        record["best"]["value"] = 0.1 + k  # the second is better, and was not finished
-        record["status"] = status if k else "done"
-        (copy / "record.json").write_text(json.dumps(record))
+        # The second is better, and was not finished.
+        scored_as(copy, "cc", 0.1 + k, status if k else "done")
     found, _ = find_runs([tmp_path / run.name for run in runs])
     assert best_of(found)[NAME][0].seed == 0 and best_of(found)[NAME][1] == 1
 
@@ -167,6 +178,9 @@ def test_weights_that_do_not_give_the_score_are_refused(runs, tmp_path):
     record = record_of(run)
     for scores in record["scores"].values():
         scores["cc"] += 0.1
+    record["best"]["value"] += 0.1
+    for validation in record["validations"]:
+        validation["means"]["cc"] += 0.1
     (run / "record.json").write_text(json.dumps(record))
     told = []
     with pytest.raises(ValueError, match="nothing that can be bundled"):
@@ -189,7 +203,8 @@ def test_runs_that_cannot_be_bundled_say_why(runs, tmp_path):
     (run / "best.safetensors").unlink()
     assert find_runs([run])[1] == ["run: no best.safetensors"]
     record = record_of(run)
-    (run / "record.json").write_text(json.dumps(record | {"best": None}))
+    never = {"best": None, "validations": [], "scores": {}}
+    (run / "record.json").write_text(json.dumps(record | never))
     assert find_runs([run])[1] == ["run: done after 3 steps, without a validation"]
     others = record["data"] | {"name": "somebody's films"}
     (run / "record.json").write_text(json.dumps(record | {"data": others}))

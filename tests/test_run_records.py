@@ -12,6 +12,7 @@ import pytest
 
 from sal360.datasets.synthetic import SyntheticWorlds
 from sal360.training import build_model, load_recipe, machine, parse_recipe, recipe_names, records
+from sal360.training.agreement import curve_steps
 from sal360.training.command import parse_settings
 from sal360.training.machine import Energy, code_hash, peak_memory, tf32_allowed
 from sal360.training.recipe import INPUTS, SCALES
@@ -44,13 +45,15 @@ def test_a_new_record_is_right_and_comes_back_from_a_file(tmp_path):
     made = record()
     assert check_record(made) is made and set(made) == {*FIELDS, "tf32"}
     assert made["code"] == code_hash() and made["status"] == "running"
+    made["steps"], made["best"] = 2, {"step": 2, "metric": "cc", "value": 0.25}
+    made["validations"] = [{"step": 2, "means": {"cc": 0.25, "nss": None}}]
     made["scores"] = {"train-0000": {"cc": 0.25, "nss": math.nan}}
-    made["curve"] = {"step": [0, 1.5], "loss": [2.0, 1.0], "lr": [0.1, 0.2], "gradient": [1, 1]}
+    made["curve"] = {"step": [0, 1], "loss": [2.0, 1.0], "lr": [1e-3, 1e-5], "gradient": [1, 1]}
     path = save_record(made, tmp_path / "deep" / "record.json")
     read = load_record(path)
     assert read["scores"] == {"train-0000": {"cc": 0.25, "nss": None}}
     assert {**read, "scores": made["scores"]} == made
-    assert '"step": [0, 1.5],' in path.read_text()
+    assert '"step": [0, 1],' in path.read_text()
     assert [p.name for p in path.parent.iterdir()] == ["record.json"]
 
 
@@ -283,6 +286,116 @@ def test_the_command_checks_and_tells_the_line(tmp_path, capsys):
     path.write_text("{")
     assert records.main([str(path), str(tmp_path / "none")]) == 2
     assert "not JSON" in capsys.readouterr().err
+
+
+REAL = ROOT / "data" / "runs" / "train" / "sst-sal.json"
+
+
+def halved(made):
+    for name, column in made["curve"].items():
+        made["curve"][name] = column[: len(column) // 2]
+
+
+TOGETHER = {
+    "half a curve": (halved, "curve: 112 points, wanted 225 of 900 steps"),
+    "a curve of other steps": (
+        lambda made: made["curve"]["step"].__setitem__(3, 13.0),
+        "curve: a point of step 13, wanted 13.5 of 900 steps",
+    ),
+    "a rate above the recipe's": (
+        lambda made: made["curve"]["lr"].__setitem__(5, 0.9), "curve: lr 0.9, wanted at most the",
+    ),
+    "a gradient below 0": (
+        lambda made: made["curve"]["gradient"].__setitem__(0, -1.0), "curve: lr or gradient below",
+    ),
+    "too fast for its frames": (
+        lambda made: made["throughput"].update(clips_per_s=999),
+        "throughput: 293.1 frames_per_s, wanted 8 times 999 clips_per_s",
+    ),
+    "too slow for its time": (
+        lambda made: made["throughput"].update(clips_per_s=20.0, frames_per_s=160.0),
+        "throughput: 20 clips_per_s, too few for 900 steps of 8 in 311.417 seconds",
+    ),
+    "one speed of two": (
+        lambda made: made["throughput"].update(clips_per_s=None), "throughput: clips_per_s or",
+    ),
+    "scores of .99": (
+        lambda made: [each.update(cc=0.99) for each in made["scores"].values()],
+        "scores: cc 0.99 in the mean, wanted 0.119811 as in the validation of step 900",
+    ),
+    "scores of nothing": (
+        lambda made: made.update(scores={}), "scores: cc nan in the mean, wanted 0.119811",
+    ),
+    "another best value": (
+        lambda made: made["best"].update(value=0.5),
+        "best: cc 0.5 of step 900, wanted cc 0.119811 of step 900 as the validations have it",
+    ),
+    "another best step": (
+        lambda made: made["best"].update(step=675), "best: cc 0.119811 of step 675, wanted cc",
+    ),
+    "no best": (lambda made: made.update(best=None), "best: null, wanted cc 0.119811 of step 900"),
+    "best by another metric": (
+        lambda made: made["best"].update(metric="nss"), "best: by nss, wanted the recipe's monitor",
+    ),
+    "best before others": (
+        lambda made: made["validations"][0]["means"].update(cc=0.3), "best: cc 0.119811 of step",
+    ),
+    "validations in another order": (
+        lambda made: made["validations"].reverse(), "validations: of steps [900, 675, 450, 225],",
+    ),
+    "validated after its end": (
+        lambda made: made["validations"][-1].update(step=901), "validations: one of step 901,",
+    ),
+    "validated on nothing": (lambda made: made.update(validation=None), "validation: null, wanted"),
+    "done before its end": (
+        lambda made: made.update(steps=899), "steps: 899, wanted the recipe's 900 of a run that is",
+    ),
+    "another seed": (lambda made: made.update(seed=1), "seed: 1, wanted the recipe's 0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", TOGETHER)
+def test_entries_that_cannot_be_true_at_once_are_found(tmp_path, capsys, damage):
+    path, made = tmp_path / "record.json", json.loads(REAL.read_text("utf-8"))
+    change, told = TOGETHER[damage]
+    change(made)
+    path.write_text(json.dumps(made))
+    assert records.main([str(path)]) == 2
+    err = capsys.readouterr().err
+    assert f"{path}: {told}" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 7, 8, 9, 16, 17, 99, 10**3])
+def test_the_steps_of_a_curve_follow_from_their_number(steps):
+    curve = Curve(most=8)
+    for step in range(steps):
+        curve.add(step, 1.0, 1.0, 1.0)
+    assert curve.columns()["step"] == curve_steps(steps, 8)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"steps": 10**400}, "r.json: steps: 1000"),
+        ({"steps": 3}, "r.json: curve: 0 points, wanted 3 of 3 steps"),
+        ({"scores": {"a": {"cc": 0.5}}}, "r.json: scores: of some videos, wanted none"),
+    ],
+)
+def test_a_record_of_a_beginning_agrees_or_is_one_line(change, told):
+    made = record() | change
+    made["recipe"]["steps"] = max(made["recipe"]["steps"], made["steps"])
+    redigested(made)
+    with pytest.raises(ValueError, match=told):
+        check_record(made, "r.json")
+
+
+def test_what_a_recipe_does_not_tell_is_not_asked():
+    """Settings that another version of the package did not have."""
+    made = json.loads(REAL.read_text("utf-8"))
+    for key in ("monitor", "accumulate", "lr", "batch"):
+        del made["recipe"][key]
+    redigested(made)
+    assert check_record(made) is made
 
 
 def redigested(made):

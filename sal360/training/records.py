@@ -30,6 +30,7 @@ import torch
 from sal360._files import write_whole
 from sal360._version import __version__
 from sal360.datasets.item import VideoDataset
+from sal360.training.agreement import disagreements
 from sal360.training.machine import code_hash, device_facts, tf32_allowed, versions
 from sal360.training.recipe import INPUTS, SCALES, Recipe, load_recipe, recipe_names
 
@@ -345,7 +346,8 @@ def check_record(record: Any, where: str = "record") -> dict[str, Any]:
         record: anything. where: what the error begins with.
     Raises:
         ValueError: the first entry that is missing, unknown or wrong, a digest that is not that
-            of the settings, steps beyond the recipe's; one line.
+            of the settings, entries that cannot be true at once
+            (:mod:`sal360.training.agreement`); one line.
     """
     if not isinstance(record, dict):
         raise ValueError(f"{where}: {type(record).__name__}, wanted a table")
@@ -365,9 +367,9 @@ def check_record(record: Any, where: str = "record") -> dict[str, Any]:
     if digest != record["recipe"]["digest"]:
         found = record["recipe"]["digest"]
         raise ValueError(f"{where}: recipe: digest {found[:12]}, wanted {digest[:12]} as it is set")
-    steps = settings["steps"]
-    if record["steps"] > steps:
-        raise ValueError(f"{where}: steps: {record['steps']}, wanted at most {steps}")
+    wrong = next(disagreements(record, MOST_POINTS), None)
+    if wrong is not None:
+        raise ValueError(f"{where}: {wrong}")
     return record
 
 

@@ -206,7 +206,7 @@ def test_a_scaled_loss_that_overflows_leaves_a_step_out(batches):
     state.scaler.load_state_dict(state.scaler.state_dict() | {"scale": 2.0**127})
     before = weights(model).clone()
     step = next(fit(model, batches, one, state))
-    assert step.gradient == 0 and step.loss > 0 and state.step == 1
+    assert step.overflowed and step.gradient == 0 and step.loss > 0 and state.step == 1
     assert torch.equal(weights(model), before) and state.scaler.get_scale() == 2.0**126
 
 

@@ -37,12 +37,14 @@ from sal360.training.state import TrainingState, tosses
 @dataclass(frozen=True)
 class Step:
     """What one step did: its number from 0, its loss, the rate it went with, and the norm of its
-    gradient before it was clipped (0: a scaled loss overflowed, and the step was left out)."""
+    gradient before it was clipped (0 also where a scaled loss ``overflowed``, and the step was left
+    out)."""
 
     index: int
     loss: float
     lr: float
     gradient: float
+    overflowed: bool = False
 
 
 def build_model(recipe: Recipe) -> nn.Module:
@@ -238,11 +240,12 @@ def check_model(model: nn.Module, recipe: Recipe, state: TrainingState) -> None:
 
 def gradients(
     state: TrainingState, source: Iterator[Batch], forced: bool, world: World
-) -> tuple[float, float]:
+) -> tuple[float, float | None]:
     """Give the weights their gradients, those of ``accumulate`` batches on all processes.
 
     Returns:
-        the loss, and the norm of its gradient, which is cut to the recipe's length after that.
+        the loss, and the norm of its gradient, which is cut to the recipe's length after that;
+        None: the scaled loss overflowed, and the scaler will leave the step out.
     """
     model, recipe, scale = state.model, state.recipe, state.scaler.get_scale()
     device = next(model.parameters()).device
@@ -270,7 +273,7 @@ def gradients(
     if math.isfinite(loss) and math.isfinite(norm):
         return loss, norm
     if math.isfinite(loss) and scale > 1:
-        return loss, 0.0  # the scaled loss overflowed: the scaler leaves the step out
+        return loss, None
     told = f"step {state.step}: a loss of {loss:g}, a gradient of {norm:g}, {clip_names(seen)}"
     raise FloatingPointError(told)
 
@@ -317,4 +320,4 @@ def fit(
             with state.untouched():
                 loss, norm = gradients(state, source, forced, world)
             state.update()
-            yield Step(index, loss, lr, norm)
+            yield Step(index, loss, lr, norm or 0.0, norm is None)

@@ -36,6 +36,7 @@ from sal360.training.records import Curve, command_of, data_facts, new_run_recor
 from sal360.training.sharded import scored_together
 from sal360.training.sought_flow import with_flow
 from sal360.training.state import TrainingState
+from sal360.training.still import Still
 from sal360.training.stopping import stopping
 
 
@@ -225,6 +226,7 @@ class _Run:
         self.world, self.record = world, record
         self.device = next(state.model.parameters()).device
         self.progress, self.curve = Progress(made=[{"step": 0, **self.here()}]), Curve()
+        self.still, self.notes = Still(), list[str]()
         self.place = loader.state_dict()
         self.data = record["data"] | {"clips": len(loader.windows)}
         self.energy, self.begun = Energy(self.device), time.perf_counter()
@@ -260,6 +262,8 @@ class _Run:
         try:
             self.progress = Progress(**found.extra["progress"])
             self.curve.load_state_dict(found.extra["curve"])
+            if "still" in found.extra:  # those of older versions have none
+                self.still.load_state_dict(found.extra["still"])
             self.record["started"] = found.extra["started"]
         except (KeyError, TypeError) as error:
             raise ValueError(
@@ -333,6 +337,9 @@ class _Run:
         p.training += time.perf_counter() - begun
         p.clips, p.frames = p.clips + many * self.read[0], p.frames + many * self.read[1]
         self.curve.add(step.index, step.loss, step.lr, step.gradient)
+        told = self.still.add(step)
+        if told is not None and self.world.main:
+            warnings.warn(told, UserWarning, stacklevel=2)
         self.place = self.loader.state_dict()
         if self.report is not None:
             self.report.on_step(step, p.clips / p.training, p.waiting / p.training)
@@ -423,6 +430,7 @@ class _Run:
             "validation": self.record["validation"] or {"spec": None},
             "progress": asdict(self.progress),
             "curve": self.curve.state_dict(),
+            "still": self.still.state_dict(),
             "started": self.record["started"],
         }
         self.folder.write_checkpoint(self.state, self.place, extra)
@@ -443,7 +451,7 @@ class _Run:
 
     def note(self, text: str) -> None:
         """Something that a reader of the numbers should know."""
-        self.record["notes"] = [*self.record.get("notes", []), " ".join(text.split())]
+        self.notes.append(" ".join(text.split()))
 
     def measure(self) -> None:
         """What has been taken, this part of the run and those before."""
@@ -472,6 +480,9 @@ class _Run:
             "energy_j": p.joules,
             "seconds": round(p.seconds, 3),
         }
+        notes = self.notes + self.still.notes()
+        if notes:
+            self.record["notes"] = notes
         if p.skipped:
             self.record["skipped"] = p.skipped
             if self.record["command"]:  # clips that cannot be read would stop it

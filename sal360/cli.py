@@ -428,7 +428,12 @@ def evaluate(
     "--recipe-file",
     type=click.Path(path_type=Path),
     metavar="FILE.toml",
-    help="A recipe of your own, in place of RECIPE.",
+    help="A recipe of your own, in place of RECIPE; one to begin with comes from --print-recipe.",
+)
+@click.option(
+    "--print-recipe",
+    is_flag=True,
+    help="Print the recipe, --set and all, as a file for --recipe-file, and train nothing.",
 )
 @click.option(
     "--out",
@@ -489,6 +494,7 @@ def train(recipe: str | None, out: Path | None, **settings: Any) -> None:
     sal360 train sst-sal --scale fast
     sal360 train cube-unet --data films/VRET:train --validation films/VRET:test --out vret
     sal360 train sst-sal --set lr=0.01 --set model.hidden=12 --set precision=bf16 --seed 1
+    sal360 train sst-sal --scale cpu --print-recipe > mine.toml
     sal360 train --recipe-file mine.toml --scale cpu --steps 500 --tensorboard
     torchrun --nproc-per-node 2 -m sal360 train sst-sal
 

@@ -17,6 +17,7 @@ from sal360.training.data import USUAL, Remembered, is_packed, open_data
 from sal360.training.distributed import ProcessLost, World, setup
 from sal360.training.fit import build_model
 from sal360.training.recipe import Recipe, default_scale, load_recipe, parse_recipe, recipe_names
+from sal360.training.recipe_text import recipe_text
 from sal360.training.records import save_record
 from sal360.training.run import train
 from sal360.training.sought_flow import with_flow
@@ -95,6 +96,7 @@ def run_training(
     force: bool = False,
     on_error: Any = "raise",
     exact: bool = True,
+    print_recipe: bool = False,
     say: Say = print,
     show: Say = print,
 ) -> int:
@@ -107,7 +109,8 @@ def run_training(
         settings: as :func:`parse_settings`; steps, seed, validate_every over them.
         workers: None: none for data that is small enough to stay in memory, else one for each
             core but one.
-        say: is told what happens. show: is given the table.
+        print_recipe: show the recipe as the text of a file, and train nothing.
+        say: is told what happens. show: is given the table, or that text.
         the others: of :func:`sal360.training.run.train`.
     Returns:
         an exit status: 0, or 1 for a run that cannot go on (the line says why), 130 after
@@ -115,6 +118,11 @@ def run_training(
     Raises:
         ValueError, TypeError, OSError: what cannot be used, a full disk among it; one line.
     """
+    if print_recipe:  # without the usual validate_every: a file's reader adds it again
+        asked = _recipe(name, recipe_file, scale, parse_settings(settings), steps, seed,
+                        validate_every, False)  # fmt: skip
+        show(recipe_text(asked).rstrip("\n"))
+        return 0
     recipe = _recipe(name, recipe_file, scale, parse_settings(settings), steps, seed,
                      validate_every, validation != "none")  # fmt: skip
     network = build_model(recipe)  # before anything is opened or written: it may be refused

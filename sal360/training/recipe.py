@@ -195,7 +195,10 @@ def parse_recipe(
         settings["augment"] = _whole_turns(settings["augment"])
     missing = [key for key in _NEEDED if key not in settings]
     if missing:
-        raise ValueError(f"{name}: [ours] {missing[0]}: missing")
+        raise ValueError(
+            f"{name}: [ours] {missing[0]}: missing; a whole recipe to begin with: "
+            f"sal360 train {document['system']} --print-recipe"
+        )
     recipe = Recipe(
         name=name,
         scale=scale,

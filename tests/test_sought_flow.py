@@ -47,8 +47,7 @@ def recipe_of(name, **changes):
 
 
 def data_of(layout, root=None):
-    split = {"split": "test"} if layout == "wild360" else {}  # of the others it has no truth
-    return open_dataset(root or made(layout), layout, **split)
+    return open_dataset(root or made(layout))
 
 
 def test_the_flow_of_a_frame_leads_to_the_next_one_whatever_clip_it_is_read_in():

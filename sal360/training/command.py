@@ -16,6 +16,7 @@ from sal360.training import summary
 from sal360.training.data import USUAL, Remembered, is_packed, open_data
 from sal360.training.distributed import ProcessLost, World, setup
 from sal360.training.fit import build_model
+from sal360.training.known_truth import with_truth
 from sal360.training.recipe import Recipe, default_scale, load_recipe, parse_recipe, recipe_names
 from sal360.training.recipe_text import recipe_text
 from sal360.training.records import save_record
@@ -135,7 +136,7 @@ def run_training(
     try:
         usual = USUAL[recipe.scale]
         films = _opened(usual[0] if data is None else data, recipe, world, say)
-        films = with_flow(films, network, recipe)
+        films = with_flow(with_truth(films, recipe), network, recipe)
         checked = None
         if validation != "none":
             spec = usual[1] if validation is None else validation
@@ -147,6 +148,8 @@ def run_training(
             spec = getattr(films, "spec", films.name)
             say(f"{recipe.name} at scale {recipe.scale}: {recipe.steps} steps on {spec}, "
                 f"scored on {scored}, into {out}")  # fmt: skip
+            if hasattr(films, "left_out"):
+                say(f"left out of {spec}: {films.left_out}, wanted by the loss {recipe.loss}")
             _say_flow((films, checked), say)
         record = train(
             recipe,

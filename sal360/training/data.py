@@ -48,7 +48,8 @@ VIDEOS, SECONDS, FPS = 64, 10.0, 8.0
 """Of synthetic worlds, unless the spec says others."""
 MOST_VIDEOS, MOST_SECONDS = 1_000_000, 86_400
 """Of synthetic worlds: more is a slip of the finger."""
-_HOW_FLOW = ("flow_from", "has_flow_picture")
+_TOLD = ("spec", "split", "size", "fps", "root", "truth", "flow_from", "has_flow_picture",
+         "has_truth", "left_out")  # fmt: skip
 _SPLIT_NAMES = ("train", "val", "validation", "test", "all")
 
 
@@ -173,7 +174,7 @@ class Told(Around):
 
     def __init__(self, dataset: VideoDataset) -> None:
         super().__init__(dataset)
-        for told in ("spec", "split", "size", "fps", "root", "truth", *_HOW_FLOW):
+        for told in _TOLD:
             if hasattr(dataset, told):
                 setattr(self, told, getattr(dataset, told))
 

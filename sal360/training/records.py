@@ -94,9 +94,9 @@ def new_run_record(
 
 def data_facts(data: VideoDataset, videos: Sequence[str] | None = None) -> dict[str, Any]:
     """What a record says of a data set: how it is opened again, which of its videos
-    counted, and how its flow was made if it brought none."""
+    counted, how many were left out, and how its flow was made if it brought none."""
     names = list(data.videos if videos is None else videos)
-    sought = getattr(data, "flow_from", None)
+    told = {"flow": "flow_from", "left_out": "left_out"}
     return {
         "spec": getattr(data, "spec", None),
         "name": data.name,
@@ -106,7 +106,7 @@ def data_facts(data: VideoDataset, videos: Sequence[str] | None = None) -> dict[
         "videos": len(names),
         "first": names[0] if names else None,
         "names": hashlib.sha256("\n".join(names).encode()).hexdigest()[:16],
-        **({} if sought is None else {"flow": sought}),
+        **{key: getattr(data, name) for key, name in told.items() if hasattr(data, name)},
     }
 
 
@@ -274,7 +274,7 @@ FIELDS: dict[str, Field] = {
     ),
     "data": Field(
         _data,
-        "spec, name, split, size, fps, videos; flow, if it was computed",
+        "spec, name, split, size, fps, videos; flow, if it was computed; left_out, if videos were",
         "what it was trained on, and how that is opened",
     ),
     "validation": Field(

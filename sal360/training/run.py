@@ -30,6 +30,7 @@ from sal360.training.checkpoint import Checkpoint, DiskFull
 from sal360.training.distributed import ALONE, World
 from sal360.training.fit import Step, build_model, check_model, fit
 from sal360.training.folder import RunFolder
+from sal360.training.known_truth import with_truth
 from sal360.training.machine import Energy, peak_memory
 from sal360.training.recipe import Recipe
 from sal360.training.records import Curve, command_of, data_facts, new_run_record
@@ -114,7 +115,8 @@ def train(
     Args:
         recipe: what is run. data: what on. validation: what it is scored on, every
             ``validate_every`` steps and after the last. Flow that is needed and not in them is
-            sought in their frames (:mod:`sal360.training.sought_flow`).
+            sought in their frames (:mod:`sal360.training.sought_flow`), and videos without the
+            truth that a loss needs are left out (:mod:`sal360.training.known_truth`).
         out: a folder for ``record.json``, ``best.safetensors`` and ``last.safetensors``
             (:func:`sal360.models.load_model` reads both; of a recipe with ``ema`` they are the
             running means) and ``checkpoint.safetensors``. None: nothing is written. Rank 0
@@ -152,7 +154,7 @@ def train(
     if model is not None and command is None:
         command = ""  # none makes what was given
     model = build_model(recipe) if model is None else model
-    data = with_flow(data, model, recipe)
+    data = with_flow(with_truth(data, recipe), model, recipe)
     if validation is not None:
         validation = with_flow(validation, model, recipe, learning=False)
     folder = None if out is None else RunFolder(out)

@@ -124,6 +124,10 @@ class VREyeTracking(LayoutDataset):
         """Whether there are pictures of the flow of a video."""
         return self._has_flow and (self.root / "optical_flow" / self._known(video)).is_dir()
 
+    def has_truth(self, video: str) -> bool:
+        """Whether there are maps of a video."""
+        return (self.root / "saliency_maps" / self._known(video)).is_dir()
+
     def sequences(
         self, video: str, length: int = SEQUENCE, skip: int = SKIP, overlap: int = 0
     ) -> list[tuple[int, int]]:
@@ -173,7 +177,7 @@ class VREyeTracking(LayoutDataset):
 
     def _beside(self, video: str, number: int, size: tuple[int, int]) -> Part:
         part: Part = {"truth": None, "flow_picture": None}
-        if (self.root / "saliency_maps" / video).is_dir():
+        if self.has_truth(video):
             path = self.root / "saliency_maps" / video / f"{number:04d}.png"
             values = read_map(path)
             self.eight_bit |= bool(values.max() <= 255)

@@ -107,6 +107,10 @@ class Wild360(LayoutDataset):
             self._maps[video] = {int(m[1]): p for p in found if (m := MAP.fullmatch(p.name))}
         return self._maps[video]
 
+    def has_truth(self, video: str) -> bool:
+        """Whether there are maps of a video."""
+        return bool(self.maps(self._known(video)))
+
     def _path(self, video: str) -> Path:
         path = self.paths.get(video)
         if path is None:

@@ -15,10 +15,11 @@ def watched(gradients, losses=None, overflowed=(), many=3):
     watch = Still(many)
     losses = range(len(gradients)) if losses is None else losses
     told = [
-        watch.add(Step(k, float(loss), 0.1, float(gradient), k in overflowed))
+        line
         for k, (gradient, loss) in enumerate(zip(gradients, losses, strict=True))
+        for line in watch.add(Step(k, float(loss), 0.1, float(gradient), k in overflowed))
     ]
-    return watch, [line for line in told if line is not None]
+    return watch, told
 
 
 @pytest.mark.parametrize(
@@ -52,9 +53,10 @@ def test_an_overflow_is_no_zero():
     [([2, 2, 2, 2], True), ([2, 2, 3, 2], False), ([2, 2], False), ([3, 2, 2, 2, 2], False)],
 )
 def test_a_loss_that_never_changes_is_noted(losses, noted):
-    notes = watched([1] * len(losses), losses)[0].notes()
+    watch, said = watched([1] * len(losses), losses)
     told = f"the loss was 2 in all {len(losses)} steps: it never changed"
-    assert notes == ([told] if noted else [])
+    assert watch.notes() == ([told] if noted else [])
+    assert said == (["the loss was 2 in all 3 steps: it never changed"] if noted else [])
 
 
 def test_it_goes_on_where_it_was():

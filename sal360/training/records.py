@@ -19,6 +19,7 @@ import re
 import shlex
 import sys
 import tomllib
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from inspect import signature
@@ -581,7 +582,9 @@ def _again(record: Mapping[str, Any], out: str | None) -> int:
 
     _runtime.tune_allocator()
     sys.stdout.flush()
-    verdict = once_more(record, out, note)
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: note(f"warning: {message}")
+        verdict = once_more(record, out, note)
     print(verdict)
     return 0 if verdict.startswith("same") else 1
 

@@ -339,9 +339,9 @@ class _Run:
         p.training += time.perf_counter() - begun
         p.clips, p.frames = p.clips + many * self.read[0], p.frames + many * self.read[1]
         self.curve.add(step.index, step.loss, step.lr, step.gradient)
-        told = self.still.add(step)
-        if told is not None and self.world.main:
-            warnings.warn(told, UserWarning, stacklevel=2)
+        for told in self.still.add(step):
+            if self.world.main:
+                warnings.warn(told, UserWarning, stacklevel=2)
         self.place = self.loader.state_dict()
         if self.report is not None:
             self.report.on_step(step, p.clips / p.training, p.waiting / p.training)

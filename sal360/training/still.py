@@ -35,25 +35,29 @@ class Still:
         self._loss: float | None = None  # of all steps so far, if it is one
         self._same = 0
 
-    def add(self, step: Step) -> str | None:
-        """A step; what should be said of it at once, if anything."""
+    def add(self, step: Step) -> list[str]:
+        """A step; lines that should be said at once: of each kind one, when it has been so for as
+        long as that."""
         if step.overflowed:
-            return None
+            return []
+        told = []
         if self._same == 0 or step.loss == self._loss:
             self._loss, self._same = step.loss, self._same + 1
+            if self._same == self.many:
+                told.append(self._told_loss())
         else:
             self._loss = None
         if step.gradient != 0:
             self._zeros = 0
-            return None
+            return told
         self._since = self._since if self._zeros else step.index
         self._zeros += 1
         if self._zeros == self.many:
             self._stretches.append([self._since, step.index])
-            return self._told(self._since, step.index)
+            told.append(self._told(self._since, step.index))
         if self._zeros > self.many:
             self._stretches[-1][1] = step.index
-        return None
+        return told
 
     def _told(self, first: int, last: int) -> str:
         return (
@@ -61,11 +65,14 @@ class Still:
             "network may have died"
         )
 
+    def _told_loss(self) -> str:
+        return f"the loss was {self._loss:g} in all {self._same} steps: it never changed"
+
     def notes(self) -> list[str]:
         """For the record, as of now."""
         notes = [self._told(*stretch) for stretch in self._stretches]
         if self._loss is not None and self._same >= self.many:
-            notes.append(f"the loss was {self._loss:g} in all {self._same} steps: it never changed")
+            notes.append(self._told_loss())
         return notes
 
     def state_dict(self) -> dict[str, Any]:

@@ -128,7 +128,8 @@ def before_of(row: dict[str, Any], rates: Rates) -> Before:
     found = {"busy_s": row["median_s"], "launches": 0} | row["operators"]
     shares = {"optimiser": 0.0} | row["phases"]
     work = Work(0, 0, 0) if "not run" in row["work"] else Work(**row["work"])
-    return Before(row["median_s"], found["busy_s"], shares, found["launches"], work, rates)
+    units = row.get("units", "fp32")
+    return Before(row["median_s"], found["busy_s"], shares, found["launches"], work, rates, units)
 
 
 def tries(

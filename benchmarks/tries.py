@@ -36,7 +36,8 @@ UNREACHED = "autocast reaches no product of this network here: not a bit of its 
 
 @dataclass(frozen=True)
 class Before:
-    """A step that nothing was done to: seconds, its shares, kernels or operators started."""
+    """A step that nothing was done to: seconds, its shares, kernels or operators started, and the
+    units that its products run on (:func:`benchmarks.roofline.units_of`)."""
 
     seconds: float
     busy_s: float
@@ -44,6 +45,7 @@ class Before:
     launches: int
     work: Work
     rates: Rates
+    units: str = "fp32"
 
     @property
     def starting_s(self) -> float:
@@ -57,13 +59,13 @@ class Before:
 
 def _half_precision(b: Before) -> float:
     rates = b.rates.operations_per_s
-    products = b.work.operations * (1 / rates["bf16"] - 1 / rates["fp32"])
+    products = b.work.operations * (1 / rates["bf16"] - 1 / b.rates.best(b.units))
     return b.at_least(b.seconds + products - b.work.bytes / b.rates.bytes_per_s / 2)
 
 
 def _tf32(b: Before) -> float:
-    rates = b.rates.operations_per_s
-    saved = b.work.operations * (1 / rates["fp32"] - 1 / rates["tf32"])
+    tf32 = b.rates.operations_per_s["tf32"]
+    saved = b.work.operations * (1 / b.rates.best(b.units) - 1 / tf32)
     return b.at_least(b.seconds - saved)
 
 

@@ -156,6 +156,9 @@ def test_predictions_follow_from_the_figures_before():
         "CUDA graphs": pytest.approx(0.8),
         "torch.compile": pytest.approx(0.6),
     }
+    already = before(units="tf32")  # what a GPU does with float32 in plain convolutions
+    assert TRIES["TF32 products"].predicted(already) == 1.0
+    assert TRIES["bf16"].predicted(already) == pytest.approx((0.1 - 0.00025 - 0.02) / 0.1)
     starting = before(launches=10**6)  # nothing but starting kernels
     assert TRIES["bf16"].predicted(starting) == 1.0
     assert TRIES["twice the batch"].predicted(starting) == 0.5

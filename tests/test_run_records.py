@@ -4,7 +4,9 @@ import hashlib
 import json
 import math
 import os
+import re
 import shlex
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -43,7 +45,7 @@ def record(**overrides):
 
 def test_a_new_record_is_right_and_comes_back_from_a_file(tmp_path):
     made = record()
-    assert check_record(made) is made and set(made) == {*FIELDS, "tf32"}
+    assert check_record(made) is made and set(made) == {*FIELDS, "commit", "tf32"}
     assert made["code"] == code_hash() and made["status"] == "running"
     made["steps"], made["best"] = 2, {"step": 2, "metric": "cc", "value": 0.25}
     made["validations"] = [{"step": 2, "means": {"cc": 0.25, "nss": None}}]
@@ -257,6 +259,33 @@ def test_a_record_says_what_float32_products_might_use(monkeypatch):
     for wrong in (True, {"convolutions": True}, {"convolutions": "yes", "products": False}):
         with pytest.raises(ValueError, match=r"r\.json: tf32: .*wanted convolutions, products"):
             check_record(made | {"tf32": wrong}, "r.json")
+
+
+def test_the_commit_is_that_of_the_package_and_of_no_other_checkout(tmp_path, monkeypatch):
+    def git(*words):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    package = tmp_path / "sal360"
+    (package / "training").mkdir(parents=True)
+    monkeypatch.setattr(machine, "__file__", str(package / "training" / "machine.py"))
+    found = machine.commit.__wrapped__
+    git("init", "-q")
+    (package / "_version.py").write_text("1")
+    (tmp_path / "mine.txt").write_text("1")
+    git("add", "mine.txt")
+    git("commit", "-qm", "one")
+    assert found() is None  # installed in somebody's checkout
+    git("add", ".")
+    git("commit", "-qm", "two")
+    assert re.fullmatch("[0-9a-f]{40}", found())
+    (tmp_path / "mine.txt").write_text("2")  # beside the package
+    assert not found().endswith("+")
+    (package / "_version.py").write_text("2")
+    assert found().endswith("+")
+    monkeypatch.setenv("PATH", "")
+    assert found() is None  # no git
+    assert check_record(record() | {"commit": "0123abc+"})["commit"] == "0123abc+"
 
 
 @pytest.mark.parametrize(("said", "told"), [("tf32", True), ("ieee", False), ("none", None)])

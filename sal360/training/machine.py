@@ -9,6 +9,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import subprocess
 import sys
 from contextlib import suppress
 from functools import cache
@@ -33,6 +34,24 @@ def code_hash(rooms: tuple[str, ...] = ROOMS, files: tuple[str, ...] = FILES) ->
         digest.update(f"{path.relative_to(root).as_posix()}\n".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+@cache
+def commit() -> str | None:
+    """The commit of the checkout that this package lies in, with a ``+`` if its files differ from
+    it; None for an installed package, also in somebody's checkout, and without git."""
+    root = Path(__file__).resolve().parents[1]
+
+    def git(*words: str) -> str:
+        asked = ["git", "-C", str(root), *words]
+        return subprocess.run(asked, capture_output=True, text=True, check=True, timeout=10).stdout
+
+    try:
+        git("ls-files", "--error-unmatch", "_version.py")
+        changed = bool(git("status", "--porcelain", "--", ".").strip())
+        return git("rev-parse", "HEAD").strip() + "+" * changed
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 def versions() -> dict[str, str]:

@@ -32,7 +32,7 @@ from sal360._files import write_whole
 from sal360._version import __version__
 from sal360.datasets.item import VideoDataset
 from sal360.training.agreement import disagreements
-from sal360.training.machine import code_hash, device_facts, tf32_allowed, versions
+from sal360.training.machine import code_hash, commit, device_facts, tf32_allowed, versions
 from sal360.training.recipe import INPUTS, SCALES, Recipe, load_recipe, recipe_names
 
 SCHEMA = "sal360/run/1"
@@ -66,6 +66,7 @@ def new_run_record(
         "schema": SCHEMA,
         "sal360": __version__,
         "code": code_hash(),
+        "commit": commit(),
         "command": None if own else command or None,
         "recipe": {**recipe.settings(), "digest": recipe.digest},
         "data": data_facts(data),
@@ -328,6 +329,11 @@ FIELDS: dict[str, Field] = {
 }
 """Every entry of a record, in order; all of them must be there."""
 OPTIONAL: dict[str, Field] = {
+    "commit": Field(
+        _or_none(_text),
+        "a text, or null",
+        "of the checkout, with a + if its files differ; null of an installed package",
+    ),
     "tf32": Field(
         _or_none(_tf32),
         "convolutions, products: true, false, or null; or null (a CPU)",
@@ -337,7 +343,7 @@ OPTIONAL: dict[str, Field] = {
     "skipped": Field(_each(_text, dict), "clip to reason", "clips that could not be read"),
     "more": Field(lambda v: isinstance(v, dict), "a table", "what one experiment adds"),
 }
-"""Entries that may be there; records from before ``tf32`` have none."""
+"""Entries that may be there; early records have no ``commit`` and ``tf32``."""
 
 
 def check_record(record: Any, where: str = "record") -> dict[str, Any]:

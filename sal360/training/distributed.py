@@ -10,8 +10,8 @@ optimiser sees them, so all make the same step. A process that was started alone
 with that of one process in six digits, and its gradient to 1e-5 or better in most networks (1e-3 in
 the Spherical U-Net: rectifiers, and batch statistics of few pixels). Plain gradient descent keeps
 it about so. Adam divides a gradient by its own size: a weight whose gradient is nearly 0 moves by
-the whole rate, up or down as rounding has it. With lookup-unet's recipe, weights of one process and
-of two lay up to .03 apart after four steps. What a run on another number of processes repeats is
+the whole rate, up or down as rounding has it, and after a few steps weights of one process and of
+two lie apart by far more than rounding. What a run on another number of processes repeats is
 the recipe, not the weights.
 
 **Sums, not means.** A loss is a mean over the frames that have a truth. A rank multiplies its

@@ -39,6 +39,8 @@ def with_flow(
     """
     seen = isinstance(model, SSTSal) and model.in_channels == 6
     followed = learning and recipe.loss == "weak"
+    if hasattr(data, "flow_from"):  # it is sought already
+        return data
     if not (seen or followed) or _brings(data, recipe.size, pictures=not followed):
         return data
     flat = isinstance(model, SSTSal) and model.convention == "upstream"

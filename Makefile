@@ -25,7 +25,7 @@ book: $(SITE)
 
 env: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt sal360/_version.py
+$(STAMP): pyproject.toml constraints.txt sal360/_version.py sal360/nn/_rim.c
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 		{ echo "$(PYTHON) is not Python 3.11 to 3.13; say make PYTHON=python3.12"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

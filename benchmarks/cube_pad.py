@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from benchmarks.measure import interleaved
 from sal360 import upstream
-from sal360.nn import CubePad2d
+from sal360.nn import CubePad2d, rim_native
 
 SHAPES = {  # cubes, channels, S, padding: what a ResNet-50 asks for; a batch; a small U-Net's
     "6 x 64 x 56 x 56, 1": (1, 64, 56, 1),
@@ -24,7 +24,7 @@ SHAPES = {  # cubes, channels, S, padding: what a ResNet-50 asks for; a batch; a
 
 def run() -> dict[str, Any]:
     """Forward and backward times of the padding alone, and of a convolution with it."""
-    kept, results = torch.get_num_threads(), {}
+    kept, results = torch.get_num_threads(), {"compiled": rim_native.compiled is not None}
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
@@ -43,10 +43,16 @@ def _forward_backward(B: int, C: int, S: int, pad: int) -> dict[str, dict]:
     x = torch.rand(6 * B, C, S, S, requires_grad=True)
     grad = torch.rand(6 * B, C, S + 2 * pad, S + 2 * pad)
 
-    def timed(padding: Callable[[Tensor], Tensor]) -> Callable[[], None]:
+    def timed(padding: Callable[[Tensor], Tensor], as_built: bool = True) -> Callable[[], None]:
+        built = rim_native.compiled
+
         def call() -> None:
-            x.grad = None
-            padding(x).backward(grad)
+            rim_native.compiled = built if as_built else None
+            try:
+                x.grad = None
+                padding(x).backward(grad)
+            finally:
+                rim_native.compiled = built
 
         return call
 
@@ -55,6 +61,8 @@ def _forward_backward(B: int, C: int, S: int, pad: int) -> dict[str, dict]:
             "zeros (F.pad)": timed(lambda x: F.pad(x, (pad,) * 4)),
             "CubePad2d, copy": timed(CubePad2d(pad)),
             "CubePad2d, reproject": timed(CubePad2d(pad, "reproject")),
+            "copy, not compiled": timed(CubePad2d(pad), False),
+            "reproject, not compiled": timed(CubePad2d(pad, "reproject"), False),
             "sal360.upstream.cube_pad": timed(lambda x: upstream.cube_pad(x, pad)),
         },
         repeats=31,

@@ -170,12 +170,12 @@ def whole_unet() -> dict[str, Any]:
 AXES: dict[str, list[int]] = {
     "pixels": [32, 48, 64, 96, 128, 192, 256],  # rows; twice as many columns
     "channels": [8, 16, 32, 64, 128],
-    "taps": [1, 3, 5, 7, 9],  # along a side of a tangent kernel
+    "taps": [1, 3, 5, 7, 9],  # along a side of a tangent kernel; circles and bearings of a crown
 }
 
 
-def grown(axis: str, size: int) -> tuple[int, Step, Step]:
-    """What grows, and the passes of an ordinary and of a tangent convolution at that size."""
+def grown(axis: str, size: int) -> tuple[int, dict[str, Step]]:
+    """What grows, and the passes of an ordinary, a tangent and a crown convolution at that size."""
     H, C, k = 64, 32, 3
     if axis == "pixels":
         H, C = size, 16
@@ -186,8 +186,10 @@ def grown(axis: str, size: int) -> tuple[int, Step, Step]:
     torch.manual_seed(0)
     planar = nn.Conv2d(C, C, k, padding=k // 2, padding_mode="circular", bias=False)
     sphere = SphereConv2d(C, C, k, bias=False)
+    crown = CrownConv2d(C, C, (k, k), math.pi / 8, bias=False)
     value = {"pixels": 2 * H * H, "channels": C, "taps": k * k}[axis]
-    return value, step(planar, 1, C, H, 2 * H), step(sphere, 1, C, H, 2 * H)
+    layers = {"planar": planar, "sphere": sphere, "crown": crown}
+    return value, {kind: step(layer, 1, C, H, 2 * H) for kind, layer in layers.items()}
 
 
 def scaling() -> dict[str, Any]:
@@ -199,12 +201,11 @@ def scaling() -> dict[str, Any]:
         for axis, sizes in AXES.items():
             rows = []
             for size in sizes:
-                at, *calls = grown(axis, size)
-                pair = dict(zip(("planar", "sphere"), calls, strict=True))
-                row = {"at": at} | {f"{name}_mb": peak(call) for name, call in pair.items()}
-                times = interleaved(pair, 7)
+                at, calls = grown(axis, size)
+                row = {"at": at} | {f"{name}_mb": peak(call) for name, call in calls.items()}
+                times = interleaved(calls, 7)
                 rows.append(row | {f"{name}_ms": 1000 * t["median_s"] for name, t in times.items()})
-            keys = ("planar_ms", "sphere_ms", "planar_mb", "sphere_mb")
+            keys = [f"{name}_{unit}" for unit in ("ms", "mb") for name in calls]
             results[axis] = {"rows": rows, "exponents": {k: exponent(rows, k) for k in keys}}
     finally:
         torch.set_num_threads(before)

@@ -172,11 +172,12 @@ def _scaling(results: dict[str, Any]) -> list[str]:
         "### How time and memory grow",
         "",
         "Exponents fitted to the logarithms: 1 means twice as much of it costs twice as much. "
-        "`SphereConv2d` beside the ordinary convolution, one thread.",
+        "`SphereConv2d` (sphere) and `CrownConv2d` (crown, radius pi/8) beside the ordinary "
+        "convolution, each with as many taps, one thread.",
         "",
         table(["grows", "from, to", *EXPONENTS.values()], rows),
-        "![Time and memory of an ordinary and of a tangent convolution against pixels, channels "
-        "and taps, on logarithmic axes, with the fitted powers](_static/scaling.svg)",
+        "![Time and memory of an ordinary, a tangent and a crown convolution against pixels, "
+        "channels and taps, on logarithmic axes, with the fitted powers](_static/scaling.svg)",
         "",
     ]
 
@@ -184,8 +185,10 @@ def _scaling(results: dict[str, Any]) -> list[str]:
 EXPONENTS = {
     "planar_ms": "time, planar",
     "sphere_ms": "time, sphere",
+    "crown_ms": "time, crown",
     "planar_mb": "memory, planar",
     "sphere_mb": "memory, sphere",
+    "crown_mb": "memory, crown",
 }
 
 
@@ -196,14 +199,14 @@ def draw_scaling(results: dict[str, Any]) -> bytes:
     from matplotlib import pyplot, rc_context
     from matplotlib.ticker import NullFormatter
 
-    grey, colours = "#757b85", {"planar": "#0072b2", "sphere": "#d55e00"}
+    grey, colours = "#757b85", {"planar": "#0072b2", "sphere": "#d55e00", "crown": "#009e73"}
     quiet = {"svg.hashsalt": "sal360", "svg.fonttype": "none", "font.family": "sans-serif"}
     with rc_context(quiet | {"text.color": grey, "axes.edgecolor": grey, "axes.labelcolor": grey,
                              "xtick.color": grey, "ytick.color": grey}):  # fmt: skip
         figure, axes = pyplot.subplots(3, 2, figsize=(6, 8), layout="constrained")
         for line, (axis, found) in zip(axes, results.items(), strict=True):
             for panel, unit in zip(line, ("ms", "mb"), strict=True):
-                for kind, marker in (("planar", "o"), ("sphere", "s")):
+                for kind, marker in (("planar", "o"), ("sphere", "s"), ("crown", "^")):
                     x = [row["at"] for row in found["rows"]]
                     y = [row[f"{kind}_{unit}"] for row in found["rows"]]
                     power = found["exponents"][f"{kind}_{unit}"]
@@ -281,7 +284,14 @@ def _cube_pad(results: dict[str, Any]) -> str:
         "## Padding a cube",
         "",
         "Forward and backward of the padding alone; faces x channels x texels, width of the "
-        "padding. The ratio is to padding with zeros.",
+        "padding. The ratio is to padding with zeros. "
+        + (
+            "`CubePad2d` is a few lines of C here; *not compiled* is what it does, by torch's "
+            "operators, where installing sal360 finds no compiler, and in other precisions than "
+            "single and double."
+            if results["compiled"]
+            else "Installing sal360 found no compiler here: `CubePad2d` goes by torch's operators."
+        ),
         "",
     ]
     convolution = results["with a 3 x 3 convolution, 1 thread"]

@@ -191,9 +191,10 @@ def test_any_floating_dtype_and_any_strides(mode):
 @pytest.mark.parametrize("channels", [3, 7 * 2, 7 * 5])
 def test_cubes_and_channels_are_handled_in_blocks_that_change_nothing(mode, channels, monkeypatch):
     """Three of seven channels at a time, two of five cubes, or all; a slice of a batch as well."""
-    from sal360.nn import cube
+    from sal360.nn import rim, rim_native
 
-    monkeypatch.setattr(cube, "_BLOCK", 6 * 100 * channels)
+    monkeypatch.setattr(rim_native, "compiled", None)
+    monkeypatch.setattr(rim, "_BLOCK", 6 * 100 * channels)
     batch = torch.rand(42, 7, 6, 6, dtype=torch.float64, requires_grad=True)
     x = batch[6:36]
     padded = CubePad2d(2, mode)(x)

@@ -11,12 +11,12 @@ from benchmarks.gpu_smoke import Case, built, gradients, inputs, step
 from sal360 import resampling_cuda
 from sal360.models import SSTSal, sst_sal
 from sal360.models.base import run
-from sal360.nn import cube_cuda, sampled_cuda
+from sal360.nn import rim_cuda, sampled_cuda
 from sal360.training import INPUTS
 
 BRANCHES = (
     (sampled_cuda, "convolve"),
-    (cube_cuda, "pad"),
+    (rim_cuda, "pad"),
     (resampling_cuda, "read"),
     (sst_sal, "flows_to_color"),
 )

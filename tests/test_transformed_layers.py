@@ -10,7 +10,7 @@ from sal360.nn import (
     RingConv2d,
     SphereConv2d,
     SphereMaxPool2d,
-    cube,
+    rim,
     sampled,
 )
 from sal360.nn.cube import cube_rim
@@ -62,7 +62,7 @@ def test_a_table_first_asked_for_within_a_transform_serves_outside_of_it():
 
 
 def test_the_usual_path_has_not_the_form_whose_calls_are_slow():
-    for function in (sampled._Read, sampled._ReadFirst, cube._Pad, cube._Unpad):
+    for function in (sampled._Read, sampled._ReadFirst, rim._Pad, rim._Unpad):
         assert function.setup_context is torch.autograd.Function.setup_context
 
 

@@ -24,7 +24,8 @@ from torch import Tensor
 from sal360._check import positive_int
 from sal360._tables import untraced
 from sal360.cubemap import FACES
-from sal360.nn.cube import Rim, Sides, face_size, folded_texels, make_rim, pad_rim, rim_texels
+from sal360.nn.cube import face_size, folded_texels
+from sal360.nn.rim import Rim, Sides, make_rim, pad_rim, rim_texels
 from sal360.resampling import SamplingTable
 
 CP360_FACES = "BDFLRT"

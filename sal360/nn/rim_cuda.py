@@ -1,6 +1,6 @@
 """Padding the faces of a cube on a GPU: all cubes and channels in a handful of launches.
 
-The CPU's way (:mod:`sal360.nn.cube`) goes through the batch in blocks that fit a cache, and its
+The CPU's way (:mod:`sal360.nn.rim`) goes through the batch in blocks that fit a cache, and its
 gradient adds texel after texel, which a GPU would do in no fixed order. Here the whole rim is one
 table of sums over the texels it needs, each of them once, and its gradient is the transposed
 table: the same bytes for the same input. Derived in chapter 08.
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sal360._tables import eager, untraced
-from sal360.nn.cube import Rim
+from sal360.nn.rim import Rim
 from sal360.nn.sampled import Reads, owners, reads_between
 from sal360.nn.sampled_cuda import Route, adjoint, read
 from sal360.resampling import computing_dtype

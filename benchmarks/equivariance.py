@@ -78,8 +78,8 @@ def layers() -> dict[str, tuple[Grid, Callable[[Tensor], Tensor]]]:
         "SphereConv2d, bicubic, stride 2": (
             "erp", weighted(SphereConv2d(1, 1, stride=2, bias=False, mode="bicubic"), LAPLACIAN)),
         "RingConv2d": ("erp", weighted(RingConv2d(1, 1, bias=False), ring)),
-        "RingConv2d, bicubic": (
-            "erp", weighted(RingConv2d(1, 1, bias=False, mode="bicubic"), ring)),
+        "RingConv2d, bilinear": (
+            "erp", weighted(RingConv2d(1, 1, bias=False, mode="bilinear"), ring)),
         "CrownConv2d": ("erp", weighted(CrownConv2d(1, 1, CROWN, RADIUS, bias=False), crown)),
         "CrownConv2d, bicubic": (
             "erp", weighted(CrownConv2d(1, 1, CROWN, RADIUS, bias=False, mode="bicubic"), crown)),

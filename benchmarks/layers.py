@@ -27,7 +27,8 @@ PLANAR = "planar conv2d, circular padding"
 CASES: dict[str, dict[str, Any]] = {
     "tangent 3 x 3, 8 x 64 x 120 x 240 to 64": {
         "shape": (8, 64, 64, 120, 240), "repeats": 7,
-        "layers": ["SphereConv2d", "SphereConv2d, bicubic", "RingConv2d", "published tangent"],
+        "layers": ["SphereConv2d", "SphereConv2d, bicubic", "RingConv2d",
+                   "RingConv2d, bilinear", "published tangent"],
     },
     "crown 4 x 8, radius pi/32, 1 x 16 x 128 x 256 to 16": {
         "shape": (1, 16, 16, 128, 256), "crown": ((4, 8), math.pi / 32), "repeats": 11,
@@ -56,8 +57,9 @@ def made(kind: str, I: int, O: int, crown: Any = None) -> Callable[[Tensor], Ten
     if kind.startswith("SphereConv2d"):
         mode = "bicubic" if "bicubic" in kind else "bilinear"
         return SphereConv2d(I, O, bias=False, mode=mode)  # type: ignore[arg-type]
-    if kind == "RingConv2d":
-        return RingConv2d(I, O, bias=False)
+    if kind.startswith("RingConv2d"):
+        mode = "bilinear" if "bilinear" in kind else "bicubic"
+        return RingConv2d(I, O, bias=False, mode=mode)  # type: ignore[arg-type]
     if kind == "CrownConv2d":
         return CrownConv2d(I, O, *crown, bias=False)
     if kind == "published tangent":

@@ -327,3 +327,4 @@ def test_the_docstrings_claims_about_reading_are_the_records():
     ours = ("SphereConv2d", "CrownConv2d", "RingConv2d", "SphereMaxPool2d", "SphereAvgPool2d")
     for name in ours:
         assert layers[name]["yaw"] == 0 and layers[name]["constant"] < 1e-9, name
+        assert max(layers[name]["tilt"]) <= 0.05, name

@@ -70,7 +70,7 @@ def _layer(kind: str, i: int, o: int, recipe: Recipe) -> nn.Module:
     if kind == "tangent":
         return SphereConv2d(i, o, 3)
     if kind == "ring":
-        return RingConv2d(i, o)
+        return RingConv2d(i, o, mode="bilinear")
     if kind == "crown":
         return CrownConv2d(i, o, (3, 4), 1.5 * math.pi / recipe.H)
     if kind == "cube":

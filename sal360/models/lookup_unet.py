@@ -70,7 +70,7 @@ class LookupUNet(RecurrentUNet):
     def layer(self, k: int, inputs: int, outputs: int) -> nn.Module:
         """A convolution of nine looked-up pixels, with bias."""
         if self.convention == "corrected":
-            return RingConv2d(inputs, outputs)
+            return RingConv2d(inputs, outputs, mode="bilinear")
         return UpstreamLookupConv2d(inputs, outputs, self.tables)
 
 

@@ -13,9 +13,9 @@ from sal360.datasets import download
 from sal360.experiments import kernels, summary
 from sal360.experiments.networks import Finder
 from sal360.experiments.recipe import KINDS, RECIPES
-from sal360.experiments.records import published
 from sal360.projections import erp_to_cube
 from sal360.sphere import erp_directions, fibonacci_sphere, pixel_area, rotation_matrix
+from sal360.training.run_files import published
 
 TINY = replace(
     RECIPES["fast"],

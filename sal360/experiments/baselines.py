@@ -33,10 +33,10 @@ from sal360.datasets import download
 from sal360.datasets.layouts import AVTrack360
 from sal360.evaluation import Evaluation, compare, evaluate
 from sal360.evaluation.report import estimate, favours, plain
-from sal360.experiments import records
 from sal360.gaze import fixation_maps, interpolate
 from sal360.inference import ClipModel, predict_frames
 from sal360.models import load_model
+from sal360.training import run_files as records
 
 SCHEMA = "sal360/baselines/1"
 SIZE = (60, 120)

@@ -17,9 +17,9 @@ from typing import Any
 
 from sal360._version import __version__
 from sal360.datasets.synthetic import SyntheticWorlds
-from sal360.experiments import records
 from sal360.experiments.leaderboard_arms import FPS, REFERENCE, SCALES
 from sal360.models import load_model
+from sal360.training import run_files as records
 from sal360.training.records import data_facts
 from sal360.training.validation import mean_scores, validate
 

@@ -26,7 +26,6 @@ import torch
 from torch import Tensor, nn
 
 from sal360._version import __version__
-from sal360.experiments import records
 from sal360.experiments.networks import Finder, count, equal_widths
 from sal360.experiments.recipe import RECIPES, Recipe
 from sal360.experiments.task import (
@@ -42,6 +41,7 @@ from sal360.experiments.task import (
 from sal360.metrics import cc
 from sal360.projections import cube_directions, sample_erp
 from sal360.sphere import erp_directions, erp_index, pixel_area
+from sal360.training import run_files as records
 
 SCHEMA = "sal360/kernels/1"
 TUNING_SEED = 1000

@@ -82,7 +82,6 @@ from sal360.baselines import MeanMap
 from sal360.datasets.held import HeldVideos, hold
 from sal360.datasets.synthetic import SyntheticWorlds
 from sal360.datasets.tilted import Tilted
-from sal360.experiments import records
 from sal360.experiments.leaderboard_arms import (
     ARMS,
     CLIP,
@@ -115,6 +114,7 @@ from sal360.models.registry import check_device, save_weights
 from sal360.models.weights import read_weights
 from sal360.nn.planar import to_planar
 from sal360.results import sha256
+from sal360.training import run_files as records
 from sal360.training.fit import build_model
 from sal360.training.machine import FILES, ROOMS, code_hash
 from sal360.training.recipe import Recipe, load_recipe

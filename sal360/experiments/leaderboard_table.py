@@ -25,7 +25,7 @@ from torch import Tensor
 
 from sal360.evaluation.report import favours
 from sal360.evaluation.statistics import Comparison, bootstrap, paired
-from sal360.experiments import records
+from sal360.training import run_files as records
 from sal360.training.validation import better
 
 METRICS = ("cc", "sim", "kld", "nss")

@@ -40,7 +40,6 @@ from sal360.datasets.layouts.avtrack360 import AVTrack360
 from sal360.datasets.synthetic.crowd import GazeModel
 from sal360.datasets.synthetic.observers import RATE, Watched, watch
 from sal360.datasets.synthetic.world import draw_world
-from sal360.experiments import records
 from sal360.experiments.summary import interval, unpaired
 from sal360.gaze.statistics import (
     angular_speed,
@@ -56,6 +55,7 @@ from sal360.gaze.statistics import (
     split_half,
 )
 from sal360.sphere import angle_between, lonlat_to_xyz, xyz_to_lonlat
+from sal360.training import run_files as records
 
 SCHEMA = "sal360/observers/1"
 SECONDS = 30.0

@@ -43,13 +43,14 @@ from sal360.baselines import front_density, mean_of_others, times_prior
 from sal360.baselines.base import Baseline, normalised
 from sal360.datasets.layouts import AVTrack360
 from sal360.experiments import baselines as heads
-from sal360.experiments import leaderboard, records
+from sal360.experiments import leaderboard
 from sal360.experiments.leaderboard_arms import SCALES
 from sal360.experiments.leaderboard_real import OFFICIAL
 from sal360.experiments.leaderboard_scores import Scene, predicted, scene, scored
 from sal360.inference import ClipModel, predict_frames
 from sal360.metrics import cc
 from sal360.models import load_model, shipped
+from sal360.training import run_files as records
 from sal360.training.machine import FILES, ROOMS, code_hash
 
 SCHEMA = "sal360/prior/1"

@@ -28,13 +28,13 @@ from torch import Tensor, nn
 
 from sal360._version import __version__
 from sal360.datasets.synthetic import render_clip
-from sal360.experiments import records
 from sal360.losses import sphere_kld, sphere_mse
 from sal360.metrics import cc
 from sal360.models import LookupUNet
 from sal360.models.cost import parameters
 from sal360.nn import SphereConv2d
 from sal360.sphere import angle_between, erp_directions, pixel_area
+from sal360.training import run_files as records
 from sal360.training.fit import previous_maps
 from sal360.training.inputs import motion
 

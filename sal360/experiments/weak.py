@@ -39,7 +39,6 @@ from sal360.baselines.base import smooth
 from sal360.datasets.synthetic import World, draw_world, render_world, watch
 from sal360.datasets.synthetic.world import Camera
 from sal360.evaluation.statistics import student
-from sal360.experiments import records
 from sal360.gaze import fixation_maps
 from sal360.losses import (
     camera_rotation,
@@ -53,6 +52,7 @@ from sal360.losses.warp import flow_speed
 from sal360.metrics import cc
 from sal360.nn import SpherePad2d
 from sal360.sphere import pixel_area
+from sal360.training import run_files as records
 
 SCHEMA = "sal360/weak/1"
 FPS, START = 8.0, 1.0

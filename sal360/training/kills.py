@@ -37,8 +37,8 @@ from sal360 import _runtime
 from sal360._version import __version__
 from sal360.datasets.item import Item, VideoDataset
 from sal360.datasets.synthetic import render_clip
-from sal360.experiments import records
 from sal360.results import sha256
+from sal360.training import run_files as records
 from sal360.training.checkpoint import read_checkpoint
 from sal360.training.fit import Step
 from sal360.training.machine import code_hash, device_facts, versions

@@ -31,12 +31,12 @@ from sal360._version import __version__
 from sal360.datasets.batch import Batch, collate
 from sal360.datasets.item import Item
 from sal360.datasets.synthetic import render_clip
-from sal360.experiments import records
 from sal360.losses import temporal_losses
 from sal360.metrics import cc
 from sal360.models.base import FrameModel
 from sal360.models.registry import check_device
 from sal360.sphere import pixel_area
+from sal360.training import run_files as records
 from sal360.training.fit import build_model, fit, previous_maps, weak_loss
 from sal360.training.inputs import clip_inputs
 from sal360.training.objectives import as_read, map_loss, target_maps

@@ -1,4 +1,4 @@
-"""Records of runs: where they lie, and how they are read and written, whole or not at all."""
+"""Records of runs as files: where they lie, how they are read and written, whole or not at all."""
 
 from __future__ import annotations
 

@@ -9,9 +9,10 @@ import torch
 
 from sal360.baselines import equator_density, front_density, times_prior
 from sal360.datasets import download
-from sal360.experiments import leaderboard, prior, records
+from sal360.experiments import leaderboard, prior
 from sal360.models import shipped
 from sal360.sphere import pixel_area
+from sal360.training import run_files as records
 
 
 def density(seed=0, shape=(3, 8, 16)):

@@ -169,3 +169,19 @@ def as_tensor(value: ArrayLike, name: str) -> Tensor:
     if tensor.is_complex() or tensor.dtype == torch.bool:
         raise TypeError(f"{name}: dtype {tensor.dtype}, wanted real numbers")
     return tensor
+
+
+def usable_device(name: str, argument: str = "device") -> str:
+    """A device that can hold numbers here.
+
+    Raises:
+        ValueError: there is none of that name, or it cannot be had.
+    """
+    try:
+        if torch.device(name).type == "meta":
+            raise RuntimeError("it holds no numbers")
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0].split(".")[0][:80]
+        raise ValueError(f"{argument} {name}: not to be had here ({reason})") from None
+    return name

@@ -920,14 +920,12 @@ def _device(name: str | None) -> str:
 
     if name is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
+    from sal360._check import usable_device
+
     try:
-        if torch.device(name).type == "meta":
-            raise RuntimeError("it holds no numbers")
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0].split(".")[0][:80]
-        raise click.UsageError(f"--device {name}: not to be had here ({reason})") from None
-    return name
+        return usable_device(name, "--device")
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def _names(paths: list[Path]) -> list[str]:

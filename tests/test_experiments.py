@@ -279,8 +279,13 @@ def test_the_command_line_runs_and_refuses(tmp_path, monkeypatch, capsys):
     kernels.main(["--scale", "fast", "--seeds", "1", "--out", str(out)])
     assert len(kernels.load(out)["runs"]) == 3
     assert capsys.readouterr().out.count("cc ") == 3
+    assert {run["seed"] for run in kernels.load(out)["runs"]} == {0}  # one number: how many
     with pytest.raises(SystemExit):
         kernels.main(["--scale", "huge"])
+    capsys.readouterr()
+    for bad in (["--seeds", "0"], ["--seeds", "1", "-3"], ["--device", "abacus"]):
+        assert kernels.main(bad) == 2
+        assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_scores_are_collected_by_seed(tiny):

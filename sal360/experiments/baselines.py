@@ -18,6 +18,7 @@ import argparse
 import hashlib
 import json
 import platform
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -258,17 +259,23 @@ def load(path: str | Path) -> dict[str, Any]:
     return records.read(path, SCHEMA)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: measure, print the table, write the record."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
+    parser = argparse.ArgumentParser(
+        prog="python -m sal360.experiments.baselines", description=(__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("--out", type=Path, help="JSON record (data/runs/baselines.json)")
     parser.add_argument("--root", type=Path, help="AVTrack360 (fetched if not given)")
     given = parser.parse_args(arguments)
-    record = run(given.out, given.root, report=lambda line: print(line, flush=True))
-    print("\n" + table(record))
-    for name, reason in record["not measured"].items():
-        print(f"not measured: {name}: {reason}")
+
+    def work() -> None:
+        record = run(given.out, given.root, report=lambda line: print(line, flush=True))
+        print("\n" + table(record))
+        for name, reason in record["not measured"].items():
+            print(f"not measured: {name}: {reason}")
+
+    return records.command(parser.prog, work, given.out, SCHEMA)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -48,16 +48,21 @@ def load(path: str | Path | None = None) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m sal360.experiments.floor", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m sal360.experiments.floor", description=(__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("--scale", default="gpu", choices=list(SCALES))
-    parser.add_argument("--out", help="JSON file; printed if not given")
-    chosen = parser.parse_args(arguments)
-    text = json.dumps(run(chosen.scale), indent=1) + "\n"
-    if chosen.out:
-        records.write(text, chosen.out)
-    else:
-        print(text, end="")
-    return 0
+    parser.add_argument("--out", type=Path, help="JSON file; printed if not given")
+    given = parser.parse_args(arguments)
+
+    def work() -> None:
+        text = json.dumps(run(given.scale), indent=1) + "\n"
+        if given.out:
+            records.write(text, given.out)
+        else:
+            print(text, end="")
+
+    return records.command(parser.prog, work, given.out, SCHEMA)
 
 
 if __name__ == "__main__":

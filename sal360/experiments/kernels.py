@@ -15,6 +15,7 @@ import hashlib
 import json
 import math
 import platform
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -25,6 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sal360._check import positive_int, usable_device, whole_number
 from sal360._version import __version__
 from sal360.experiments.networks import Finder, count, equal_widths
 from sal360.experiments.recipe import RECIPES, Recipe
@@ -343,9 +345,12 @@ def run(
     if scale not in RECIPES:
         raise ValueError(f"scale: {scale!r}, wanted one of {', '.join(RECIPES)}")
     recipe = recipe or RECIPES[scale]
-    device = device or ("cuda" if scale == "gpu" and torch.cuda.is_available() else "cpu")
+    default = "cuda" if scale == "gpu" and torch.cuda.is_available() else "cpu"
+    device = default if device is None else usable_device(device)
     seeds = recipe.seeds if seeds is None else seeds
-    seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    if isinstance(seeds, int):
+        seeds = range(positive_int(seeds, "seeds"))
+    seeds = [whole_number(seed, "seeds", 0) for seed in seeds]
     path = None if out is None else Path(out)
     record = new_record(recipe, device)
     if path is not None and path.is_file():
@@ -505,9 +510,11 @@ def trained(kind: str, recipe: Recipe, path: str | Path) -> Finder:
     return network
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: run, and write the record after every run."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
+    parser = argparse.ArgumentParser(
+        prog="python -m sal360.experiments.kernels", description=(__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("--scale", choices=RECIPES, default="fast", help="how large (fast)")
     parser.add_argument(
         "--seeds",
@@ -524,17 +531,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="train its first seed's networks at equal steps once more, and keep the scores in it",
     )
     given = parser.parse_args(arguments)
-    if given.again is not None:
-        again(given.again, given.device or "cpu", lambda line: print(line, flush=True))
-        return
-    run(
-        given.scale,
-        given.seeds,
-        given.out,
-        given.device,
-        report=lambda line: print(line, flush=True),
-    )
+
+    def report(line: str) -> None:
+        print(line, flush=True)
+
+    def work() -> None:
+        if given.again is not None:
+            again(given.again, usable_device(given.device or "cpu"), report)
+            return
+        which = given.seeds and (given.seeds if len(given.seeds) > 1 else given.seeds[0])
+        run(given.scale, which, given.out, given.device, report=report)
+
+    return records.command(parser.prog, work, given.out, SCHEMA)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -25,6 +25,7 @@ import hashlib
 import json
 import math
 import platform
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -312,12 +313,19 @@ def load(path: str | Path) -> dict[str, Any]:
     return records.read(path, SCHEMA)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: compare, print the table, write the record."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
+    parser = argparse.ArgumentParser(
+        prog="python -m sal360.experiments.observers", description=(__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("--out", type=Path, help="JSON record")
-    run(parser.parse_args(arguments).out, report=lambda line: print(line, flush=True))
+    given = parser.parse_args(arguments)
+
+    def work() -> None:
+        run(given.out, report=lambda line: print(line, flush=True))
+
+    return records.command(parser.prog, work, given.out, SCHEMA)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

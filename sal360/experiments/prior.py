@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import sys
 import tempfile
@@ -272,25 +271,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def report(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    try:
+    def work() -> None:
         if given.root is not None:  # what cannot be, before hours are spent
             AVTrack360(given.root)
-        if given.out is not None:
-            if given.out.is_dir():
-                raise IsADirectoryError(f"{given.out}: a folder, wanted a file")
-            given.out.parent.mkdir(parents=True, exist_ok=True)
         record = run(given.packs, given.scale, None, given.root, True, report)
         text = leaderboard.one_line_lists(json.dumps(record, indent=1)) + "\n"
         if given.out:
             records.write(text, given.out)
         else:
             print(text, end="")
-    except (ValueError, TypeError, OSError) as error:
-        if os.environ.get("SAL360_DEBUG"):
-            raise
-        print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return 0
+
+    return records.command(parser.prog, work, given.out, SCHEMA)
 
 
 if __name__ == "__main__":

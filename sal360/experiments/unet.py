@@ -16,6 +16,7 @@ import hashlib
 import json
 import math
 import platform
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -348,14 +349,20 @@ def load(path: str | Path | None = None) -> dict[str, Any]:
     return records.read(records.published("unet.json") if path is None else path, SCHEMA)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: fit, tell, write the record."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
+    parser = argparse.ArgumentParser(
+        prog="python -m sal360.experiments.unet", description=(__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("--scale", choices=sorted(RECIPES), default="cpu")
     parser.add_argument("--out", type=Path, help="JSON record (data/runs/unet.json)")
     given = parser.parse_args(arguments)
-    run(given.scale, given.out, report=lambda line: print(line, flush=True))
+
+    def work() -> None:
+        run(given.scale, given.out, report=lambda line: print(line, flush=True))
+
+    return records.command(parser.prog, work, given.out, SCHEMA)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -21,6 +21,7 @@ import hashlib
 import json
 import math
 import platform
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -397,17 +398,23 @@ def _code() -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in parts)).hexdigest()
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: run, print a line for each arm, write the record."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
+    parser = argparse.ArgumentParser(
+        prog="python -m sal360.experiments.weak", description=(__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("--out", type=Path, help="JSON record (data/runs/weak.json)")
     parser.add_argument("--scale", default="cpu", choices=sorted(RECIPES))
     given = parser.parse_args(arguments)
-    record = run(given.scale, given.out, report=lambda line: print(line, flush=True))
-    for name, one in record["references"].items():
-        by = ", ".join(f"{camera} {np.mean(v):.3f}" for camera, v in one.items())
-        print(f"{name}: {by}")
+
+    def work() -> None:
+        record = run(given.scale, given.out, report=lambda line: print(line, flush=True))
+        for name, one in record["references"].items():
+            by = ", ".join(f"{camera} {np.mean(v):.3f}" for camera, v in one.items())
+            print(f"{name}: {by}")
+
+    return records.command(parser.prog, work, given.out, SCHEMA)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

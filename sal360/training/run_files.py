@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,3 +47,43 @@ def write(text: str, path: str | Path) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, text.encode())
+
+
+def command(name: str, work: Callable[[], None], out: Path | None = None, schema: str = "") -> int:
+    """Do the work of a command that ends in a record, and say in one line why it cannot be done.
+
+    Args:
+        name: of the command, which the line begins with. work: what to do.
+        out: where its record is going to lie, looked at before hours are spent: a folder, a place
+            that cannot be written and a file that is no such record are refused.
+        schema: of the record.
+    Returns:
+        The exit status: 0, or 2 for bad input, or 130 where it was interrupted. With the
+        environment's ``SAL360_DEBUG``, errors are raised.
+    """
+    try:
+        if out is not None:
+            _look_at(out, schema)
+        work()
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, TypeError, OSError) as error:
+        if os.environ.get("SAL360_DEBUG"):
+            raise
+        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _look_at(out: Path, schema: str) -> None:
+    if out.is_dir():
+        raise IsADirectoryError(f"{out}: a folder, wanted a file")
+    if os.path.lexists(out):
+        try:
+            read(out, schema)
+        except (ValueError, OSError) as error:
+            raise ValueError(f"{error}; left alone") from None
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(out.parent, os.W_OK):
+        raise PermissionError(f"{out.parent}: cannot be written")

@@ -461,3 +461,25 @@ def test_pretraining_lowers_its_loss_and_leaves_the_memory():
     assert not model.training
     other = tiny()
     assert pretrain(other, worlds=6, steps=2, batch=2, lr=5e-3)[0] == losses[0]
+
+
+def test_a_twin_that_pads_with_zeros_is_the_same_but_at_the_edges_of_faces():
+    """Same keys, shapes and values; away from the edges of faces the same answer."""
+    torch.manual_seed(0)
+    glued, flat = (CP360(width=4, face=64, strides=(1, 1, 1, 1), padding=p).eval()
+                   for p in ("cube", "zeros"))  # fmt: skip
+    flat.load_state_dict(glued.state_dict())
+    assert glued.settings | {"padding": "zeros"} == flat.settings
+    image = torch.rand(1, 3, 64, 128)
+    with torch.no_grad():
+        ours, theirs = glued.scores(image), flat.scores(image)
+        state = glued.memory(evidence(ours))
+        flat_state = flat.memory(evidence(ours))
+    assert (ours - theirs)[..., 6:10, 6:10].abs().max() < 1e-5 < (ours - theirs).abs().max()
+    inside = (slice(None), slice(None), slice(3, -3), slice(3, -3))
+    assert torch.allclose(state.hidden[inside], flat_state.hidden[inside], atol=1e-6)
+    assert not torch.allclose(state.hidden, flat_state.hidden, atol=1e-3)
+    with pytest.raises(ValueError, match="^padding: 'ones'"):
+        CP360(padding="ones")
+    with pytest.raises(ValueError, match="wanted convention='corrected' with it"):
+        CP360(padding="zeros", convention="upstream")

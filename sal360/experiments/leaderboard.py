@@ -191,7 +191,7 @@ def made(arm: Arm, scale_name: str, seed: int, device: str, train: HeldVideos) -
         return MeanMap(mean_truth(train))
     recipe = recipe_of(arm, scale_name, seed)
     model = build_model(recipe)
-    if arm.kind == "planar twin":
+    if arm.kind == "planar twin" and "padding" not in arm.model:
         model = to_planar(model)
         model.input_size = recipe.size  # type: ignore[assignment]
     model = model.to(device)

@@ -20,7 +20,7 @@ BASELINES = (
 REFERENCE = "equator"
 UNEQUAL = (
     "cp360's backbone is trained beforehand, to name what is where in pictures of the training "
-    "worlds; what its three arms are given there, no other arm is",
+    "worlds; what its arms are given there, no other arm is",
     "arms of published width see fewer clips than the small ones",
     "the loss is that of each recipe file: sphere_mse for the U-Nets that see their last map, none "
     "with gaze for cp360, sphere_kld for all others",
@@ -61,6 +61,7 @@ class Arm:
 # sst-sal: at 1e-2, the rate of the first record, seed 0 of scale cpu gives all films one map.
 _WIDE = {"widths": [16, 32, 64, 64, 32, 16, 1]}
 _CP360 = {"face": 32, "strides": [1, 1, 1, 1]}
+_CP360_FLAT = {**_CP360, "padding": "zeros"}  # its backbone is trained with zeros beforehand, too
 _FEW: dict[str, dict[str, Any]] = {
     "spherical-unet": {"widths": [2, 2, 4, 4, 2, 2, 1]},
     "lookup-unet": {"widths": [4, 4, 8, 8, 4, 4, 1]},
@@ -79,6 +80,10 @@ _TRAINED = (
         trained=False),
     Arm("cp360-supervised", "cp360", recipe="cp360-supervised", model=_CP360, lr=1e-3,
         pretrained=True),
+    Arm("planar-cp360", "cp360", "planar twin", "cp360", _CP360_FLAT, 1e-3, twin="cp360",
+        pretrained=True),
+    Arm("planar-cp360-supervised", "cp360", "planar twin", "cp360-supervised", _CP360_FLAT, 1e-3,
+        twin="cp360-supervised", pretrained=True),
     Arm("sst-sal", "sst-sal", recipe="sst-sal", model={"hidden": 36}, lr=3e-3),
     Arm("sst-sal-noflow", "sst-sal-noflow", recipe="sst-sal-noflow", model={"hidden": 9}, lr=1e-2),
     Arm("planar-unet", "lookup-unet", "planar twin", "lookup-unet", _WIDE, 5e-3,
@@ -104,8 +109,6 @@ NOT_RUN = {
     "that is not part of this repository; without it there is nothing to activate",
     "spherical-unet, planar": "a crown's taps lie on circles as wide as the sphere; no kernel on a "
     "flat picture stands for them. planar-unet is the flat U-Net of the same widths",
-    "cp360, planar": "a twin whose faces end in zeros was not made; planar-cube-unet is "
-    "that twin of the cube U-Net",
 }
 
 

@@ -39,7 +39,7 @@ OFFICIAL = {"sst-sal-noflow-official": "sst-sal-noflow", "sst-sal-official": "ss
 def loaded(arm: str, path: Path) -> nn.Module:
     """The network of an arm from its weights; a planar twin is one again."""
     model = load_model(ARMS[arm].system, path)
-    if ARMS[arm].kind != "planar twin":
+    if ARMS[arm].kind != "planar twin" or "padding" in ARMS[arm].model:
         return model
     twin = to_planar(model)
     twin.input_size = model.input_size

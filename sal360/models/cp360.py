@@ -82,6 +82,8 @@ class CP360(nn.Module):
         temporal: False for class activation alone, without a memory (and its parameters).
         face: texels along an edge of a face.
         convention: see above.
+        padding: ``"cube"``, or ``"zeros"`` beyond the edges of every face, which is the same
+            network without what it knows of the sphere (corrected only).
     Attributes:
         backbone: the cube-padded network. memory: the ConvLSTM, or None.
         settings: the arguments, for a weights file.
@@ -103,9 +105,14 @@ class CP360(nn.Module):
         face: int = 64,
         strides: Sequence[int] = (1, 2, 1, 1),
         convention: str = "corrected",
+        padding: str = "cube",
     ) -> None:
         super().__init__()
         self.convention: Convention = as_convention(convention)
+        if padding not in ("cube", "zeros"):
+            raise ValueError(f"padding: {padding!r}, wanted 'cube' or 'zeros'")
+        if padding == "zeros" and self.convention == "upstream":
+            raise ValueError("padding: 'zeros', wanted convention='corrected' with it")
         self.face = positive_int(face, "face")
         self.classes = positive_int(classes, "classes")
         self.settings: dict[str, Any] = {
@@ -117,15 +124,21 @@ class CP360(nn.Module):
             "face": face,
             "strides": tuple(strides),
             "convention": self.convention,
+            "padding": padding,
         }
         plain = ResNet(blocks, width, classes, strides)
         published = self.convention == "upstream"
-        padded = _published_padding(plain) if published else to_cube_padded(plain)
-        self.backbone: ResNet = cast(ResNet, padded)
+        if padding == "zeros":
+            self.backbone: ResNet = plain
+        else:
+            padded = _published_padding(plain) if published else to_cube_padded(plain)
+            self.backbone = cast(ResNet, padded)
         self.memory: CubeConvLSTM | None = None
         if temporal:
             wide = classes if hidden is None else hidden
             self.memory = CubeConvLSTM(classes, wide, self.convention)
+            if padding == "zeros":
+                self.memory.pad = nn.ZeroPad2d(1)
         if published:
             self.backbone.requires_grad_(False)
         self.input_size = (2 * self.face, 4 * self.face)

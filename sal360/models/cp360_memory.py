@@ -53,7 +53,7 @@ class CubeConvLSTM(nn.Module):
         self.Conv1 = nn.Conv2d(self.in_channels + self.hidden, wide, 3)
         self.Conv2 = nn.Conv2d(wide, wide, 3)
         self.Gates = nn.Conv2d(wide, wide, 3)
-        self.pad = CubePad2d(1)
+        self.pad: nn.Module = CubePad2d(1)
         if self.convention == "corrected" and self.in_channels == self.hidden:
             self._start_as_running_mean()
 

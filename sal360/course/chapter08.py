@@ -1,4 +1,7 @@
-"""Exercises of chapter 08: who feels the frame, the face table, a tester, planted faults."""
+"""Exercises of chapter 08: who feels the frame, the face table, a tester, planted faults.
+
+Also two helpers of the chapter: :func:`strips` and :func:`near_edges`.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from torch import Tensor
 from sal360.course.checking import Case, ask, exercise
 from sal360.cubemap import FACES, cube_directions, cube_pixel
 from sal360.nn.cube import CubePad2d
-from sal360.sphere import angle_between
+from sal360.sphere import angle_between, erp_directions
 
 SIDES = ("top", "bottom", "left", "right")
 Pad = Callable[[Tensor], Tensor]
@@ -48,6 +51,36 @@ def _strip(padded: Tensor, side: str, pad: int) -> Tensor:
         "right": padded[..., pad:-pad, -pad:].mT,
     }
     return strips[side]
+
+
+def strips(padded: Tensor, pad: int) -> dict[str, Tensor]:
+    """The rim beyond each edge, cut from padded faces, without corners.
+
+    Args:
+        padded: ``(6, 1, S + 2 pad, S + 2 pad)``. pad: width of the rim in texels.
+    Returns:
+        ``"top"``, ``"bottom"``, ``"left"``, ``"right"`` to ``(6, pad, S)``: the ring next to the
+        face first, each from left to right or downwards.
+    """
+    return {side: _strip(padded[:, 0], side, pad) for side in SIDES}
+
+
+def near_edges(S: int, reach: int, rotation: Tensor) -> Tensor:
+    """Where in a panorama a cube's edge is near, before it is turned or after.
+
+    Args:
+        S: texels along an edge. reach: how many texels from an edge are near.
+        rotation: ``(3, 3)``, as :func:`sal360.projections.rotate_erp` takes it.
+    Returns:
+        ``(2 S, 4 S)`` booleans.
+    """
+
+    def near(xyz: Tensor) -> Tensor:
+        _, row, col = cube_pixel(xyz, S)
+        return torch.stack((row, S - 1 - row, col, S - 1 - col)).amin(0) < reach
+
+    grid = erp_directions(2 * S, 4 * S)
+    return near(grid) | near(grid @ rotation.T)
 
 
 def _line(face: Tensor, side: str) -> Tensor:

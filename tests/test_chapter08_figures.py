@@ -15,12 +15,14 @@ from sal360.course.chapter08 import (
     _face_table,
     _ring_angles,
     _strip,
+    near_edges,
     planted_pad,
+    strips,
 )
 from sal360.cubemap import cube_directions
 from sal360.figures.cube_padding import _around
 from sal360.nn import CubePad2d
-from sal360.sphere import angle_between
+from sal360.sphere import angle_between, rotation_matrix
 from sal360.upstream.cp360 import REVERSED_EDGES
 
 
@@ -242,3 +244,19 @@ def test_curves_and_signed_maps_tell_their_figures():
 def test_wrong_answers_are_told_what_is_wrong(number, answer, words):
     reply = check(number, answer)
     assert not reply.passed and not reply.waiting and words in repr(reply)
+
+
+def test_edges_are_near_where_they_are_before_and_after_a_turn():
+    still = near_edges(16, 2, rotation_matrix(0.0, 0.0))
+    turned = near_edges(16, 2, rotation_matrix(math.pi / 4, 0.0))
+    assert still.shape == (32, 64) and 0.2 < still.double().mean() < 0.6
+    assert still[16, 40] and not still[16, 32]  # the edge of F and R, and the middle of F
+    assert turned[16, 40] and turned[16, 32]
+
+
+def test_a_rim_is_cut_into_its_four_sides():
+    numbers = torch.arange(6.0 * 16).reshape(6, 1, 4, 4)
+    sides = strips(CubePad2d(2)(numbers), 2)
+    assert tuple(sides) == SIDES and all(s.shape == (6, 2, 4) for s in sides.values())
+    up = numbers[4, 0]  # above F: the lowest line of U is ring 1
+    assert torch.equal(sides["top"][0], torch.stack([up[-1], up[-2]]))

@@ -112,6 +112,38 @@ def test_what_is_at_hand_is_the_best_run_whose_weights_are_bundled(monkeypatch, 
         chapter17.at_hand(record)
 
 
+def test_halves_agree_as_far_as_people_do():
+    here, there = torch.tensor([[0.0, 0.1]]).double(), torch.tensor([[2.0, -0.4]]).double()
+    together = [here.expand(4, 2), there.expand(6, 2)]
+    assert chapter17.halves_agree(together, 32, 64) == pytest.approx(1, abs=1e-4)
+    assert chapter17.halves_agree([torch.cat((here, there))] * 2, 32, 64) < 0.1
+
+
+def test_a_text_is_told_in_lines_that_fit(capsys):
+    chapter17.told("a long-winded word " * 9)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 3 and max(map(len, lines)) <= 46
+    assert all(line.startswith("  ") for line in lines[1:])
+
+
+def test_an_origin_names_every_training_that_finished(capsys):
+    done = {"status": "done"}
+    later = done | {"made": {"device": "a slow one"}}
+    arms = {"a-net": [done, later], "flat": [done, {"status": "interrupted"}],
+            "other": [done], "band": [{"status": "no training"}]}  # fmt: skip
+    record = {"scale": "cpu", "device": "a fast one", "seconds": 120, "settings": {"steps": 9},
+              "unequal": ["the weather"],
+              "arms": {a: {"runs": runs} for a, runs in arms.items()}}  # fmt: skip
+    chapter17.tell_origin(record)
+    assert capsys.readouterr().out == (
+        "scale cpu; a fast one, 2 minutes, 9 steps\nnot equal: the weather\n"
+        "trained 2 x: a-net\ntrained 1 x: flat, other\n"
+        "1 of 4 trainings were made later, on a slow\n  one\n"
+    )
+    chapter17.tell_origin(record | {"arms": {"other": {"runs": [done]}}})
+    assert "later" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("pred", "agreement", "words"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 from sal360.course.checking import Case, ask, exercise, name_faults
 from sal360.datasets.item import Item, VideoDataset
 from sal360.evaluation.statistics import student
+from sal360.gaze import fixation_maps
+from sal360.metrics import cc
 from sal360.models import load_model
 from sal360.sphere import angle_between, erp_directions, lonlat_to_xyz, pixel_area
 
@@ -28,6 +31,33 @@ Board = Callable[[Mapping[str, Tensor], str], Mapping[str, Spread]]
 
 
 # --- what the chapter looks at ---
+
+
+def told(text: str) -> None:
+    """Print a text in lines of at most 46 characters, all but the first indented."""
+    print(textwrap.fill(text, 46, subsequent_indent="  ", break_on_hyphens=False))
+
+
+def tell_origin(record: Mapping[str, Any]) -> None:
+    """Print where a leaderboard's numbers come from, as its record says it.
+
+    Device, time and steps; what was not equal for all rows; how many trainings of each network
+    finished, and where those were made that came later.
+    """
+    told(
+        f"scale {record['scale']}; {record['device']}, "
+        f"{record['seconds'] / 60:.0f} minutes, {record['settings']['steps']} steps"
+    )
+    for text in record["unequal"]:
+        told(f"not equal: {text}")
+    done = {a: [run for run in one["runs"] if run["status"] == "done"]
+            for a, one in record["arms"].items()}  # fmt: skip
+    for n in sorted({len(runs) for runs in done.values()} - {0}, reverse=True):
+        told(f"trained {n} x: " + ", ".join(a for a, runs in done.items() if len(runs) == n))
+    made = [run["made"]["device"] for runs in done.values() for run in runs if "made" in run]
+    if made:
+        told(f"{len(made)} of {sum(map(len, done.values()))} trainings were made later, "
+             f"on {', '.join(sorted(set(made)))}")  # fmt: skip
 
 
 def at_hand(record: Mapping[str, Any]) -> tuple[str, int, nn.Module]:
@@ -89,6 +119,16 @@ class Excerpts:
         if start or step != 1 or size not in (None, item.size) or length not in (None, len(item)):
             raise ValueError("start, length, step, size: wanted the whole excerpt as it is")
         return item
+
+
+def halves_agree(looks: Sequence[Tensor], H: int, W: int) -> float:
+    """CC of the maps of every second look with those of the others, the mean over frames.
+
+    Args:
+        looks: for each frame ``(N, 2)`` lon, lat in radians, one row a person. H, W: size of a map.
+    """
+    one, other = (fixation_maps([f[k::2] for f in looks], H, W, 5.0) for k in (0, 1))
+    return float(cc(one, other).mean())
 
 
 def symptoms(pred: Tensor, truth: Tensor, agreement: float) -> dict[str, float]:

@@ -8,7 +8,7 @@ import torch
 
 from sal360 import figures, nn, patterns, sphere
 from sal360.course import check
-from sal360.course.chapter07 import _layers, _tangent_layer, faces
+from sal360.course.chapter07 import _layers, _tangent_layer, answered, clocked, faces, kept, moved
 
 
 def test_the_explorer_needs_no_network_and_comes_out_the_same():
@@ -68,6 +68,25 @@ def test_the_explorer_refuses_kernels_of_two_sizes():
         )
     with pytest.raises(ValueError, match="steps: 1"):
         figures.kernel_explorer({"a": patterns.tangent_pattern(12, 24)}, steps=1)
+
+
+def test_a_finder_answers_one_where_its_kernel_was_cut():
+    assert answered(64, 32, "planar") == pytest.approx(1)
+    assert answered(64, 32, "bilinear") > 0.99 > answered(64, 2, "bilinear") > 0.7
+    assert answered(64, 2, "planar") < 0.3
+
+
+def test_what_is_kept_is_counted_in_images():
+    image = torch.rand(1, 4, 16, 32)
+    assert kept(lambda x: x.exp(), image) == (1.0, 0.0)
+    images, tables = kept(lambda x: (3 * x).sin() * torch.arange(32.0), image)
+    assert images == 1 and tables == 32 / image.numel()
+    assert not image.requires_grad and min(clocked(lambda x: x.exp(), image)) >= 0
+
+
+def test_a_blob_moves_with_its_layer():
+    assert moved(lambda x: x, 32, 64) == [0.0, 0.0]
+    assert moved(lambda x: x.roll((2, -3), (-2, -1)), 32, 64) == [2.0, -3.0]
 
 
 @pytest.mark.parametrize("stride", [1, 2])

@@ -1,23 +1,26 @@
-"""Exercises of chapter 07: kernels of any size, crowns by area, convolutions that are wrong."""
+"""Chapter 07: faces to find, what a convolution keeps and takes, and the exercises."""
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sal360.course.checking import Case, ask, exercise
 from sal360.patterns import Pattern, crown_pattern, ring_pattern, tangent_pattern
-from sal360.resampling import computing_dtype, erp_table_at
+from sal360.resampling import apply_table, computing_dtype, erp_table_at
 from sal360.sphere import (
     angle_between,
     erp_directions,
     lonlat_to_xyz,
     rotation_matrix,
+    von_mises_fisher,
 )
 
 Layer = Callable[[Tensor, Tensor], Tensor]
@@ -55,6 +58,89 @@ def faces(H: int, W: int, spots: Sequence[tuple[float, float]], size: float = 14
             ink = torch.maximum(ink, inside(eye))
         picture = picture * (1 - head) + head * (1 - ink)
     return picture[None, None]
+
+
+def answered(
+    rows: int, row: int, mode: Literal["planar", "bilinear", "bicubic"], between: float = 0.0
+) -> float:
+    """What a face finder answers in the middle of the only face of a panorama.
+
+    Its kernel is the square of pixels around a face on the equator less their mean, scaled so
+    that this face answers 1: 11 x 11 of them on 64 rows, the same angle on more.
+
+    Args:
+        rows: of the panorama, which is twice as wide. row: of the face's middle.
+        mode: ``"planar"``, pixels beside each other, or how a tangent kernel reads, ``"bilinear"``
+            or ``"bicubic"``. between: pixels by which the face stands further down and to the
+            right; a tangent kernel goes there too, a planar one cannot.
+    """
+    H, W, middle, n = rows, 2 * rows, rows, 5 * rows // 64
+    square = slice(H // 2 - n, H // 2 + n + 1), slice(middle - n, middle + n + 1)
+    cut = faces(H, W, [(H // 2, middle)])[0, 0][square]
+    kernel = cut - cut.mean()
+    kernel = kernel / (kernel * cut).sum()
+    picture = faces(H, W, [(row + between, middle + between)])
+    if mode == "planar":
+        return float(F.conv2d(picture, kernel[None, None], padding=n)[0, 0, row, middle])
+    at, to = tangent_pattern(H, W, 2 * n + 1).pixels(row, middle)
+    table = erp_table_at(at.flatten() + between, to.flatten() + between, H, W, mode)
+    return float(apply_table(picture, table)[0, 0] @ kernel.flatten())
+
+
+def kept(convolution: Callable[[Tensor], Tensor], image: Tensor) -> tuple[float, float]:
+    """What autograd keeps for the way back, in multiples of the image's own bytes.
+
+    Returns:
+        images and tables: stores of tensors with a gradient (images, products, weights) and
+        without one (indices and shares). One store counts once.
+    """
+    stores: dict[int, tuple[bool, int]] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        store = tensor.untyped_storage()
+        stores[store.data_ptr()] = tensor.requires_grad, store.nbytes()
+        return tensor
+
+    image = image.detach().requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        out = convolution(image)  # alive until we have counted
+    one = image.numel() * out.element_size()
+    images, tables = (
+        sum(size for needs, size in stores.values() if needs == kind) / one
+        for kind in (True, False)
+    )
+    return images, tables
+
+
+def clocked(
+    convolution: Callable[[Tensor], Tensor], image: Tensor, tries: int = 3
+) -> tuple[float, float]:
+    """Milliseconds there (the answer) and back (all gradients): the least of some tries."""
+    image = image.detach().requires_grad_()
+    there, back = [], []
+    for _ in range(tries):
+        start = time.perf_counter()
+        total = convolution(image).sum()
+        half = time.perf_counter()
+        total.backward()
+        there.append(1000 * (half - start))
+        back.append(1000 * (time.perf_counter() - half))
+    return min(there), min(back)
+
+
+def moved(layer: Callable[[Tensor], Tensor], H: int, W: int) -> list[float]:
+    """Pixels, to the hundredth, by which a layer moves the centre of a blob down and right.
+
+    The blob stands at longitude -40, latitude -23, far from the edges, and is 9 degrees wide.
+    """
+    blob = von_mises_fisher(erp_directions(H, W), lonlat_to_xyz(-0.7, -0.4), 1 / 0.15**2)
+
+    def centre(picture: Tensor) -> Tensor:
+        grid = torch.meshgrid(torch.arange(H), torch.arange(W), indexing="ij")
+        return torch.stack([(picture * v).sum() / picture.sum() for v in grid])
+
+    off = centre(layer(blob[None, None])[0, 0]) - centre(blob)
+    return [round(v, 2) + 0.0 for v in off.tolist()]  # no minus zero
 
 
 def _tangent_layer(image: Tensor, weight: Tensor, fault: str = "none") -> Tensor:

@@ -1,4 +1,5 @@
-"""Exercises of chapter 09: intervals, seeds, an ablation, a null result, an unfair comparison."""
+"""Exercises of chapter 09: intervals, seeds, an ablation, a null result, an unfair comparison; and
+where the spots of its scenes are."""
 
 from __future__ import annotations
 
@@ -11,6 +12,8 @@ import torch
 
 from sal360.course.checking import Case, ask, exercise
 from sal360.experiments.summary import Interval, interval, paired, student, unpaired
+from sal360.experiments.task import Scenes
+from sal360.sphere import xyz_to_lonlat
 
 FACTORS = {
     "planar": {"grid": "panorama", "kernel": "3 x 3 pixels", "padding": "zeros"},
@@ -23,6 +26,12 @@ FACTORS = {
 }
 """What each kind of network is made of."""
 TRAININGS, BUDGETS = ("equator", "everywhere"), ("steps", "time")
+
+
+def spots(scenes: Scenes, scene: int = 0) -> list[tuple[float, float, bool]]:
+    """Longitude and latitude in degrees of one scene's spots, and whether each is a round one."""
+    lon, lat = (torch.rad2deg(angle).tolist() for angle in xyz_to_lonlat(scenes.centre[scene]))
+    return list(zip(lon, lat, scenes.target[scene].tolist(), strict=True))
 
 
 @exercise("09.1")

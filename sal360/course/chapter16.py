@@ -1,4 +1,5 @@
-"""Chapter 16: exercises on rates, shares of a gradient, files, order, and what is left out."""
+"""Chapter 16: exercises on rates, shares of a gradient, files, order, and what is left out; and
+what its benchmarks say of a step."""
 
 from __future__ import annotations
 
@@ -43,6 +44,36 @@ def refusal(call: Callable[..., Any], *arguments: Any) -> str:
     except ValueError as error:
         return str(error)
     raise AssertionError("nothing was refused")
+
+
+class Reached(NamedTuple):
+    """What a training step reaches on a machine: the units its products run on, its share of the
+    roof, the share of its time in which the device computes (0 where that was not measured), and
+    its launches."""
+
+    units: str
+    roof: float
+    busy: float
+    launches: int
+
+
+def first_column(record: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Title and numbers of the first column of a record by ``benchmarks training``."""
+    name, column = next(iter(record["results"]["columns"].items()))
+    return f"{record['machine']['device']}: {name}", column
+
+
+def reached(column: dict[str, Any]) -> dict[str, Reached]:
+    """System to what its step reaches, for the systems of a column whose roof is known."""
+    found = {}
+    for system, row in column["systems"].items():
+        if "of_roofline" in row:
+            done = row.get("operators", {})
+            busy = done.get("busy_s", 0.0) / row["median_s"]
+            found[system] = Reached(
+                row.get("units", ""), row["of_roofline"], busy, done.get("launches", 0)
+            )
+    return found
 
 
 def _late_cosine(step: int, steps: int, warmup: float) -> float:

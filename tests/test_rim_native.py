@@ -113,7 +113,16 @@ def test_views_of_any_kind(calls):
     assert calls["pad"] == 2 * len(kinds)
     minus = torch.complex(x, x).conj().imag
     assert minus.is_neg()
+    nothing = torch._efficientzerotensor((6, 2, 8, 8))  # no memory behind it
+    assert torch.equal(pad(nothing), torch.zeros(6, 2, 10, 10))
     torch.testing.assert_close(pad(minus), -pad(x))
+
+
+def test_a_gradient_that_has_no_memory():
+    """What torch hands on for the derivative of a step: a tensor of zeros that points nowhere."""
+    x = torch.randn(6, 1, 4, 4, requires_grad=True)
+    CubePad2d(1)(x).sgn().sum().backward()
+    assert torch.equal(x.grad, torch.zeros_like(x))
 
 
 def test_infinities_and_empty_batches(calls):
@@ -131,14 +140,14 @@ def test_what_is_watched_goes_through_torch(calls):
     from torch.utils.flop_counter import FlopCounterMode
 
     pad, x = CubePad2d(1), torch.randn(6, 2, 8, 8)
-    recorded = make_fx(pad)(x)
+    recorded, early = make_fx(pad)(x), make_fx(pad, pre_dispatch=True)(x)
     exported = torch.export.export(pad, (x,)).module()
     with FlopCounterMode(display=False):
         pad(x)
     torch.func.vmap(pad)(torch.randn(3, 6, 2, 8, 8).requires_grad_())
     assert calls["pad"] == 1  # a map of many is one call, and nobody looks on
     y = torch.randn(6, 2, 8, 8)
-    for program in (recorded, exported):
+    for program in (recorded, early, exported):
         torch.testing.assert_close(program(y), pad(y))
     pad(x.bfloat16()), pad(x.half())
     assert calls["pad"] == 3

@@ -1,6 +1,7 @@
 """Commands that end in a record: what they refuse before hours are spent, and in how many words."""
 
 import json
+import os
 from importlib import import_module
 
 import pytest
@@ -53,6 +54,29 @@ def test_what_goes_wrong_is_one_line(name, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(module, "run", failing(ValueError("root")))
     with pytest.raises(ValueError, match="root"):
         module.main(["--out", out])
+
+
+def test_what_is_no_file_and_what_is_of_another_scale_is_left_alone(tmp_path, monkeypatch, capsys):
+    unet = import_module("sal360.experiments.unet")
+    monkeypatch.setattr(unet, "run", lambda *a, **k: pytest.fail("it ran"))
+    out = tmp_path / "unet.json"
+    out.write_text(json.dumps({"schema": unet.SCHEMA, "scale": "cpu"}))
+    assert unet.main(["--scale", "fast", "--out", str(out)]) == 2
+    assert "a record of scale cpu, wanted fast; left alone" in capsys.readouterr().err
+    os.mkfifo(tmp_path / "pipe")
+    assert unet.main(["--out", str(tmp_path / "pipe")]) == 2
+    assert "no ordinary file" in capsys.readouterr().err
+
+
+def test_a_part_of_kernels_that_lacks_its_recipe_is_one_line(tmp_path, capsys):
+    kernels = import_module("sal360.experiments.kernels")
+    part = tmp_path / "part.json"
+    part.write_text(json.dumps({"schema": kernels.SCHEMA}))
+    for arguments in (["--out", str(part)], ["--again", str(part)]):
+        assert kernels.main(arguments) == 2
+        assert "recipe: missing" in capsys.readouterr().err
+    assert kernels.main(["--again", str(part), "--out", str(part)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_a_record_of_its_own_may_be_written_over(tmp_path):

@@ -461,12 +461,15 @@ def new_record(recipe: Recipe, device: str) -> dict[str, Any]:
     }
 
 
+_RIM = Path(__file__).parents[1] / "nn" / "_rim.c"
+
+
 def _code() -> str:
     """Hash of the files that decide a run, the layers' among them."""
     digest = hashlib.sha256()
     here = Path(__file__)
     own = [here.with_name(f"{name}.py") for name in ("recipe", "task", "networks", "kernels")]
-    for path in own + sorted((here.parents[1] / "nn").glob("*.py")):
+    for path in own + sorted((here.parents[1] / "nn").glob("*.py")) + [_RIM]:
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -484,7 +487,11 @@ def load(path: str | Path) -> dict[str, Any]:
     Raises:
         FileNotFoundError. ValueError: not JSON, or of another schema.
     """
-    return records.read(path, SCHEMA)
+    record = records.read(path, SCHEMA)
+    for entry in ("recipe", "seeds", "runs", "timing", "status"):
+        if entry not in record:
+            raise ValueError(f"{path}: {entry}: missing")
+    return record
 
 
 def keep_weights(network: Finder, path: Path) -> None:
@@ -537,12 +544,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         if given.again is not None:
+            if given.out is not None:
+                raise ValueError("--out: --again writes into the record that it is given")
             again(given.again, usable_device(given.device or "cpu"), report)
             return
         which = given.seeds and (given.seeds if len(given.seeds) > 1 else given.seeds[0])
         run(given.scale, which, given.out, given.device, report=report)
 
-    return records.command(parser.prog, work, given.out, SCHEMA)
+    out = given.out if given.again is None else given.again
+    return records.command(parser.prog, work, out, SCHEMA)
 
 
 if __name__ == "__main__":

@@ -281,7 +281,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             print(text, end="")
 
-    return records.command(parser.prog, work, given.out, SCHEMA)
+    return records.command(parser.prog, work, given.out, SCHEMA, given.scale)
 
 
 if __name__ == "__main__":

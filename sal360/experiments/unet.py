@@ -361,7 +361,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def work() -> None:
         run(given.scale, given.out, report=lambda line: print(line, flush=True))
 
-    return records.command(parser.prog, work, given.out, SCHEMA)
+    return records.command(parser.prog, work, given.out, SCHEMA, given.scale)
 
 
 if __name__ == "__main__":

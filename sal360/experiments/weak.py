@@ -413,7 +413,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             by = ", ".join(f"{camera} {np.mean(v):.3f}" for camera, v in one.items())
             print(f"{name}: {by}")
 
-    return records.command(parser.prog, work, given.out, SCHEMA)
+    return records.command(parser.prog, work, given.out, SCHEMA, given.scale)
 
 
 if __name__ == "__main__":

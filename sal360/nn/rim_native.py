@@ -1,11 +1,11 @@
 """Padding the faces of a cube by a few lines of C, where installing the package compiled them.
 
 torch's operators pass over memory once for the faces and again for each part of the rim; this
-copies a channel's six faces and fills their rim while they are in the cache, which is what zero
-padding costs and a little more (the benchmarks page has both). It takes single and double
-precision on a CPU. Everything else, and every program that is being traced, compiled or exported,
-goes through torch's operators in :mod:`sal360.nn.rim`; so does all of it where there was no
-compiler. The same numbers but for rounding.
+copies a channel's six faces and fills their rim while they are in the cache. The benchmarks page
+has what both cost. It takes single and double precision on a CPU. Everything else, and every
+program that is being recorded or exported, goes through torch's operators in
+:mod:`sal360.nn.rim`; so does all of it where there was no compiler. The same numbers but for
+rounding, so run records say which of the two it was (``versions``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch  # before the compiled part, which takes its threads from torch's own
 from torch import Tensor
+from torch._ops import _len_torch_dispatch_stack_pre_dispatch
 
+from sal360._tables import untraced
 from sal360.nn.sampled import owners
 
 if TYPE_CHECKING:
@@ -42,7 +44,9 @@ def takes(x: Tensor) -> bool:
         and x.dtype in (torch.float32, torch.float64)
         and x.layout == torch.strided
         and not x.is_neg()
+        and not x._is_zerotensor()  # a gradient that is 0 may have no memory at all
         and torch._C._len_torch_dispatch_stack() == 0
+        and _len_torch_dispatch_stack_pre_dispatch() == 0
     )
 
 
@@ -65,6 +69,7 @@ def _run(way: str, given: Tensor, out: Tensor, rim: Rim) -> Tensor:
     return out
 
 
+@untraced
 @lru_cache(maxsize=48)
 def _plan(rim: Rim, C: int, dtype: torch.dtype) -> tuple[tuple[int, ...], tuple[Tensor, ...]]:
     """What the compiled part is told of a rim, and the tensors that it points into."""

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from sal360.nn import rim_native
+
 ROOMS = ("training", "models", "nn", "losses", "metrics", "gaze", "datasets", "flow")
 FILES = ("cubemap.py", "patterns.py", "projections.py", "resampling.py", "sphere.py")
 """Of this package: what decides the numbers of a run, besides recipe and data."""
@@ -28,7 +30,8 @@ FILES = ("cubemap.py", "patterns.py", "projections.py", "resampling.py", "sphere
 def code_hash(rooms: tuple[str, ...] = ROOMS, files: tuple[str, ...] = FILES) -> str:
     """SHA-256 of the files of this package that decide something, names and contents."""
     root = Path(__file__).resolve().parents[1]
-    paths = [path for room in rooms for path in (root / room).rglob("*.py")]
+    paths = [path for room in rooms for path in (root / room).rglob("*.[pc]*")]
+    paths = [path for path in paths if path.suffix in (".py", ".c")]
     digest = hashlib.sha256()
     for path in sorted([*paths, *(root / name for name in files)]):
         digest.update(f"{path.relative_to(root).as_posix()}\n".encode())
@@ -61,6 +64,7 @@ def versions() -> dict[str, str]:
         "torch": torch.__version__,
         "numpy": np.__version__,
         "system": f"{platform.system()} {platform.machine()}",
+        "rims of cubes": "compiled" if rim_native.compiled is not None else "torch",
     }
     with suppress(ImportError):  # a machine that only trains may do without
         import cv2

@@ -49,21 +49,27 @@ def write(text: str, path: str | Path) -> None:
     write_whole(path, text.encode())
 
 
-def command(name: str, work: Callable[[], None], out: Path | None = None, schema: str = "") -> int:
+def command(
+    name: str,
+    work: Callable[[], None],
+    out: Path | None = None,
+    schema: str = "",
+    scale: str | None = None,
+) -> int:
     """Do the work of a command that ends in a record, and say in one line why it cannot be done.
 
     Args:
         name: of the command, which the line begins with. work: what to do.
         out: where its record is going to lie, looked at before hours are spent: a folder, a place
             that cannot be written and a file that is no such record are refused.
-        schema: of the record.
+        schema: of the record. scale: at which it is made; a record of another one is kept.
     Returns:
         The exit status: 0, or 2 for bad input, or 130 where it was interrupted. With the
         environment's ``SAL360_DEBUG``, errors are raised.
     """
     try:
         if out is not None:
-            _look_at(out, schema)
+            _look_at(out, schema, scale)
         work()
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
@@ -76,14 +82,18 @@ def command(name: str, work: Callable[[], None], out: Path | None = None, schema
     return 0
 
 
-def _look_at(out: Path, schema: str) -> None:
+def _look_at(out: Path, schema: str, scale: str | None) -> None:
     if out.is_dir():
         raise IsADirectoryError(f"{out}: a folder, wanted a file")
     if os.path.lexists(out):
+        if not out.is_file():
+            raise ValueError(f"{out}: no ordinary file")
         try:
-            read(out, schema)
+            there = read(out, schema).get("scale")
         except (ValueError, OSError) as error:
             raise ValueError(f"{error}; left alone") from None
+        if scale is not None and there is not None and there != scale:
+            raise ValueError(f"{out}: a record of scale {there}, wanted {scale}; left alone")
     out.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(out.parent, os.W_OK):
         raise PermissionError(f"{out.parent}: cannot be written")

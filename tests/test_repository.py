@@ -308,6 +308,16 @@ def test_the_layers_meet_what_the_plan_asks_of_them():
     assert ours < unet["published_kept_mb"] / 10
 
 
+def test_the_layers_record_has_what_the_benchmark_asks_for():
+    """Or a name on the page would stand for another layer."""
+    from benchmarks.layers import CASES, PLANAR
+
+    results = json.loads((ROOT / "data/benchmarks/layers.json").read_text("utf-8"))["results"]
+    for case, asked in CASES.items():
+        for rows in (*results["speed"][case].values(), results["memory"][case]):
+            assert list(rows) == [PLANAR, *asked["layers"]], case
+
+
 def test_padding_a_cube_costs_less_than_twice_what_zeros_cost():
     """The compiled way, alone; before a convolution it is a small part, re-projecting as well."""
     results = json.loads((ROOT / "data/benchmarks/cube_pad.json").read_text("utf-8"))["results"]

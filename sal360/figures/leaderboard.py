@@ -139,14 +139,15 @@ def gained(
         legend={"orientation": "h", "x": 0.5, "xanchor": "center", "y": -0.1, "yanchor": "top",
                 "font": {"size": 12}},
     )  # fmt: skip
-    slider(figure, [(name, name) for name in frames], 0, 92)
+    more = 19 * max(0, len(pairs) - 4)  # a phone has one entry of the legend in a line
+    slider(figure, [(name, name) for name in frames], 0, 92 + more)
     told = "; ".join(
         f"{pair}: " + ", ".join(f"{b} {_told(s)}" for b, s in zip(bands, spread, strict=True))
         for pair, spread in frames[first].items()
     )
     rest = ", ".join(name for name in frames if name != first)
     alt = f"{what} by band, {first}: {told}" + (f". Slider: {rest}" if rest else "")
-    return Plot(figure, alt, 540)
+    return Plot(figure, alt, 540 + more)
 
 
 def _ticks(low: float, high: float) -> list[float]:

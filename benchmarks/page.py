@@ -274,7 +274,7 @@ def _equivariance(results: dict[str, Any]) -> str:
             table(head, rows),
             f"A layer on the sphere should be off by at most {LIMIT:g} under a tilt. Above that: "
             f"{', '.join(beyond) or 'none'}. RingConv2d is read bicubically unless told otherwise, "
-            f"the others bilinearly.\n",
+            "the others bilinearly.\n",
         ]
     )
 

@@ -338,6 +338,8 @@ def test_the_docstrings_claims_about_reading_are_the_records():
     assert all(0.035 < t < 0.05 for t in bilinear)
     assert all(t < b / 40 for t, b in zip(bicubic, bilinear, strict=True))
     assert all(t > 1 for t in layers["published tangent"]["tilt"])
+    bilinear, bicubic = (layers[name]["tilt"] for name in ("RingConv2d, bilinear", "RingConv2d"))
+    assert round(max(bilinear), 2) == 0.06 and round(max(bicubic), 4) == 0.0008
     ours = ("SphereConv2d", "CrownConv2d", "RingConv2d", "SphereMaxPool2d", "SphereAvgPool2d")
     for name in ours:
         assert layers[name]["yaw"] == 0 and layers[name]["constant"] < 1e-9, name

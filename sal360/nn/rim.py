@@ -114,8 +114,7 @@ def _blocks(rim: Rim, B: int, C: int) -> Iterator[Block]:
 @lru_cache(maxsize=48)
 def _places(rim: Rim, C: int, cubes: int, channels: int) -> Places:
     def flat(texels: Tensor, plane: int, along: bool) -> Tensor:
-        face = torch.div(texels, plane, rounding_mode="floor")
-        place = texels + face * (C - 1) * plane
+        place = rim_native.of_channel(texels, plane, C)
         cube, channel = (torch.arange(k, device=texels.device) for k in (cubes, channels))
         step = ((6 * C * cube[:, None] + channel) * plane).flatten()
         # Copies go along lines, as they lie in memory; sums are taken of rows of channels.

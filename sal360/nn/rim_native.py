@@ -69,26 +69,25 @@ def _run(way: str, given: Tensor, out: Tensor, rim: Rim) -> Tensor:
     return out
 
 
+def of_channel(texels: Tensor, plane: int, C: int) -> Tensor:
+    """Texels of a cube, ``plane`` a face, as those of one channel of ``C`` that a face has."""
+    return texels + torch.div(texels, plane, rounding_mode="floor") * (C - 1) * plane
+
+
 @untraced
 @lru_cache(maxsize=48)
 def _plan(rim: Rim, C: int, dtype: torch.dtype) -> tuple[tuple[int, ...], tuple[Tensor, ...]]:
     """What the compiled part is told of a rim, and the tensors that it points into."""
-
-    def flat(texels: Tensor, plane: int) -> Tensor:
-        """Texels of one channel, counted from the first face's, ``C`` planes a face."""
-        face = torch.div(texels, plane, rounding_mode="floor")
-        return texels + face * (C - 1) * plane
-
     with torch.inference_mode(False):
         face, padded = rim.S**2, rim.size[0] * rim.size[1]
         sums = rim.sums.forward
         counts = torch.bincount(owners(sums), minlength=len(rim.mixed))
         parts = (
-            flat(rim.take, face),
-            flat(rim.put, padded),
-            flat(rim.mixed, padded),
+            of_channel(rim.take, face, C),
+            of_channel(rim.put, padded, C),
+            of_channel(rim.mixed, padded, C),
             torch.cat((counts.new_zeros(1), counts.cumsum(0))),
-            flat(rim.parts[sums.rows.long()], face),
+            of_channel(rim.parts[sums.rows.long()], face, C),
             sums.weights.to(dtype),
         )
     held = tuple(part.contiguous() for part in parts)

@@ -393,6 +393,50 @@ def test_no_deadlock_and_no_orphans(how, method, workers):
         program.communicate()
 
 
+TOLD_PROGRAM = """
+import os, signal, sys
+sys.path.insert(0, {root!r})
+from sal360.datasets import loader
+from tests.test_loader import Numbers, clip_loader
+
+class Told(Numbers):
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.parent = os.getpid()
+    def __setstate__(self, state):  # as soon as a spawned process has it
+        self.__dict__.update(state)
+        if os.getpid() != self.parent:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+quiet = loader._quiet_worker
+def told(number):  # before a forked process has done anything of ours
+    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGINT)
+    quiet(number)
+
+if __name__ == "__main__":
+    if {method!r} == "fork":
+        loader._quiet_worker = told
+    for batch in clip_loader(Told([8]), 2, 2, workers=2, start_method={method!r}):
+        print("batch", flush=True)
+    print(signal.pthread_sigmask(signal.SIG_BLOCK, []), flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no groups of processes here")
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_worker_that_is_only_beginning_does_not_hear_what_its_group_is_told(method, tmp_path):
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    program = tmp_path / "program.py"
+    program.write_text(TOLD_PROGRAM.format(root=root, method=method))
+    found = subprocess.run(
+        [sys.executable, str(program)], capture_output=True, text=True, cwd=root, timeout=120
+    )
+    assert found.stdout.split("\n") == ["batch", "batch", "set()", ""], found.stderr
+    assert found.returncode == -signal.SIGTERM  # the parent hears as before
+
+
 FILM_PROGRAM = """
 import gc, sys
 sys.path.insert(0, {root!r})

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import multiprocessing
 import signal
 import warnings
 from collections import Counter
@@ -26,6 +27,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from multiprocessing import resource_tracker
 from typing import Any, Literal
 
 import numpy as np
@@ -201,7 +203,7 @@ class ClipLoader:
             prefetch_factor=self.prefetch if self.workers else None,
             generator=torch.Generator().manual_seed(self.seed),  # else torch's own is advanced
         )
-        with _left_alone():
+        with _left_alone(), _unheard(self.start_method):
             results = iter(loader)
         try:
             for _ in plan:
@@ -401,6 +403,25 @@ def _left_alone() -> Iterator[None]:
             gc.unfreeze()
 
 
+_FOR_THE_PARENT = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def _unheard(method: str | None) -> Iterator[None]:
+    """Processes started in here hear neither Ctrl-C nor SIGTERM before :func:`_quiet_worker` has
+    told them not to mind; here both arrive when it is over."""
+    if not hasattr(signal, "pthread_sigmask"):  # as on Windows, which knows no groups to signal
+        yield
+        return
+    if (method or multiprocessing.get_start_method()) != "fork":
+        resource_tracker.ensure_running()  # started only in here, it would let them through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_PARENT)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _quiet_worker(number: int) -> None:
     """One thread each. Ctrl-C and SIGTERM, which a whole group of processes may be sent, are for
     the parent, who ends its workers when it has finished what it is doing.
@@ -411,5 +432,7 @@ def _quiet_worker(number: int) -> None:
     import cv2
 
     cv2.setNumThreads(0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in _FOR_THE_PARENT:
+        signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):  # what waited is ignored now; what we start may hear
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _FOR_THE_PARENT)

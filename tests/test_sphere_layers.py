@@ -152,6 +152,14 @@ def test_a_kernel_that_reaches_a_right_angle_is_refused():
     assert SphereConv2d(1, 1, 1)(torch.rand(1, 1, 1, 1)).shape == (1, 1, 1, 1)
 
 
+def test_the_smallest_crowns_have_the_shares_of_a_plane():
+    wanted = CrownConv2d(1, 1, (4, 8), 1e-6).tap_weights()
+    for radius in (1e-30, 1e-170, 5e-324):  # squares of the last two are 0
+        layer = CrownConv2d(1, 1, (4, 8), radius)
+        assert torch.allclose(layer.tap_weights(), wanted, rtol=1e-9)
+        assert torch.isfinite(layer(torch.ones(1, 1, 5, 10))).all()
+
+
 @pytest.mark.parametrize("radius", [1e-6, math.pi / 32, math.pi / 4, math.pi / 2, 3.0, math.pi])
 @pytest.mark.parametrize("taps", [(1, 4), (2, 3), (4, 8), (8, 16)])
 def test_crown_shares_are_the_areas_that_taps_stand_for(radius, taps):

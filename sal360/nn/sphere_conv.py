@@ -83,6 +83,7 @@ def _cap_shares(Kt: int, Kp: int, radius: float) -> Tensor:
     """``(Kt, Kp)`` shares of a cap's area, float64."""
     if Kt == 1:
         return torch.full((1, Kp), 1 / Kp, dtype=torch.float64)
+    radius = max(radius, 1e-100)  # shares are a plane's long before, and squares would be 0
     step = radius / (Kt - 1)
     edges = (torch.arange(Kt + 1, dtype=torch.float64) - 0.5) * step
     edges = edges.clamp(0, radius)

@@ -5,7 +5,7 @@ that of its **left upper corner**, not of its centre; the panorama's pixels are 
 everything is read one pixel to the right and one below; and nothing is read over the seam. On the
 way back the panorama's pixels are centres, but the face is stretched so that its outermost
 *centres* lie on the cube's edges. Angles come from tables with linear interpolation between their
-entries, up to a thousandth of a pixel off. Chapter 08 sets them beside ours.
+entries, up to a thousandth of a pixel off. Chapter 04 derives what is right.
 
 Source: hsientzucheng/CP-360-Weakly-Supervised-Saliency at dde55cc (facts only; the code is our
 own). Faces B D F L R T. Their axes: x ahead, y up, z right.

@@ -790,6 +790,14 @@ def test_an_arm_of_another_recipe_is_begun_anew(tiny):
     new["arms"]["lookup-unet"]["recipe"]["lr"] = 3.0
     found = extended(whole, new, [("lookup-unet", 1)])["arms"]["lookup-unet"]
     assert found["recipe"]["lr"] == 3.0 and [run["seed"] for run in found["runs"]] == [1]
+    # Unless all that is new was cut off: then what is whole stays, and the other is still missing.
+    for run in new["arms"]["lookup-unet"]["runs"]:
+        run["status"] = "interrupted"
+    found = extended(whole, new, [("lookup-unet", 0), ("lookup-unet", 1)])
+    assert found["arms"] == whole["arms"] and "extended" not in found
+    new["arms"]["lookup-unet"]["runs"][1]["status"] = "done"
+    found = extended(whole, new, [("lookup-unet", 0), ("lookup-unet", 1)])["arms"]["lookup-unet"]
+    assert [run["status"] for run in found["runs"]] == ["interrupted", "done"]
     # What was cut off sooner than what is there is no gain.
     new = json.loads(json.dumps(whole))
     new["arms"]["lookup-unet"]["runs"][1] |= {"status": "interrupted", "steps": 1}

@@ -56,9 +56,10 @@ def extended(
             call was to do; of these ``new`` has runs, or a reason why not.
     Returns:
         ``record``, with a run of ``new`` in the place of one of the same arm and seed, unless it
-        was cut off earlier. Where an arm's recipe is another by now, all its old runs go. Scores
-        on real heads stay for the runs that do. ``extended`` lists the calls that gave a run; what
-        ``new`` tells of all arms (``unequal``, and why some never run) joins what is told.
+        was cut off earlier. Where an arm's recipe is another by now, all its old runs go, unless
+        every new one was cut off and an old one was not. Scores on real heads stay for the runs
+        that do. ``extended`` lists the calls that gave a run; what ``new`` tells of all arms
+        (``unequal``, and why some never run) joins what is told.
     Raises:
         ValueError: see :func:`check_same`.
     """
@@ -76,6 +77,8 @@ def extended(
         run, made = dict(found[0]), found[0].get("made", head)
         mine = arms.setdefault(name, {**row, "runs": []})
         if not same_recipe(mine["recipe"], row["recipe"]):
+            if _whole(mine) and not _whole(row):
+                continue
             mine |= {"recipe": row["recipe"], "parameters": row["parameters"], "runs": []}
         before = next((r for r in mine["runs"] if r["seed"] == seed), None)
         if before is not None and before["steps"] > run["steps"] and run["status"] not in WHOLE:
@@ -106,6 +109,11 @@ def extended(
     if record.get("real"):
         out["real"] = {**record["real"], "arms": _real(record, out)}
     return out
+
+
+def _whole(row: Mapping[str, Any]) -> bool:
+    """Whether an arm has a run that was not cut off."""
+    return any(run["status"] in WHOLE for run in row["runs"])
 
 
 def _real(record: Mapping[str, Any], out: Mapping[str, Any]) -> dict[str, Any]:

@@ -165,10 +165,10 @@ def diagnosis(found: Mapping[str, float], usual: float) -> str:
     if found["apart"] > APART:
         return f"its peak is {found['apart']:.0f} degrees away"
     if found["wider"] > WIDER:
-        return f"the right place, {found['wider']:.1f} x too wide"
+        return f"peak near, {found['wider']:.1f} x too wide"
     if found["wider"] < 1 / WIDER:
-        return f"the right place, {1 / found['wider']:.1f} x too narrow"
-    return "no rule fits: the right place and width"
+        return f"peak near, {1 / found['wider']:.1f} x too narrow"
+    return "no rule fits: peak near, width right"
 
 
 # --- exercises ---
@@ -265,7 +265,8 @@ def holm(answer: Callable[..., Any]) -> Iterator[Case]:
         "the second falls only after the first": [0.03, 0.02, 0.9],
         "a small one behind a large one does not count": [0.012, 0.02, 0.024, 0.04],
         "all small": [0.001, 0.0004, 0.002],
-        "exactly at the limit": [0.025, 0.6],
+        "exactly at the limit": [0.05],
+        "exactly at the limit of two": [0.025, 0.6],
         "the small one comes last": [0.3, 0.6, 0.001],
         "none": [0.3, 0.06],
         "equal ones": [0.016, 0.016, 0.016],
@@ -279,10 +280,17 @@ def holm(answer: Callable[..., Any]) -> Iterator[Case]:
         K = len(p)
         slips = {"as without a correction": [v <= 0.05 for v in p],
                  "as by Bonferroni's, which asks more": [v <= 0.05 / K for v in p],
+                 "as by Benjamini and Hochberg's, which asks less": _false_rate(p),
                  "by size, not in the order of p": sorted(wanted, reverse=True)}  # fmt: skip
-        hint = next((f" ({t})" for t, s in slips.items() if got == s != wanted), "")
+        slip = [t for t, s in slips.items() if got == s != wanted]
+        hint = f" ({slip[0]})" if len(slip) == 1 else ""  # of two, who knows
         yield Case("exactly those that survive", got == wanted,
                    f"{name}, {p}: you gave {got}, wanted {wanted}{hint}")  # fmt: skip
+
+
+def _false_rate(p: Sequence[float], level: float = 0.05) -> list[bool]:
+    most = max((v for k, v in enumerate(sorted(p), 1) if v <= level * k / len(p)), default=-1.0)
+    return [v <= most for v in p]
 
 
 def survives(p: Sequence[float], level: float = 0.05) -> list[bool]:
@@ -351,7 +359,7 @@ def planted_board(*faults: str) -> Board:
 
     def board(scores: Mapping[str, Tensor], reference: str) -> dict[str, Spread]:
         def chosen(arm: str) -> Tensor:
-            runs = scores[arm].double()
+            runs = torch.as_tensor(scores[arm]).double()
             best = runs[runs.mean(1).argmax()].expand_as(runs)
             return best if "best seed" in faults else runs
 

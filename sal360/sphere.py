@@ -164,6 +164,8 @@ def angle_between(a: ArrayLike, b: ArrayLike) -> Tensor:
         a, b: ``(..., 3)`` directions of any length, shapes broadcast.
     Returns:
         ``(...)`` float64 in [0, pi].
+    Raises:
+        ValueError: a direction that is zero or not finite.
     """
     a, b = broadcast(a=as_directions(a, "a"), b=as_directions(b, "b"))
     cross = torch.linalg.vector_norm(torch.linalg.cross(a, b), dim=-1)

@@ -173,13 +173,13 @@ def _tangent_layer(image: Tensor, weight: Tensor, fault: str = "none") -> Tensor
 
 
 class _ByHand(torch.autograd.Function):
-    """The right answer, and a gradient that somebody wrote by hand."""
+    """A gradient that somebody wrote by hand. The answer is the right one, or mirrored."""
 
     @staticmethod
     def forward(ctx: Any, image: Tensor, weight: Tensor, way: str) -> Tensor:
         ctx.save_for_backward(weight)
         ctx.way = way
-        return _tangent_layer(image, weight)
+        return _tangent_layer(image, weight, "mirror" if way == "of another" else "none")
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
@@ -190,7 +190,7 @@ class _ByHand(torch.autograd.Function):
             image = torch.zeros_like(grad[:, :1]).repeat(1, weight.shape[1], 1, 1)
             image.requires_grad_()
             (right,) = torch.autograd.grad(_tangent_layer(image, weight), image, grad)
-        if ctx.way == "right":
+        if ctx.way in ("right", "of another"):
             return right, None, None
         if ctx.way == "moved":  # one column too far: no sum over the picture notices
             return right.roll(1, -1), None, None
@@ -240,6 +240,9 @@ def _layers(kind: str) -> list[tuple[str, Layer]]:
         ("wrong", by_hand("north")),
         ("wrong", by_hand("seam")),
         ("wrong", by_hand("exchanged")),
+        ("right", layer("mirror")),  # for what it computes
+        ("wrong", by_hand("of another")),
+        ("right", rounded),
     ]
 
 
@@ -394,5 +397,5 @@ def is_adjoint(answer: Callable[..., Any]) -> Iterator[Case]:
         yield Case(
             "a right gradient passes" if right else "a wrong gradient is caught",
             bool(got) == right,
-            f"layer {n}: you gave {bool(got)}, and its gradient is {kind}",
+            f"layer {n}: you gave {bool(got)}, and its gradient is {kind} for what it computes",
         )

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
@@ -52,6 +53,18 @@ class _Range(click.FloatRange):
         if math.isnan(number):
             self.fail(f"{value!r}: wanted a number", param, ctx)
         return number
+
+
+class _Place(click.Path):
+    """A path to write to; not an empty text, which is what a variable that is not set gives."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(path_type=Path, **settings)
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if value == "":
+            self.fail("an empty text, wanted a path", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class _Size(click.ParamType):
@@ -132,7 +145,7 @@ def cli() -> None:
 @click.option("--device", default=None, help="cpu, cuda, cuda:1, mps. [default: cuda if present]")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=_Place(file_okay=False),
     default=Path("predictions"),
     show_default=True,
     help="Folder that gets one folder per input.",
@@ -310,7 +323,7 @@ def predict(
     type=click.Choice(["md", "csv", "json"]),
     help="Markdown to read, CSV or JSON with every frame. [default: by the name of --out, else md]",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="A file. [default: standard output]")
+@click.option("--out", type=_Place(), help="A file. [default: standard output]")
 @click.option("--force", is_flag=True, help="Write over an existing --out.")
 def evaluate(
     predictions: Path,
@@ -437,7 +450,7 @@ def evaluate(
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=_Place(file_okay=False),
     help="Folder of the run. [default: runs/RECIPE-SCALE-sSEED]",
 )
 @click.option("--resume", is_flag=True, help="Go on with the run in OUT, if there is one.")
@@ -528,7 +541,7 @@ def train(recipe: str | None, out: Path | None, **settings: Any) -> None:
 
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="[default: FOLDER/overlay.mp4]")
+@click.option("--out", type=_Place(), help="[default: FOLDER/overlay.mp4]")
 @_OPACITY
 @_COLORMAP
 @click.option("--force", is_flag=True, help="Write over an existing file.")
@@ -545,7 +558,7 @@ def overlay(folder: Path, out: Path | None, force: bool, **look: Any) -> None:
 
 @cli.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="[default: NAME.html]")
+@click.option("--out", type=_Place(), help="[default: NAME.html]")
 @_STEREO
 @_OPACITY
 @click.option(
@@ -854,11 +867,13 @@ def main(arguments: list[str] | None = None) -> int:
     if sys.stderr is None:  # it was closed: progress has nowhere to go
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     try:
-        with _ended_by_sigterm():
+        with _ended_by_signals():
             return cli.main(arguments, prog_name="sal360", standalone_mode=False) or 0
     except SystemExit as error:
         if error.code == 1:  # click's, only for this: who read us has seen enough, and left
             return 0
+        if error.code == 143:
+            _say("ended by SIGTERM")
         raise
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
@@ -896,16 +911,40 @@ def _say(line: str) -> None:
 
 
 @contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends as an exception does: what is half written is removed."""
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM ends as an exception does, and as Ctrl-C: what is half written is removed.
+
+    While something is imported both wait: libraries that import others in C forget an exception
+    that comes then, and go on with a module that lacks half of itself.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if _importing(frame):
+            threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
+        elif number == signal.SIGTERM:
+            sys.exit(143)
+        else:
+            raise KeyboardInterrupt
+
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, end)}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else whoever started us
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, end)  # does not want it heard
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _version(name: str) -> str:

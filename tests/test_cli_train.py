@@ -18,10 +18,10 @@ import torch
 from sal360 import _files
 from sal360.cli import main
 from sal360.models import load_model
-from sal360.training import report, summary
+from sal360.training import command, report, summary
 from sal360.training.command import _recipe, parse_settings, read_recipe
 from sal360.training.fit import Step
-from sal360.training.records import command_of, load_record
+from sal360.training.records import command_of, load_record, save_record
 from sal360.training.validation import mean_scores
 
 SMALL = ("--scale", "fast", "--set", "size=[16, 32]", "--set", "model.hidden=4", "--steps", "4",
@@ -144,7 +144,82 @@ def test_a_run_begun_anew_leaves_no_table_of_the_one_before(run, tmp_path, monke
     monkeypatch.setattr(report.Bar, "on_step", struck)
     assert train("--force", out=out) == 130
     left = sorted(path.name for path in out.iterdir())
-    assert left == ["checkpoint.safetensors", "last.safetensors", "record.json", "tensorboard"]
+    assert left == ["checkpoint.safetensors", "last.safetensors", "record.json"]
+
+
+def test_resume_before_the_first_checkpoint_is_of_the_same_run_or_refused(run, tmp_path, capsys):
+    out = shutil.copytree(run, tmp_path / "run")
+    record = load_record(out / "record.json")
+    (out / "checkpoint.safetensors").unlink()  # as if killed before there was any
+    save_record(record | {"status": "running"}, out / "record.json")
+    before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    assert train("--resume", "--set", "lr=0.5", out=out) == 2
+    assert "holds a run of another recipe" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
+    (out / "best.safetensors").write_bytes(b"of the killed run")
+    seen = []
+
+    class Looks(report.Bar):
+        def on_step(self, step, rate, waiting):
+            seen.append(sorted(path.name for path in out.iterdir()))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "Bar", Looks)
+        assert train("--resume", out=out) == 0
+    assert seen[0] == ["record.json"]
+    assert (out / "best.safetensors").read_bytes() == (run / "best.safetensors").read_bytes()
+
+
+def test_nothing_is_drawn_into_a_folder_that_another_run_has_taken(run, tmp_path, monkeypatch):
+    """Between the last step and the curves somebody says --force."""
+    out = tmp_path / "run"
+
+    def taken(*args):
+        save_record(load_record(run / "record.json"), out / "record.json")
+        (out / "table.md").write_text("theirs")
+        return real(*args)
+
+    real = command._left
+    monkeypatch.setattr(command, "_left", taken)
+    assert train(out=out) == 2
+    assert (out / "table.md").read_text() == "theirs"
+    assert (out / "record.json").read_bytes() == (run / "record.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "line"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "ended by SIGTERM")],
+)
+@pytest.mark.parametrize("module", ["numpy._core.getlimits", "torch", "sal360.training.run"])
+def test_a_signal_among_imports_is_one_line(module, number, status, line, tmp_path):
+    """Torch imports numpy in C, and there an exception that comes in between is forgotten."""
+    program = f"""
+import os, sys
+
+class Told:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), {int(number)})
+
+sys.meta_path.insert(0, Told())
+from sal360.cli import main
+sys.exit(main(["train", "sst-sal-noflow", "--scale", "fast", "--steps", "100000", "--data",
+               "worlds:train:1:1", "--validation", "none", "--out", {str(tmp_path / "run")!r}]))
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120
+    )
+    assert found.returncode == status, found.stderr
+    assert found.stderr.splitlines()[-1] == f"sal360: {line}" or (
+        "interrupted after step" in found.stderr.splitlines()[-1]
+    )
+    assert "Traceback" not in found.stderr
+
+
+def test_an_empty_text_is_no_folder(capsys):
+    assert main(["train", "cube-unet", "--out", ""]) == 2
+    assert "'--out': an empty text, wanted a path" in capsys.readouterr().err
 
 
 def test_a_full_disk_is_one_line(tmp_path, monkeypatch, capsys):

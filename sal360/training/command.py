@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sal360._files import write_whole
 from sal360._runtime import no_memory
 from sal360.datasets.download import cache_folder
 from sal360.datasets.item import VideoDataset
@@ -16,6 +18,7 @@ from sal360.training import summary
 from sal360.training.data import USUAL, Remembered, is_packed, open_data
 from sal360.training.distributed import ProcessLost, World, setup
 from sal360.training.fit import build_model
+from sal360.training.folder import RunFolder
 from sal360.training.known_truth import with_truth
 from sal360.training.recipe import Recipe, default_scale, load_recipe, parse_recipe, recipe_names
 from sal360.training.recipe_text import recipe_text
@@ -201,12 +204,34 @@ def _left(
     say: Say,
     show: Say,
 ) -> int:
-    """Baselines beside it, curves and table."""
+    """Baselines beside it, curves and table.
+
+    Raises:
+        BlockingIOError, ValueError: another run has taken the folder; nothing of it is touched.
+    """
+    folder = RunFolder(out)
+    folder.claim(resume=True)
+    try:
+        if folder.record() != json.loads(json.dumps(record)):  # tuples are lists there
+            raise ValueError(f"{out}: another run has taken this folder, nothing is drawn of ours")
+        return _drawn(record, validation, recipe, out, say, show)
+    finally:
+        folder.release()
+
+
+def _drawn(
+    record: dict[str, Any],
+    validation: VideoDataset | None,
+    recipe: Recipe,
+    out: Path,
+    say: Say,
+    show: Say,
+) -> int:
     if validation is not None and "baselines" not in (record.get("more") or {}):
         rivals = summary.baseline_means(validation, recipe)
         record["more"] = {**(record.get("more") or {}), "baselines": rivals}
         save_record(record, out / "record.json")
-    (out / "table.md").write_text(summary.table(record), "utf-8")
+    write_whole(out / "table.md", summary.table(record).encode())
     show(summary.table(record, each_video=False))
     try:
         summary.plot(record, out / "curve.png")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from sal360.training.state import TrainingState
 
 class RunFolder:
     """``record.json``, ``best.safetensors``, ``last.safetensors``, ``checkpoint.safetensors``, and
-    what ``sal360 train`` draws of them: ``table.md``, ``curve.png``.
+    what ``sal360 train`` draws of them: ``table.md``, ``curve.png``, ``tensorboard``.
 
     Every file is replaced whole (:mod:`sal360._files`). Nothing else in the folder is touched.
 
@@ -60,6 +60,11 @@ class RunFolder:
         drawn = (self.path / name for name in ("table.md", "curve.png"))
         for file in (self.checkpoint_path, self.record_path, *self._weights().values(), *drawn):
             file.unlink(missing_ok=True)
+        events = self.path / "tensorboard"
+        for file in events.glob("events.out.tfevents.*"):
+            file.unlink(missing_ok=True)
+        with suppress(OSError):  # there is none, or it holds what is not ours
+            events.rmdir()
 
     def _check(self, resume: bool, force: bool, data: tuple[VideoDataset, ...]) -> None:
         if self.path.exists() and not self.path.is_dir():
@@ -90,12 +95,9 @@ class RunFolder:
         """
         return read_checkpoint(self.checkpoint_path) if self.checkpoint_path.is_file() else None
 
-    def finished(self) -> dict[str, Any] | None:
-        """The record of the run that ended here, if one did."""
-        if not self.record_path.is_file():
-            return None
-        record = load_record(self.record_path)
-        return record if record["status"] in ("done", "stopped early") else None
+    def record(self) -> dict[str, Any] | None:
+        """The record of the run that lies here, if one does."""
+        return load_record(self.record_path) if self.record_path.is_file() else None
 
     def write_checkpoint(
         self, state: TrainingState, loader: dict[str, Any], extra: dict[str, Any]

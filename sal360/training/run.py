@@ -162,20 +162,22 @@ def train(
     try:
         if folder is not None:
             world.on_main(lambda: folder.claim(resume, force, sets))
-        ended = folder.finished() if folder is not None and resume else None
-        if ended is not None and folder is not None:
+        before = folder.record() if folder is not None and resume else None
+        if before is not None and folder is not None:
             mine = {"digest": recipe.digest, "mix": mix, **data_facts(data)}
-            theirs = {**ended["data"], "digest": ended["recipe"]["digest"]}
+            theirs = {**before["data"], "digest": before["recipe"]["digest"]}
             scored = None if validation is None else data_facts(validation)
-            if ended["validation"] == scored and all(
+            same = before["validation"] == scored and all(
                 theirs.get(key) == value for key, value in mine.items()
-            ):
+            )
+            if same and before["status"] in ("done", "stopped early"):
                 told = (
-                    f"{out}: this run is {ended['status']} ({ended['steps']} steps), nothing to do"
+                    f"{out}: this run is {before['status']} ({before['steps']} steps), "
+                    "nothing to do"
                 )
                 warnings.warn(told, UserWarning, stacklevel=2)
-                return ended
-            if not folder.checkpoint_path.is_file():  # which would say what differs
+                return before
+            if not same and not folder.checkpoint_path.is_file():  # which would say what differs
                 raise ValueError(
                     f"resume: {out} holds a run of another recipe, data or validation set"
                 )
@@ -195,12 +197,13 @@ def train(
         record["data"] |= {} if mix is None else {"mix": mix}
         run = _Run(recipe, loader, validation, state, folder, report, world, record)
         with _own_dice(recipe, place), _deterministic(place, exact):
-            if folder is not None and resume and (found := folder.checkpoint()) is not None:
+            found = folder.checkpoint() if folder is not None and resume else None
+            if found is not None:
                 run.go_on(found)
             world.same("recipe", recipe.digest)
             world.same("clips", loader.state_dict())
             world.same("step", state.step)
-            if run.folder is not None and force and not resume:
+            if run.folder is not None and found is None:
                 run.folder.forget()  # not before: what is refused takes nothing away
             return run.go(checkpoint_every, stop)
     finally:

@@ -68,6 +68,11 @@ def test_the_maps_may_leave_out_what_lies_below():
     plot = figures.commuting(ANGLES, grid, {"a": (grid, grid, (0, 0, 0))}, lowest=-45)
     assert np.asarray(plot.figure.data[0].z).shape == (12, 32)
     assert tuple(plot.figure.layout.yaxis.range) == (-45, 90)
+    layout = diagram().figure.layout  # latitudes stand on the left, longitudes at the bottom
+    shown = {n: (layout[f"xaxis{n}"].showticklabels, layout[f"yaxis{n}"].showticklabels)
+             for n in ("", 2, 4, 5, 7)}  # fmt: skip
+    assert shown == {"": (False, True), 2: (False, True), 4: (True, True), 5: (False, False),
+                     7: (True, False)}  # fmt: skip
     with pytest.raises(ValueError, match="^lowest: 90"):
         figures.commuting(ANGLES, grid, {"a": (grid, grid, (0, 0, 0))}, lowest=90)
 
@@ -123,9 +128,9 @@ def test_every_box_has_the_fault_it_is_said_to_have():
         ("06.1", lambda x, w: torch.nn.functional.conv2d(x, w, padding=1), "turning by whole"),
         ("06.1", lambda x, w: torch.nn.functional.conv2d(x, w), "own size"),
         ("06.1", lambda x, w: (x + 0 * w.sum()).repeat(1, 3, 1, 1)[:, :2], "answer of F.conv2d"),
-        ("06.2", lambda name: "all", "you said 'all', measured 'turns'"),
+        ("06.2", lambda name: "all", "add the latitude: not 'all'"),
         ("06.2", lambda name: "both", "ReLU: 'both'"),
-        ("06.3", lambda layer, degrees, bearing: 0.0, "x + latitude, 30 degrees towards"),
+        ("06.3", lambda layer, degrees, lon: 0.0, "x + latitude, 30 degrees towards"),
         ("06.4", lambda letter: "sound", "box A has another one"),
         ("06.4", lambda letter: "bad", "wanted one of latitude"),
         ("06.5", lambda: [[0, 1, 0], [1, -4, 1], [0, 1, 0]], "within 0.2 %"),
@@ -141,18 +146,20 @@ def test_wrong_answers_are_told_why(number, answer, words):
 def tilted(
     layer,
     degrees,
-    bearing,
+    lon,
     mode="bicubic",
     H=48,
     back=False,
     toward=True,
     by_first=False,
     last=True,
+    front=True,
 ):
     """Exercise 06.3 solved, and with one slip for each argument."""
     grid, area = erp_directions(H, 2 * H), pixel_area(H, 2 * H)[:, None]
-    b = math.radians(bearing) if toward else 0.0
-    R = rotation_matrix(0.0, math.radians(degrees)) @ rotation_matrix(-b)
+    b = math.radians(lon) if toward else 0.0
+    R = rotation_matrix(0.0, math.radians(degrees))
+    R = R @ rotation_matrix(-b) if front else R
     R = rotation_matrix(b) @ R if last else R
     first = layer(field(grid @ R)[None, None])
     second = rotate_erp(layer(field(grid)[None, None]), R.T if back else R, mode)
@@ -167,6 +174,7 @@ def test_a_slip_in_the_tilt_error_is_refused_and_recognised():
         ({"back": True}, "other way round"),
         ({"toward": False}, "towards longitude 0"),
         ({"last": False}, "a last turn left out"),
+        ({"front": False}, "or the first turn left out"),
         ({"mode": "bilinear"}, "read bilinearly"),
         ({"by_first": True}, "by the other answer"),
         ({"H": 64}, "x + latitude"),

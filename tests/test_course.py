@@ -261,7 +261,7 @@ WRONG = {
     "08.4": (lambda S, k, i: (i, k - 1), "where copying takes it"),
     "08.5": (lambda pad, S, p: set(), "missed [('F', 'left')]"),
     "06.1": (lambda x, w: torch.nn.functional.conv2d(x, w, padding=1), "turned by 1"),
-    "06.2": (lambda name: "all", "add the latitude: you said 'all', measured 'turns'"),
+    "06.2": (lambda name: "all", "add the latitude: not 'all'"),
     "06.3": (lambda layer, degrees, bearing: 0.0, "towards longitude 0: you gave 0.0000"),
     "06.4": (lambda letter: "sound", "box A has another one"),
     "06.5": (lambda: [[0, 1, 0], [1, -4, 1], [0, 1, 0]], "within 0.2 %"),

@@ -239,3 +239,12 @@ def test_figures_are_saved_from_a_script(tmp_path):
 def test_pictures_that_would_be_blank_or_wrong_are_refused(call, named):
     with pytest.raises(ValueError, match=f"^{named}: "):
         call()
+
+
+def test_views_mark_places():
+    image = {"a": np.zeros((4, 4, 3)), "b": np.ones((4, 4, 3))}
+    picture = figures.views(image, points={"b": {"N": (0.0, -0.5), "pole": (0.0, -1.0)}})
+    assert picture.alt == "View: a; View: b, marked: N, pole"
+    plain = figures.views(image)
+    same = [one == two for one, two in zip(picture.panels, plain.panels, strict=True)]
+    assert same == [True, False]

@@ -102,7 +102,8 @@ def commuting(
     for k, (across, row) in enumerate(spots):
         number = "" if k == 0 else str(k + 1)
         high = TOP - row * height
-        layout |= _axes(number, across, (high - height + GAP, high), row == 3, lowest)
+        west = across[0] == min(low for (low, _), at in spots if at == row)
+        layout |= _axes(number, across, (high - height + GAP, high), (row == 3, west), lowest)
     titles = [*ROWS, "difference of the two"]
     notes = [
         {"text": title, "x": 0.5, "y": TOP - row * height, "yanchor": "bottom"}
@@ -135,7 +136,7 @@ def _axes(
     number: str,
     across: tuple[float, float],
     along: tuple[float, float],
-    labels: bool,
+    labels: tuple[bool, bool],
     lowest: float,
 ) -> dict[str, Any]:
     # The maps fill their panels on any width: to scale, they would be small on a phone.
@@ -143,9 +144,10 @@ def _axes(
     return {
         "xaxis" + number: {**common, "domain": across, "range": [-180, 180],
                            "anchor": "y" + number, "tickvals": [-90, 0, 90],
-                           "ticktext": ["90° W", "0°", "90° E"], "showticklabels": labels},
+                           "ticktext": ["90° W", "0°", "90° E"], "showticklabels": labels[0]},
         "yaxis" + number: {**common, "domain": along, "range": [lowest, 90], "anchor": "x" + number,
-                           "tickvals": [-45, 0, 45], "showticklabels": False},
+                           "tickvals": [-90, -45, 0, 45, 90], "showticklabels": labels[1],
+                           "ticktext": ["90° S", "45° S", "0°", "45° N", "90° N"]},
     }  # fmt: skip
 
 
@@ -195,7 +197,9 @@ def error_curves(
     return Keyed([(figure, alt)], widest=460)
 
 
-def turn_maps(turns: Mapping[str, Any], unit: str = "turn of the local north (degrees)") -> Picture:
+def turn_maps(
+    turns: Mapping[str, Any], unit: str = "turn of the local north, either way (degrees)"
+) -> Picture:
     """How far something is turned at every pixel, regardless of the side; one key below all.
 
     Args:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from sal360.figures.show import INK, Picture
 
+_BOX = {"boxstyle": "round,pad=0.2", "fc": "black", "ec": "none", "alpha": 0.6}
+
 
 def panorama(
     image: Any, title: str = "", points: dict[str, tuple[float, float]] | None = None
@@ -24,12 +26,11 @@ def panorama(
     axis.imshow(
         read_rgb(image), extent=(-180, 180, -90, 90), aspect="equal", interpolation="bilinear"
     )
-    box = {"boxstyle": "round,pad=0.2", "fc": "black", "ec": "none", "alpha": 0.6}
     for name, (lon, lat) in (points or {}).items():
         axis.plot(lon, lat, "o", mfc="none", mec="white", mew=2.2, ms=11)
         axis.plot(lon, lat, "o", mfc="none", mec="black", mew=1, ms=13)
         place = {"xytext": (8, 8), "textcoords": "offset points"}
-        axis.annotate(name, (lon, lat), **place, color="white", fontsize=11, bbox=box)
+        axis.annotate(name, (lon, lat), **place, color="white", fontsize=11, bbox=_BOX)
     _degrees(axis, title)
     marks = "; ".join(f"{n} at {x:.0f}, {y:.0f} degrees" for n, (x, y) in (points or {}).items())
     alt = f"Panorama {title}".strip() + (f" with {marks}" if marks else "")
@@ -64,13 +65,20 @@ def maps(values: dict[str, Any], unit: str = "density (1/sr)", shared: bool = Tr
     return Picture(panels)
 
 
-def views(images: dict[str, Any], width: int = 180, alts: dict[str, str] | None = None) -> Picture:
+def views(
+    images: dict[str, Any],
+    width: int = 180,
+    alts: dict[str, str] | None = None,
+    points: dict[str, dict[str, tuple[float, float]]] | None = None,
+) -> Picture:
     """Perspective views (or any pictures) side by side, with titles and without axes.
 
     Args:
         images: title to ``(H, W, 3)`` or ``(3, H, W)`` picture, uint8 or floating in [0, 1].
         width: smallest width of one on the page, pixels.
         alts: title to what a picture shows, for those who do not see it.
+        points: title to places to mark: name to (right, down) of the middle, in halves of the
+            picture's width.
     """
     panels = []
     for name, image in images.items():
@@ -80,7 +88,16 @@ def views(images: dict[str, Any], width: int = 180, alts: dict[str, str] | None 
         axis.imshow(picture)
         axis.set_title(name, color=INK, fontsize=13)
         alt = (alts or {}).get(name)
-        panels.append((figure, f"View: {name}" + (f", {alt}" if alt else "")))
+        high, wide = picture.shape[:2]
+        marked = (points or {}).get(name, {})
+        for mark, (right, down) in marked.items():
+            at = (wide * (1 + right) - 1) / 2, (high + wide * down - 1) / 2
+            axis.plot(*at, "o", mfc="none", mec="white", mew=2.2, ms=9)
+            axis.plot(*at, "o", mfc="none", mec="black", mew=1, ms=11)
+            axis.annotate(mark, at, (9, 5), textcoords="offset points", color="white",
+                          fontsize=13, bbox=_BOX)  # fmt: skip
+        told = f", marked: {', '.join(marked)}" if marked else ""
+        panels.append((figure, f"View: {name}" + (f", {alt}" if alt else "") + told))
     return Picture(panels, width)
 
 

@@ -940,7 +940,8 @@ def _ended_by_signals() -> Iterator[None]:
 
 
 def _importing(frame: FrameType | None) -> bool:
-    while frame is not None:
+    """Whether a command imports something (and not whether a script that calls us is imported)."""
+    while frame is not None and frame.f_code is not main.__code__:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             return True
         frame = frame.f_back

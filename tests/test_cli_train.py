@@ -217,6 +217,20 @@ sys.exit(main(["train", "sst-sal-noflow", "--scale", "fast", "--steps", "100000"
     assert "Traceback" not in found.stderr
 
 
+def test_a_signal_is_heard_where_the_command_is_called_by_an_import(tmp_path):
+    (tmp_path / "program.py").write_text(
+        "import os, signal\n"
+        "from sal360 import cli\n"
+        "cli._version = lambda name: os.kill(os.getpid(), signal.SIGTERM) or name\n"
+        "cli.main(['info'])\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", "import program"], capture_output=True, text=True, timeout=120,
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert found.returncode == 143 and found.stderr == "sal360: ended by SIGTERM\n"
+
+
 def test_an_empty_text_is_no_folder(capsys):
     assert main(["train", "cube-unet", "--out", ""]) == 2
     assert "'--out': an empty text, wanted a path" in capsys.readouterr().err

@@ -20,6 +20,7 @@ from sal360.nn import (
     CrownConv2d,
     RingConv2d,
     SphereAvgPool2d,
+    SphereBlockMaxPool2d,
     SphereConv2d,
     SphereMaxPool2d,
     SpherePad2d,
@@ -84,6 +85,7 @@ def layers() -> dict[str, tuple[Grid, Callable[[Tensor], Tensor]]]:
         "CrownConv2d, bicubic": (
             "erp", weighted(CrownConv2d(1, 1, CROWN, RADIUS, bias=False, mode="bicubic"), crown)),
         "SphereMaxPool2d": ("erp", SphereMaxPool2d()),
+        "SphereBlockMaxPool2d": ("erp", SphereBlockMaxPool2d()),
         "SphereAvgPool2d": ("erp", SphereAvgPool2d()),
         "planar max pool": ("erp", nn.MaxPool2d(2)),
         "published tangent": ("erp", lambda x: upstream.sphere_conv2d(x, LAPLACIAN.to(x))),

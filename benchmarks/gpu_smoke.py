@@ -179,6 +179,7 @@ def checks(device: torch.device) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "CrownConv2d", checked(layers.CrownConv2d(2, 2, (3, 4), 0.5), 2, 2, 8, 16)
     yield "RingConv2d", checked(layers.RingConv2d(2, 2), 2, 2, 7, 15)
     yield "SphereMaxPool2d", checked(layers.SphereMaxPool2d(), 2, 2, 8, 16)
+    yield "SphereBlockMaxPool2d", checked(layers.SphereBlockMaxPool2d(), 2, 2, 8, 16)
     yield "SphereAvgPool2d", checked(layers.SphereAvgPool2d(), 2, 2, 8, 16)
     yield "SpherePad2d", checked(layers.SpherePad2d(2), 2, 2, 8, 16)
     yield "CubePad2d", checked(layers.CubePad2d(2), 6, 2, 4, 4)

@@ -474,6 +474,13 @@ def evaluate(
     help="A clip that cannot be read stops the run, or is left out and named in the record.",
 )
 @click.option(
+    "--mix",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Videos whose clips are drawn at a time: for films that memory cannot all hold, a small N "
+    "decodes each once and not for every clip. Another N is another order. [default: all]",
+)
+@click.option(
     "--exact/--no-exact",
     default=True,
     show_default=True,

@@ -21,7 +21,8 @@ from sal360.models import load_model
 from sal360.training import command, report, summary
 from sal360.training.command import _recipe, parse_settings, read_recipe
 from sal360.training.fit import Step
-from sal360.training.records import command_of, load_record, save_record
+from sal360.training.records import load_record, save_record
+from sal360.training.shell_line import command_of
 from sal360.training.validation import mean_scores
 
 SMALL = ("--scale", "fast", "--set", "size=[16, 32]", "--set", "model.hidden=4", "--steps", "4",
@@ -91,13 +92,31 @@ def test_tensorboard_has_every_step(run):
     assert [e.step for e in events.Scalars("validation/cc")] == [2, 4]
 
 
-def test_the_line_of_the_record_makes_the_same_bytes(run, tmp_path):
-    line = command_of(load_record(run / "record.json"))
-    words = shlex.split(line)
-    words = words[words.index("train") :]
-    assert main([*words, "--out", str(tmp_path / "again")]) == 0
-    for name in ("best.safetensors", "last.safetensors"):
-        assert (tmp_path / "again" / name).read_bytes() == (run / name).read_bytes()
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--validate-every", "2"),
+        ("--validate-every", "0", "--mix", "1", "--no-exact"),
+        ("--validation", "none", "--set", "batch=1", "--mix", "1"),
+    ],
+)
+def test_the_line_of_the_record_makes_the_same_bytes(words, tmp_path):
+    run, again = tmp_path / "run", tmp_path / "again"
+    assert train(*words, out=run) == 0
+    record = load_record(run / "record.json")
+    line = shlex.split(command_of(record))
+    assert main([*line[line.index("train") :], "--out", str(again)]) == 0
+    made = load_record(again / "record.json")
+    for entry in ("command", "recipe", "data", "validation", "exact", "weights", "scores"):
+        assert made[entry] == record[entry], entry
+    assert "best" in made["weights"] or "none" in words
+
+
+def test_videos_drawn_one_at_a_time_are_another_order(run, tmp_path):
+    assert train("--mix", "1", out=tmp_path) == 0
+    other, usual = (load_record(path / "record.json") for path in (tmp_path, run))
+    assert other["weights"]["last"] != usual["weights"]["last"]
+    assert other["data"] == {**usual["data"], "mix": 1} and other["recipe"] == usual["recipe"]
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

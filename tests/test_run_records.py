@@ -12,22 +12,23 @@ from types import SimpleNamespace
 
 import pytest
 
+from sal360.cli import train as train_command
 from sal360.datasets.synthetic import SyntheticWorlds
 from sal360.training import build_model, load_recipe, machine, parse_recipe, recipe_names, records
 from sal360.training.agreement import curve_steps
-from sal360.training.command import parse_settings
+from sal360.training.command import _recipe, parse_settings
 from sal360.training.machine import Energy, code_hash, peak_memory, tf32_allowed
 from sal360.training.recipe import INPUTS, SCALES
 from sal360.training.records import (
     FIELDS,
     Curve,
     check_record,
-    command_of,
     load_record,
     new_run_record,
     save_record,
     schema_table,
 )
+from sal360.training.shell_line import command_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -45,7 +46,7 @@ def record(**overrides):
 
 def test_a_new_record_is_right_and_comes_back_from_a_file(tmp_path):
     made = record()
-    assert check_record(made) is made and set(made) == {*FIELDS, "commit", "tf32"}
+    assert check_record(made) is made and set(made) == {*FIELDS, "commit", "tf32", "exact"}
     assert made["code"] == code_hash() and made["status"] == "running"
     made["steps"], made["best"] = 2, {"step": 2, "metric": "cc", "value": 0.25}
     made["validations"] = [{"step": 2, "means": {"cc": 0.25, "nss": None}}]
@@ -118,36 +119,88 @@ def test_a_record_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["record.json"]
 
 
-def parsed(line):
-    """What `sal360 train` would be told: recipe and options."""
+def options_of(line):
+    """What `sal360 train` reads in such a line."""
     words = shlex.split(line)
-    words = words[words.index("train") + 1 :]
-    options = [(words[k], words[k + 1]) for k in range(1, len(words), 2)]
-    return words[0], options
-
-
-def test_the_line_names_what_is_not_the_recipes_own():
-    name, options = parsed(command_of(record(model={"hidden": 5}, size=(16, 32), steps=7, seed=3)))
-    assert name == "sst-sal"
-    assert options == [
-        ("--scale", "fast"),
-        ("--data", "worlds:train:2:1"),
-        ("--validation", "worlds:val:2:1"),
-        ("--steps", "7"),
-        ("--seed", "3"),
-        ("--set", "model.hidden=5"),
-        ("--set", "size=[16, 32]"),
-        ("--device", "cpu"),
-    ]
-    assert command_of(record()).startswith("OMP_NUM_THREADS=")
+    return train_command.make_context("train", words[words.index("train") + 1 :]).params
 
 
 def asked_for(line):
     """The recipe that such a line runs."""
-    name, options = parsed(line)
-    told = [f"{option[2:]}={value}" for option, value in options if option in ("--steps", "--seed")]
-    settings = [value for option, value in options if option == "--set"]
-    return load_recipe(name, dict(options)["--scale"], parse_settings([*told, *settings]))
+    told = options_of(line)
+    every = told["steps"], told["seed"], told["validate_every"], told["validation"] != "none"
+    return _recipe(told["recipe"], None, told["scale"], parse_settings(told["settings"]), *every)
+
+
+def test_the_line_names_what_is_not_the_recipes_own():
+    line = command_of(record(model={"hidden": 5}, size=(16, 32), steps=7, seed=3))
+    assert line.partition(" ")[2] == (
+        "sal360 train sst-sal --scale fast --steps 7 --seed 3 --validate-every 0 "
+        "--set model.hidden=5 --set 'size=[16, 32]' --data worlds:train:2:1 "
+        "--validation worlds:val:2:1 --device cpu"
+    )
+    assert line.startswith("OMP_NUM_THREADS=")
+
+
+@pytest.mark.parametrize("scored", [None, "worlds:val:2:1"])
+@pytest.mark.parametrize("every", [0, 1, 25])
+def test_when_is_validated_and_on_what_is_always_said(every, scored):
+    """Its reader would put in worlds, and an eighth of the steps."""
+    recipe = load_recipe("sst-sal", "fast", {"validate_every": every})
+    line = command_of(new_run_record(recipe, worlds(), scored and worlds(scored)))
+    assert asked_for(line) == recipe
+    assert options_of(line)["validation"] == (scored or "none")
+
+
+def test_the_order_of_clips_and_kernels_that_are_not_exact_are_said():
+    recipe = load_recipe("sst-sal", "fast")
+    usual = options_of(command_of(new_run_record(recipe, worlds())))
+    assert usual["mix"] is None and usual["exact"] is True
+    made = check_record(new_run_record(recipe, worlds(), mix=2, exact=False))
+    other = options_of(command_of(made))
+    assert (made["data"]["mix"], made["exact"]) == (2, False)
+    assert {key for key in usual if usual[key] != other[key]} == {"mix", "exact"}
+    assert (other["mix"], other["exact"]) == (2, False)
+    for entry, wrong in (("exact", None), ("data", made["data"] | {"mix": "2"})):
+        with pytest.raises(ValueError, match=f"{entry}: .*wanted"):
+            check_record(made | {entry: wrong})
+
+
+def test_records_from_before_are_read_and_told():
+    """They have no entry of exact kernels, and of a recipe only what there was."""
+    made = record()
+    del made["exact"], made["tf32"], made["recipe"]["validate_every"]
+    redigested(made)
+    line = command_of(check_record(made))
+    assert asked_for(line) == load_recipe("sst-sal", "fast") and options_of(line)["exact"]
+
+
+@pytest.mark.parametrize(
+    ("convolutions", "products", "before"),
+    [
+        (True, False, ""),
+        (False, False, "NVIDIA_TF32_OVERRIDE=0 "),
+        (True, True, "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1 "),
+        (None, False, ""),
+    ],
+)
+def test_the_line_of_a_gpu_says_what_products_might_use(convolutions, products, before):
+    made = record()
+    made["device"] |= {"type": "cuda"}
+    made["tf32"] = {"convolutions": convolutions, "products": products}
+    assert command_of(check_record(made)).startswith(f"{before}sal360 train sst-sal ")
+
+
+def test_what_no_line_can_say_is_told():
+    recipe = load_recipe("cube-unet", "fast", {"model": {"face": None}})
+    made = check_record(new_run_record(recipe, worlds()))
+    assert made["command"] is None
+    with pytest.raises(ValueError, match=r"^recipe: model.face: None, which no line can say"):
+        command_of(made)
+    made = record() | {"tf32": {"convolutions": False, "products": True}, "command": None}
+    made["device"] |= {"type": "cuda"}
+    with pytest.raises(ValueError, match=r"^tf32: .*which no line can say, and no command told"):
+        command_of(made)
 
 
 @pytest.mark.parametrize("scale", SCALES)

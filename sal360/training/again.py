@@ -1,7 +1,7 @@
 """A recorded run, made once more and compared: are they the same bits?
 
-What a record tells as a line (:func:`sal360.training.records.command_of`) is done here, with the
-record's number of threads, and what came out is held against the record: weights by their hash,
+What a record tells as a line (:func:`sal360.training.shell_line.command_of`) is done here, with
+the record's number of threads, and what came out is held against the record: weights by their hash,
 the curve point by point, validations and scores number by number. Chapter 16::
 
     python -m sal360.training.records runs/mine/record.json --again
@@ -20,11 +20,12 @@ import torch
 
 from sal360.datasets.item import VideoDataset
 from sal360.training.data import Remembered, open_data
-from sal360.training.machine import code_hash, device_facts, versions
+from sal360.training.machine import code_hash, device_facts, tf32_allowed, versions
 from sal360.training.recipe import INPUTS, SCALES, Recipe, parse_recipe
-from sal360.training.records import data_facts, load_record, made_by_train
+from sal360.training.records import data_facts, load_record
 from sal360.training.report import Bar
 from sal360.training.run import train
+from sal360.training.shell_line import made_by_train
 
 Say = Callable[[str], None]
 
@@ -46,7 +47,7 @@ def once_more(record: Mapping[str, Any], out: str | Path | None = None, say: Say
     if not made_by_train(record):
         told = record["command"] or "none"
         raise ValueError(f"command: {told}; wanted one of sal360 train, which opened its data")
-    recipe, device = recipe_of(record), record["device"]
+    recipe, device, tf32 = recipe_of(record), record["device"], record.get("tf32")
     if device["processes"] > 1:
         raise ValueError(f"device: {device['processes']} processes, wanted 1 (its line shares it)")
     if device["type"] == "cuda" and not torch.cuda.is_available():
@@ -55,6 +56,7 @@ def once_more(record: Mapping[str, Any], out: str | Path | None = None, say: Say
         ("code", record["code"][:12], code_hash()[:12]),
         ("versions", record["versions"], versions()),
         ("device", device["name"], device_facts(device["type"])["name"]),
+        ("tf32", tf32, tf32 and tf32_allowed(device["type"])),  # early records do not say it
     ):
         if theirs != mine:
             say(f"note: {what}: {mine} here, {theirs} then: the bits may be others")
@@ -74,6 +76,7 @@ def once_more(record: Mapping[str, Any], out: str | Path | None = None, say: Say
             on_error="skip" if record.get("skipped") else "raise",
             report=until,
             stop=until.reached,
+            exact=record.get("exact", True),
         )
         return compare(record, load_record(folder / "record.json"))
 

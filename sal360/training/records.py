@@ -16,13 +16,10 @@ import hashlib
 import json
 import math
 import re
-import shlex
 import sys
-import tomllib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +30,8 @@ from sal360._version import __version__
 from sal360.datasets.item import VideoDataset
 from sal360.training.agreement import disagreements
 from sal360.training.machine import code_hash, commit, device_facts, tf32_allowed, versions
-from sal360.training.recipe import INPUTS, SCALES, Recipe, load_recipe, recipe_names
+from sal360.training.recipe import Recipe
+from sal360.training.shell_line import COMMAND, command_of, untold
 
 SCHEMA = "sal360/run/1"
 STATUS = ("running", "done", "interrupted", "stopped early")
@@ -50,6 +48,8 @@ def new_run_record(
     command: str | None = None,
     processes: int = 1,
     validation_videos: Sequence[str] | None = None,
+    mix: int | None = None,
+    exact: bool = True,
 ) -> dict[str, Any]:
     """The record of a run that begins now; what it will measure is empty or None.
 
@@ -60,8 +60,9 @@ def new_run_record(
         command: the shell line, if a program other than ``sal360 train`` made the run; None or
             ``"sal360 train"``: its line; ``""``: no line makes it again.
         validation_videos: those that are scored; None: all.
+        mix, exact: of :func:`sal360.training.run.train`.
     """
-    own = command in (None, _COMMAND.strip())
+    own = command in (None, COMMAND.strip())
     record: dict[str, Any] = {
         "schema": SCHEMA,
         "sal360": __version__,
@@ -69,10 +70,11 @@ def new_run_record(
         "commit": commit(),
         "command": None if own else command or None,
         "recipe": {**recipe.settings(), "digest": recipe.digest},
-        "data": data_facts(data),
+        "data": data_facts(data) | ({} if mix is None else {"mix": mix}),
         "validation": None if validation is None else data_facts(validation, validation_videos),
         "device": device_facts(device, processes),
         "tf32": tf32_allowed(device),
+        "exact": exact,
         "versions": versions(),
         "threads": torch.get_num_threads(),
         "seed": recipe.seed,
@@ -89,8 +91,8 @@ def new_run_record(
         "seconds": 0.0,
         "weights": {},
     }
-    if own and _untold(record) is None:
-        record["command"] = command_of(record | {"command": _COMMAND})
+    if own and untold(record) is None:
+        record["command"] = command_of(record | {"command": COMMAND})
     return record
 
 
@@ -207,7 +209,7 @@ def _recipe(value: Any) -> bool:
 
 def _data(value: Any) -> bool:
     named = isinstance(value, dict) and _text(value.get("name")) and _count(value.get("videos"))
-    return named and _or_none(_text)(value.get("spec"))
+    return named and _or_none(_text)(value.get("spec")) and _or_none(_count)(value.get("mix"))
 
 
 def _or_none(right: Callable[[Any], bool]) -> Callable[[Any], bool]:
@@ -276,7 +278,8 @@ FIELDS: dict[str, Field] = {
     ),
     "data": Field(
         _data,
-        "spec, name, split, size, fps, videos; flow, if it was computed; left_out, if videos were",
+        "spec, name, split, size, fps, videos; flow, if it was computed; left_out, if videos were; "
+        "mix, if clips of so many were drawn at a time",
         "what it was trained on, and how that is opened",
     ),
     "validation": Field(
@@ -339,11 +342,16 @@ OPTIONAL: dict[str, Field] = {
         "convolutions, products: true, false, or null; or null (a CPU)",
         "whether float32 products might be made in TF32 on a GPU",
     ),
+    "exact": Field(
+        lambda v: isinstance(v, bool),
+        "true or false",
+        "whether a GPU was asked for kernels that give the same bits each time; a CPU's do",
+    ),
     "notes": Field(_each(_text), "a list of texts", "what a reader of the numbers should know"),
     "skipped": Field(_each(_text, dict), "clip to reason", "clips that could not be read"),
     "more": Field(lambda v: isinstance(v, dict), "a table", "what one experiment adds"),
 }
-"""Entries that may be there; early records have no ``commit`` and ``tf32``."""
+"""Entries that may be there; early records have no ``commit``, ``tf32`` and ``exact``."""
 
 
 def check_record(record: Any, where: str = "record") -> dict[str, Any]:
@@ -410,91 +418,6 @@ def load_record(path: str | Path) -> dict[str, Any]:
     return check_record(record, str(path))
 
 
-def command_of(record: Mapping[str, Any]) -> str:
-    """The shell line that does a run again: to the same bytes, with the same code, versions,
-    device and threads.
-
-    Settings that are not those of the package's recipe are named in it, so a recipe file is not
-    needed; of a recipe that is not the package's, or of another system than the package's of that
-    name, the system's own takes the place.
-
-    Raises:
-        ValueError: a data set that no line can open or a network that none makes, given by a
-            program that is not named.
-    """
-    data, validation = record["data"], record["validation"]
-    if not made_by_train(record):
-        if not record["command"]:
-            untold = _untold(record)
-            why = f"data: {untold} was not opened by a spec" if untold else "model: given"
-            raise ValueError(f"{why}, and no command told")
-        return str(record["command"])
-    recipe = record["recipe"]
-    if recipe["scale"] not in SCALES or recipe["system"] not in INPUTS:
-        raise ValueError(f"recipe: {recipe['name']!r}, wanted one of a system of this package")
-    name = recipe["name"] if recipe["name"] in recipe_names() else recipe["system"]
-    usual = load_recipe(name, recipe["scale"]).settings()
-    if usual["system"] != recipe["system"]:
-        name, usual = recipe["system"], load_recipe(recipe["system"], recipe["scale"]).settings()
-    words = [name, "--scale", recipe["scale"], "--data", data["spec"]]
-    if validation is not None:
-        words += ["--validation", validation["spec"]]
-    words += ["--steps", str(recipe["steps"]), "--seed", str(recipe["seed"])]
-    for key, value in recipe.items():
-        if key in ("name", "scale", "system", "digest", "steps", "seed"):
-            continue
-        if usual.get(key, _NOTHING) == value:
-            continue
-        table = usual.get(key, {})
-        if not (isinstance(value, dict) and isinstance(table, dict)):
-            words += ["--set", f"{key}={_word(value)}"]
-            continue
-        said = value if key != "model" else {**_unsaid(recipe["system"], table, value), **value}
-        for inner, one in said.items():
-            if table.get(inner, _NOTHING) != one:
-                words += ["--set", f"{key}.{inner}={_word(one)}"]
-    if record.get("skipped"):
-        words += ["--on-error", "skip"]
-    words += ["--device", record["device"]["type"]]
-    line = f"{_COMMAND}{shlex.join(words)}"
-    many = record["device"]["processes"]
-    if many > 1:
-        line = f"torchrun --nproc-per-node {many} -m {line}"
-    return f"OMP_NUM_THREADS={record['threads']} {line}" if _on_cpu(record) else line
-
-
-_COMMAND = "sal360 train "
-_NOTHING = object()
-
-
-def made_by_train(record: Mapping[str, Any]) -> bool:
-    """Whether ``sal360 train`` makes the run again: it made it, of data that a spec opens."""
-    return _untold(record) is None and _COMMAND in (record["command"] or "")
-
-
-def _untold(record: Mapping[str, Any]) -> str | None:
-    """The first of a run's data sets that no line can open."""
-    sets = (record["data"], record["validation"])
-    return next((str(one["name"]) for one in sets if one and one.get("spec") is None), None)
-
-
-def _unsaid(system: str, usual: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
-    """What a network has by itself where the package's recipe says something else and a model's
-    settings say nothing."""
-    from sal360.models import MODELS
-
-    card = MODELS[system]
-    size = model.get("size", card.default_size)
-    own = {one.name: one.default for one in signature(card.kind).parameters.values()}
-    own |= {"size": size, **card.sizes.get(str(size), {}), **card.fixed}
-    return {key: own[key] for key in usual if key not in model and key in own}
-
-
-def _on_cpu(record: Mapping[str, Any]) -> bool:
-    """Whether the number of threads decides the numbers of a run."""
-    return bool(record["device"]["type"] == "cpu")
-
-
 def schema_table() -> str:
     """The schema in Markdown, as ``data/README.md`` holds it."""
     rows = ["| entry | what it is | what it tells |", "|---|---|---|"]
@@ -503,16 +426,6 @@ def schema_table() -> str:
     for name, field in OPTIONAL.items():
         rows.append(f"| `{name}` (if any) | {field.wanted} | {field.words} |")
     return "\n".join(rows) + "\n"
-
-
-def _word(value: Any) -> str:
-    """As ``--set`` reads it: TOML, or a word that is none."""
-    if isinstance(value, str):
-        try:
-            tomllib.loads(f"value = {value}")
-        except tomllib.TOMLDecodeError:
-            return value
-    return json.dumps(value)
 
 
 def _plain(value: Any) -> Any:

@@ -33,8 +33,9 @@ from sal360.training.folder import RunFolder
 from sal360.training.known_truth import with_truth
 from sal360.training.machine import Energy, peak_memory
 from sal360.training.recipe import Recipe
-from sal360.training.records import Curve, command_of, data_facts, new_run_record
+from sal360.training.records import Curve, data_facts, new_run_record
 from sal360.training.sharded import scored_together
+from sal360.training.shell_line import command_of
 from sal360.training.sought_flow import with_flow
 from sal360.training.state import TrainingState
 from sal360.training.still import Still
@@ -55,8 +56,8 @@ class Report(Protocol):
         """Once, when the record is written."""
 
 
-MADE = ("code", "versions", "device", "threads")
-"""Entries of a record that decide a run's numbers, besides what was asked for."""
+MADE = ("code", "versions", "device", "threads", "tf32", "exact")
+"""Entries of a record that decide a run's numbers, besides recipe and data."""
 
 
 @dataclass
@@ -191,10 +192,8 @@ def train(
         loader = _loader(recipe, data, workers, on_error, mix, place, world)
         state = TrainingState(model, recipe)
         check_model(model, recipe, state)
-        record = new_run_record(
-            recipe, data, validation, place, command=command, processes=world.size
-        )
-        record["data"] |= {} if mix is None else {"mix": mix}
+        record = new_run_record(recipe, data, validation, place, command=command,
+                                processes=world.size, mix=mix, exact=exact)  # fmt: skip
         run = _Run(recipe, loader, validation, state, folder, report, world, record)
         with _own_dice(recipe, place), _deterministic(place, exact):
             found = folder.checkpoint() if folder is not None and resume else None
@@ -276,10 +275,10 @@ class _Run:
                 "that this version's train wrote"
             ) from None
         made = self.progress.made
-        if not made or any(made[-1][key] != value for key, value in self.here().items()):
+        if not made or any(made[-1].get(k, value) != value for k, value in self.here().items()):
             made.append({"step": found.step, **self.here()})
-        for before, after in itertools.pairwise(made):
-            other = [key for key in MADE if before[key] != after[key]]
+        for before, after in itertools.pairwise(made):  # early ones do not say all
+            other = [key for key in MADE if key in before and before[key] != after.get(key)]
             self.note(f"step {after['step']}: went on with other {', '.join(other)}")
         self.loader.skipped.update(self.progress.skipped)
         self.before = self.progress.seconds, self.progress.joules or 0.0

@@ -158,8 +158,17 @@ class Curve:
         return {"width": self._width, "sums": [list(sums) for sums in self._sums]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
-        self._width, self._sums = int(state["width"]), [list(sums) for sums in state["sums"]]
+        """Go on from there.
+
+        Raises:
+            ValueError: what :meth:`state_dict` never says.
+        """
+        width: Any = state.get("width")
+        sums: Any = state.get("sums")
+        points = _each(lambda row: _each(_number)(row) and len(row) == 5 and row[0] >= 1)
+        if not (_count(width) and width and points(sums)):
+            raise ValueError("curve: wanted a width of at least 1, and sums of five numbers each")
+        self._width, self._sums = width, [list(row) for row in sums]
 
 
 # --- the schema ---
@@ -398,8 +407,8 @@ def save_record(record: Mapping[str, Any], path: str | Path) -> Path:
             there before is still there.
     """
     path = Path(path)
-    plain = check_record(_plain(dict(record)), str(path))
-    text = json.dumps(plain, indent=1, allow_nan=False) + "\n"
+    checked = check_record(plain(dict(record)), str(path))
+    text = json.dumps(checked, indent=1, allow_nan=False) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, _rows(text).encode())
     return path
@@ -428,14 +437,14 @@ def schema_table() -> str:
     return "\n".join(rows) + "\n"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """As JSON has it: NaN and infinities are null, tuples are lists."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
     return value
 
 

@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,8 +32,9 @@ from sal360.training.fit import Step, build_model, check_model, fit
 from sal360.training.folder import RunFolder
 from sal360.training.known_truth import with_truth
 from sal360.training.machine import Energy, peak_memory
+from sal360.training.progress import MADE, Progress, check_extra, placed
 from sal360.training.recipe import Recipe
-from sal360.training.records import Curve, data_facts, new_run_record
+from sal360.training.records import Curve, check_record, data_facts, new_run_record, plain
 from sal360.training.sharded import scored_together
 from sal360.training.shell_line import command_of
 from sal360.training.sought_flow import with_flow
@@ -54,37 +55,6 @@ class Report(Protocol):
 
     def on_end(self, record: dict[str, Any]) -> None:
         """Once, when the record is written."""
-
-
-MADE = ("code", "versions", "device", "threads", "tf32", "exact")
-"""Entries of a record that decide a run's numbers, besides recipe and data."""
-
-
-@dataclass
-class Progress:
-    """How far a run has come, in what JSON can say; a checkpoint holds it.
-
-    Attributes:
-        validations: step and means of each. best: step, metric and value; scores: of each video,
-            then. stale: validations since. skipped: clips that could not be read.
-        made: the first step of each part of the run, and :data:`MADE` of it: a run that is
-            resumed may go on elsewhere, and is then not what one line makes again.
-        clips, frames: seen. seconds: of the run; waiting, training: for data; in steps, that
-            waiting included. joules: of the device.
-    """
-
-    validations: list[dict[str, Any]] = field(default_factory=list)
-    best: dict[str, Any] | None = None
-    scores: dict[str, dict[str, float]] = field(default_factory=dict)
-    stale: int = 0
-    skipped: dict[str, str] = field(default_factory=dict)
-    made: list[dict[str, Any]] = field(default_factory=list)
-    clips: int = 0
-    frames: int = 0
-    seconds: float = 0.0
-    waiting: float = 0.0
-    training: float = 0.0
-    joules: float | None = None
 
 
 def train(
@@ -242,46 +212,45 @@ class _Run:
         return {key: self.record[key] for key in MADE}
 
     def go_on(self, found: Checkpoint) -> None:
-        """Be where a checkpoint was.
+        """Be where a checkpoint was; all of it is looked at before anything is changed.
 
         Raises:
             ValueError: it is of another recipe, data set or validation set; what differs. One
                 that another version or program wrote, and does not say what this one reads.
         """
+        extra, where = found.extra, found.path
+        with _of_this_version(where):
+            check_extra(extra)
         for what, mine in (
             ("recipe", self.recipe.settings()),
             ("data", self.data),
             ("validation", self.record["validation"] or {"spec": None}),
         ):
-            theirs = found.extra.get(what, mine)  # those of older versions do not say all
+            theirs = extra.get(what, mine)  # those of older versions do not say all
             for key in dict.fromkeys((*mine, *theirs)):
                 if mine.get(key) != theirs.get(key):
                     raise ValueError(
-                        f"resume: the checkpoint's {what} has {key} = {theirs.get(key)!r}, wanted "
-                        f"{mine.get(key)!r} as now"
+                        f"{where}: resume: the checkpoint's {what} has {key} = "
+                        f"{theirs.get(key)!r}, wanted {mine.get(key)!r} as now"
                     )
-        self.loader.load_state_dict(found.loader)
+        with _of_this_version(where):
+            self.progress = Progress.of(extra["progress"])
+            self.curve.load_state_dict(extra["curve"])
+            if "still" in extra:  # those of older versions have none
+                self.still.load_state_dict(extra["still"])
+            self.record["started"] = extra["started"]
+            self.before = self.progress.seconds, self.progress.joules or 0.0
+            self.loader.skipped.update(self.progress.skipped)
+            check_record(plain(self.told("running") | {"steps": found.step}))
+            self.loader.load_state_dict(placed(found.loader, len(self.loader)))
         found.restore(self.state)
         self.place = found.loader
-        try:
-            self.progress = Progress(**found.extra["progress"])
-            self.curve.load_state_dict(found.extra["curve"])
-            if "still" in found.extra:  # those of older versions have none
-                self.still.load_state_dict(found.extra["still"])
-            self.record["started"] = found.extra["started"]
-        except (KeyError, TypeError) as error:
-            raise ValueError(
-                f"resume: the checkpoint is of another version or program ({error}), wanted one "
-                "that this version's train wrote"
-            ) from None
         made = self.progress.made
         if not made or any(made[-1].get(k, value) != value for k, value in self.here().items()):
             made.append({"step": found.step, **self.here()})
         for before, after in itertools.pairwise(made):  # early ones do not say all
             other = [key for key in MADE if key in before and before[key] != after.get(key)]
             self.note(f"step {after['step']}: went on with other {', '.join(other)}")
-        self.loader.skipped.update(self.progress.skipped)
-        self.before = self.progress.seconds, self.progress.joules or 0.0
 
     def over(self) -> bool:
         """Whether there is nothing left to do."""
@@ -526,6 +495,18 @@ def _device(world: World) -> torch.device:
     if world is not ALONE:
         return world.device
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def _of_this_version(path: Path) -> Iterator[None]:
+    """What cannot be read of a checkpoint is told as such, with its path."""
+    try:
+        yield
+    except (ValueError, ArithmeticError) as error:
+        raise ValueError(
+            f"{path}: the checkpoint is of another version or program ({error}), wanted one that "
+            "this version's train wrote"
+        ) from None
 
 
 @contextmanager

@@ -7,6 +7,7 @@ map. Chapter 16.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -110,9 +111,7 @@ class TrainingState:
 
         The optimiser's are numbered in the order of the weights; its settings are the recipe's.
         """
-        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        if self.ema is not None:
-            tensors |= {f"ema.{name}": value for name, value in self.ema.state_dict().items()}
+        tensors = self._own()
         numbers: dict[str, Any] = {"step": self.step, "scaler": self.scaler.state_dict()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             for name, value in moments.items():
@@ -124,14 +123,26 @@ class TrainingState:
         """Go on from there.
 
         Raises:
-            ValueError: the state of another model.
+            ValueError: the state of another model, moments of another optimiser, another scale of
+                the loss; nothing is changed.
         """
+        free = self.optimizer.param_groups[0]["params"]
         moments: dict[int, dict[str, Tensor]] = {}
+        others: dict[str, Tensor] = {}
         for name, value in tensors.items():
             kind, _, rest = name.partition(".")
-            if kind == "optimizer":
-                index, _, what = rest.partition(".")
+            index, _, what = rest.partition(".")
+            if kind != "optimizer":
+                others[name] = value
+            elif index.isdecimal() and int(index) < len(free):
                 moments.setdefault(int(index), {})[what] = value
+            else:
+                raise ValueError(f"state: {name}: of no weight, wanted one of {len(free)}")
+        _check_alike(others, self._own(), "state: of another model")
+        for at, found in moments.items():  # a weight that never had a gradient has none
+            _check_alike(found, _moments_of(free[at], self.recipe), f"state: optimizer.{at}")
+        if self.scaler.is_enabled():
+            _check_scale(numbers["scaler"], self.scaler.state_dict())
         _fill(self.model, tensors, "model.")
         if self.ema is not None:
             _fill(self.ema, tensors, "ema.")
@@ -140,6 +151,13 @@ class TrainingState:
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(numbers["scaler"])
         self.step = int(numbers["step"])
+
+    def _own(self) -> dict[str, Tensor]:
+        """Weights and their running mean, by name."""
+        own = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        if self.ema is not None:
+            own |= {f"ema.{name}": value for name, value in self.ema.state_dict().items()}
+        return own
 
 
 def dice(device: torch.device) -> dict[str, Tensor]:
@@ -166,7 +184,35 @@ def _copy(to: list[Tensor], source: list[Tensor]) -> None:
 
 def _fill(model: nn.Module, tensors: dict[str, Tensor], prefix: str) -> None:
     own = {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
-    try:
-        model.load_state_dict(own)
-    except RuntimeError as error:
-        raise ValueError(f"state: of another model ({' '.join(str(error).split())})") from None
+    model.load_state_dict(own)
+
+
+def _moments_of(weight: Tensor, recipe: Recipe) -> dict[str, Tensor]:
+    """What the optimiser keeps of a weight once it had a gradient; shapes and kinds of number."""
+    if recipe.optimizer == "adam":
+        count = torch.zeros((), device="meta")
+        return {"step": count, "exp_avg": weight, "exp_avg_sq": weight}
+    return {"momentum_buffer": weight} if recipe.momentum else {}
+
+
+def _check_alike(found: dict[str, Tensor], wanted: dict[str, Tensor], where: str) -> None:
+    """Whether tensors have the names, shapes and kinds of number of others."""
+
+    def told(tensor: Tensor | None) -> str:
+        if tensor is None:
+            return "none"
+        return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+
+    for name in dict.fromkeys((*wanted, *found)):
+        theirs, mine = told(found.get(name)), told(wanted.get(name))
+        if theirs != mine:
+            raise ValueError(f"{where} ({name}: {theirs}, wanted {mine})")
+
+
+def _check_scale(found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Whether these are the numbers of a scale of the loss."""
+    for name in dict.fromkeys((*wanted, *found)):
+        value: Any = found.get(name)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if name not in wanted or not number or not 0 <= value < math.inf:
+            raise ValueError(f"state: scaler.{name}: {value!r}, wanted as {wanted.get(name)!r}")

@@ -86,7 +86,23 @@ class Still:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
-        self._zeros, self._since = int(state["zeros"]), int(state["since"])
-        self._stretches = [list(stretch) for stretch in state["stretches"]]
-        self._loss, self._same = state["loss"], int(state["same"])
+        """Go on from there.
+
+        Raises:
+            ValueError: what :meth:`state_dict` never says.
+        """
+        counts: list[Any] = [state.get(name) for name in ("zeros", "since", "same")]
+        stretches: Any = state.get("stretches")
+        loss = state.get("loss", "")
+        pairs = isinstance(stretches, list) and all(
+            isinstance(pair, list) and len(pair) == 2 and all(map(_count, pair))
+            for pair in stretches
+        )
+        if not (all(map(_count, counts)) and pairs and (loss is None or type(loss) is float)):
+            raise ValueError("still: wanted zeros, since, stretches, loss and same of its steps")
+        self._zeros, self._since, self._same = counts
+        self._stretches, self._loss = [list(pair) for pair in stretches], loss
+
+
+def _count(value: Any) -> bool:
+    return type(value) is int and value >= 0

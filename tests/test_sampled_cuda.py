@@ -157,6 +157,62 @@ def test_tap_tables_agree_from_both_sides():
     torch.testing.assert_close(forward, backward.permute(2, 1, 0))
 
 
+def as_they_come(numbers):
+    """The same numbers as views of any kind; a kernel is told nothing but where they begin."""
+    wide = torch.stack((numbers, torch.full_like(numbers, torch.nan)), -1)
+    return {
+        "every second": wide[..., 0],
+        "transposed": numbers.transpose(0, -1).contiguous().transpose(0, -1),
+        "from the middle": torch.cat((numbers + 1, numbers))[len(numbers) :],
+        "negative": torch._neg_view(-numbers),
+    }
+
+
+@pytest.mark.parametrize("how", ROUTES)
+@pytest.mark.parametrize("which", ["image", "kernel", "bias", "gradient"])
+def test_operands_of_any_strides(which, how):
+    x, kernel, bias, reads, size = case("tangent", False, torch.float32)
+    operands = {"image": x, "kernel": kernel, "bias": bias}
+    pull = torch.randn(2, 3, *size)
+    kinds = as_they_come({**operands, "gradient": pull}[which])
+    if which == "bias":
+        kinds["expanded"] = torch.full((1,), 0.3).expand(3)
+    if which == "gradient":
+        kinds["expanded"] = torch.full((1, 1, 1, 1), 0.3).expand(pull.shape)
+        kinds["without memory"] = torch._efficientzerotensor(pull.shape)
+
+    def run(function, view, **settings):
+        given = {name: t.clone().requires_grad_() for name, t in operands.items()}
+        if which != "gradient":
+            given[which] = view.detach().requires_grad_()
+        x, kernel, bias = given.values()
+        out = function(x, kernel, reads, size, bias, **settings)
+        pulled = view if which == "gradient" else pull
+        return out, *torch.autograd.grad(out, list(given.values()), pulled)
+
+    for name, view in kinds.items():
+        got = run(sampled_cuda.convolve, view, how=how)
+        wanted = run(sampled.convolve, view + 0)
+        for a, b in zip(got, wanted, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5, msg=f"{which} {name}")
+
+
+@needs_triton
+def test_tables_of_any_strides():
+    from sal360.nn import triton_sampled
+
+    x, kernel, bias, reads, _ = case("tangent", False, torch.float32)
+    taps = sampled_cuda.taps_of(reads, 9, False)
+    pixels, matrix = x.flatten(2).mT.contiguous(), kernel.permute(2, 1, 0).contiguous()
+    wide = [torch.stack((part, part * 0), 1)[:, 0] for part in taps.forward]
+    for call in (
+        lambda table: triton_sampled.sums(pixels, *table),
+        lambda table: triton_sampled.product(pixels, matrix, bias, *table),
+        lambda table: triton_sampled.weight_gradient(pixels, pixels, 9, *table),
+    ):
+        assert torch.equal(call(wide), call(taps.forward))
+
+
 @needs_gpu
 @pytest.mark.parametrize("how", sampled_cuda.ROUTES)
 @pytest.mark.parametrize("name", PATTERNS)

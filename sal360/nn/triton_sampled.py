@@ -160,10 +160,11 @@ def sums(values: Tensor, rows: Tensor, weights: Tensor, starts: Tensor, unroll: 
     """``(B, M, C)`` to ``(B, S, C)``: sum ``s`` takes ``rows[starts[s]:starts[s + 1]]``.
 
     Args:
-        values: contiguous; added in float32, or float64 if that is what they are.
+        values: added in float32, or float64 if that is what they are.
         rows, weights: ``(E,)``. starts: ``(S + 1,)`` int32.
     """
     (B, M, C), S = values.shape, len(starts) - 1
+    values, rows, weights, starts = map(_plain, (values, rows, weights, starts))
     out = values.new_empty(B, S, C)
     BC = min(64, max(8, triton.next_power_of_2(C)))
     BS = 1024 // BC
@@ -192,20 +193,21 @@ def product(
     """``(B, M, C)`` and ``(K, C, O)`` to ``(B, N, O)``: samples of each tap times its weights.
 
     Args:
-        values, kernel: contiguous, of one dtype: float32, bfloat16 or float16. bias: ``(O,)``.
+        values, kernel: of one dtype: float32, bfloat16 or float16. bias: ``(O,)``.
         rows, weights: ``(E,)``. starts: ``(N K + 1,)`` int32, taps of an output in a row.
         precision: of float32 products: ``"ieee"``, ``"tf32x3"`` (three products of tensor cores,
             as exact but for a bit or two) or ``"tf32"``.
     """
     (B, M, C), (K, _, O) = values.shape, kernel.shape
     N = (len(starts) - 1) // K
+    values, kernel, rows, weights, starts = map(_plain, (values, kernel, rows, weights, starts))
     out = values.new_empty(B, N, O)
     size = blocks or product_blocks(values.dtype, C, O)
     grid = (triton.cdiv(N, size.rows) * triton.cdiv(O, size.made), B)
     units = _unit(C), _unit(O)
     with _on(values):
         _product_kernel[grid](
-            values, kernel, kernel if bias is None else bias, rows, weights, starts, out,
+            values, kernel, kernel if bias is None else _plain(bias), rows, weights, starts, out,
             N, M, C // units[0], O // units[1], K,
             BN=size.rows, BC=size.taken, BO=size.made, UNROLL=unroll, UNIT_C=units[0],
             UNIT_O=units[1], BIAS=bias is not None, PRECISION=precision,
@@ -229,11 +231,12 @@ def weight_gradient(
     """``(B, M, C)`` and ``(B, N, O)`` to ``(K, C, O)`` float32.
 
     Args:
-        values, grad: contiguous, of one dtype. taps: K. rows, weights, starts: see
-            :func:`product`. programs: about how many run; says into how many parts the sum over
-            outputs is cut. It changes the rounding, so it does not look at the card.
+        values, grad: of one dtype. taps: K. rows, weights, starts: see :func:`product`.
+        programs: about how many run; says into how many parts the sum over outputs is cut. It
+            changes the rounding, so it does not look at the card.
     """
     (B, M, C), (_, N, O) = values.shape, grad.shape
+    values, grad, rows, weights, starts = map(_plain, (values, grad, rows, weights, starts))
     size = blocks or weight_blocks(values.dtype, C, O)
     alike = taps * triton.cdiv(C, size.taken) * triton.cdiv(O, size.made)
     work = B * triton.cdiv(N, size.rows)
@@ -261,6 +264,16 @@ def weight_blocks(dtype: torch.dtype, C: int, O: int) -> Blocks:
     """Blocks of :func:`weight_gradient`."""
     rows = 32 if dtype == torch.float32 else 64
     return Blocks(rows, _between(C, 16, 64), _between(O, 16, 64), 4)
+
+
+def _plain(x: Tensor) -> Tensor:
+    """The same numbers one after the other in memory, which is all that a kernel is told.
+
+    A tensor may be contiguous and hold the negative of what lies there, or zeros that lie
+    nowhere: torch hands those on for the derivative of a step.
+    """
+    x = x.contiguous()
+    return x.clone() if x.is_neg() or x._is_zerotensor() else x
 
 
 def _unit(channels: int) -> int:

@@ -422,6 +422,7 @@ CASES = {
 }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:module. Conv2d, nothing glued")  # the valid one
 @modes
 @pytest.mark.parametrize("case", CASES)
 def test_a_convolution_is_itself_after_padding(case, mode):

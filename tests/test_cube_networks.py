@@ -172,6 +172,52 @@ def test_layers_that_do_not_work_on_faces_are_refused(net, error, words):
         to_cube_padded(net)
 
 
+@pytest.mark.parametrize(
+    ("net", "name"),
+    [
+        (to_cube_padded(nn.Conv2d(3, 4, 7, padding=3)), "module: Conv2d, glued"),
+        (to_cube_padded(nn.MaxPool2d(3, 2, 1)), "module: MaxPool2d, glued"),
+        (to_cube_padded(nn.Upsample(scale_factor=2, mode="bilinear")), "module: Upsample, glued"),
+        (nn.Sequential(CubePad2d(1, "copy"), nn.Conv2d(3, 4, 3)), "0: CubePad2d, glued"),
+        (nn.Sequential(to_cube_padded(nn.ZeroPad2d(1))), "0: CubePad2d, glued"),
+    ],
+)
+def test_what_is_glued_in_another_mode_is_named(net, name):
+    with pytest.raises(ValueError, match=f"^{name} with mode 'copy' already, wanted 'reproject'"):
+        to_cube_padded(net, "reproject")
+    x = faces_of(1)
+    assert torch.equal(to_cube_padded(net)(x), to_cube_padded(net, "copy")(x))
+
+
+class PadsInForward(nn.Conv2d):
+    """As networks have it whose padding hangs on the size of the picture."""
+
+    def forward(self, x):
+        return super().forward(F.pad(x, (1, 1, 1, 1)))
+
+
+def test_a_network_in_which_nothing_is_glued_is_warned_of():
+    said = "^module: Sequential, nothing glued: no layer of it pads"
+    with pytest.warns(UserWarning, match=said):
+        to_cube_padded(nn.Sequential(PadsInForward(3, 4, 3), nn.ReLU()))
+    with pytest.warns(UserWarning, match=said):
+        to_cube_padded(nn.Sequential(nn.MaxPool2d(3, 2)))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "net",
+    [
+        nn.Sequential(PadsInForward(3, 4, 3), nn.Conv2d(4, 4, 3, padding=1)),
+        nn.Sequential(CubePad2d(1), nn.Conv2d(3, 4, 3)),
+        to_cube_padded(nn.Conv2d(3, 4, 3, padding=1)),
+        nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 2, 2), nn.MaxPool2d(2), nn.ReLU()),
+    ],
+)
+def test_a_network_with_something_glued_or_nothing_to_glue_is_not(net):
+    to_cube_padded(net)
+
+
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_a_network_that_cannot_be_copied_is_refused_in_a_line():
     layer = nn.utils.weight_norm(nn.Conv2d(3, 4, 3, padding=1))

@@ -9,6 +9,7 @@ derives both ways to fill it.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -240,7 +241,8 @@ def to_cube_padded(module: nn.Module, mode: CubeMode = "copy") -> nn.Module:
     Args:
         module: any network on pictures; it is not changed. Bilinear and bicubic ``Upsample``
             are glued for a whole ``scale_factor`` without ``align_corners``.
-        mode: of :class:`CubePad2d`.
+        mode: of :class:`CubePad2d`, for all of the network; what is glued in it already has to
+            be of this mode.
     Returns:
         A module which takes ``(6 B, C, S, S)``, faces F R B L U D, or ``(B, 6, C, S, S)``; then
         what it returns has two axes in place of the first as well, and so may what else it is
@@ -249,15 +251,21 @@ def to_cube_padded(module: nn.Module, mode: CubeMode = "copy") -> nn.Module:
         TypeError: not a module, or a layer in it that works on something else than square faces
             (named): convolutions of one or three dimensions or transposed, quantized ones,
             pooling other than the above, ``Fold`` and ``Unfold``, this package's layers for
-            panoramas. ValueError: an unknown mode, a padding layer that crops, pooling that
-            returns indices, another bilinear or bicubic ``Upsample``, a network that cannot be
-            copied.
+            panoramas. ValueError: an unknown mode, a layer that is glued in the other one (named),
+            a padding layer that crops, pooling that returns indices, another bilinear or bicubic
+            ``Upsample``, a network that cannot be copied.
+    Warns:
+        UserWarning: nothing was glued, although windows overlap, because no layer pads: the
+            network does it in its own ``forward``, or its answers shrink.
     """
     if not isinstance(module, nn.Module) or isinstance(module, torch.jit.ScriptModule):
         raise TypeError(f"module: {type(module).__name__}, wanted a torch.nn.Module")
     mode = _as_mode(mode)
     for name, layer in module.named_modules():
         _refuse(name or "module", layer)
+        for other in _modes(layer) - {mode}:
+            found = f"{type(layer).__name__}, glued with mode {other!r} already"
+            raise ValueError(f"{name or 'module'}: {found}, wanted {mode!r} as for the rest")
     try:
         twin = copy.deepcopy(module)
     except RuntimeError as error:
@@ -280,6 +288,10 @@ def to_cube_padded(module: nn.Module, mode: CubeMode = "copy") -> nn.Module:
             _pad_pooling(layer, mode)
         elif isinstance(layer, nn.Upsample):
             _pad_upsampling(layer, mode)
+    layers = list(twin.modules())
+    if any(map(_overlaps, layers)) and not any(map(_modes, layers)):
+        reason = "no layer of it pads, and what its forward does cannot be seen"
+        warnings.warn(f"module: {type(module).__name__}, nothing glued: {reason}", stacklevel=2)
     if _faces_in not in twin._forward_pre_hooks.values():  # of what is glued already
         twin.register_forward_pre_hook(_faces_in, prepend=True, with_kwargs=True)
         twin.register_forward_hook(_faces_out, with_kwargs=True)
@@ -330,6 +342,21 @@ def _refuse(name: str, layer: nn.Module) -> None:
             raise ValueError(
                 f"{name}: Upsample with {given}, wanted a whole scale_factor: it cannot be glued"
             )
+
+
+def _modes(layer: nn.Module) -> set[CubeMode]:
+    """In which mode a layer is glued; empty if it is not."""
+    hooks = layer._forward_pre_hooks.values()
+    modes = {hook.mode for hook in hooks if isinstance(hook, _PadBefore)}
+    return modes | {layer.mode} if isinstance(layer, CubePad2d) else modes
+
+
+def _overlaps(layer: nn.Module) -> bool:
+    """Whether a layer's windows overlap, so that some hang over an edge, or it has to shrink."""
+    if not isinstance(layer, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)):
+        return False
+    looks = layer.kernel_size, layer.stride, getattr(layer, "dilation", 1)
+    return any(d * (k - 1) + 1 > s for k, s, d in zip(*map(_pair, looks), strict=True))
 
 
 _REACH = {"bilinear": 1, "bicubic": 2}

@@ -15,7 +15,8 @@ from torch import nn
 from sal360 import sphere
 from sal360._tables import HELD
 from sal360.cubemap import FACES, cube_directions
-from sal360.nn import CubePad2d, to_cube_padded
+from sal360.nn import CubePad2d, check_equivariance, to_cube_padded
+from sal360.upstream import cube_pad
 
 KEYS = Path(__file__).parent / "golden" / "cubepad_resnet50_keys.txt"
 modes = pytest.mark.parametrize("mode", ["copy", "reproject"])
@@ -266,17 +267,70 @@ def test_the_tangential_error_of_copying_grows_ring_by_ring():
         assert off.argmax() in (0, S - 1) and off[S // 2] < 0.1
 
 
-def test_corners_are_better_read_than_averaged():
-    """The mean of what both plates continue to, which one might copy, is much further off."""
-    S = 64
-    x, exact = waves(cube_directions(S)), waves(plane_directions(S, 1))
-    got = CubePad2d(1)(x)
-    read = averaged = 0.0
-    for i, j in ((0, 0), (0, -1), (-1, 0), (-1, -1)):
-        beside = (got[..., i, 1 if j == 0 else -2] + got[..., 1 if i == 0 else -2, j]) / 2
-        read = max(read, float((got[..., i, j] - exact[..., i, j]).abs().max()))
-        averaged = max(averaged, float((beside - exact[..., i, j]).abs().max()))
-    assert averaged > 10 * read
+def with_corners(fill):
+    """Padding by one texel with each corner from the two plates' ends beside it."""
+
+    def pad(x):
+        y = CubePad2d(1)(x).clone()
+        for i, row in ((0, 1), (-1, -2)):
+            for j, col in ((0, 1), (-1, -2)):
+                y[..., i, j] = fill(y[..., i, col], y[..., row, j])
+        return y
+
+    return pad
+
+
+def published_pad(x):
+    """The published padding, for faces F R B L U D."""
+    order = [FACES.index(face) for face in "BDFLRU"]
+    return cube_pad(x.flatten(0, -4)[order], 1)[[order.index(face) for face in range(6)]]
+
+
+CORNERS = {
+    "copy": CubePad2d(1),
+    "mean": with_corners(lambda a, b: (a + b) / 2),
+    "published": published_pad,
+    "reproject": CubePad2d(1, "reproject"),
+}
+LAPLACIAN = torch.tensor([[1.0, 2, 1], [2, -12, 2], [1, 2, 1]], dtype=torch.float64)[None, None]
+
+
+def test_the_corner_texels_themselves_are_better_read_than_averaged():
+    """The texels of the rim alone; the next test has what a convolution makes of them."""
+    x, exact = waves(cube_directions(64)), waves(plane_directions(64, 1))
+    ends = (..., [0, 0, -1, -1], [0, -1, 0, -1])
+    off = {
+        name: float((CORNERS[name](x) - exact)[ends].abs().max())
+        for name in ("copy", "mean", "reproject")
+    }
+    assert off["copy"] == off["reproject"] < 0.0003 < 0.007 < off["mean"] < 0.009
+
+
+def test_what_a_convolution_makes_of_a_corner_beside_displaced_plates():
+    """The numbers in the docstring of CubePad2d: only reading the whole rim mends a corner.
+
+    A corner that is right, beside plates that are not, is worse for a Laplacian than one that
+    is as wrong as they are.
+    """
+    x = waves(cube_directions(64))
+
+    def answer(padded):
+        return F.conv2d(padded.reshape(-1, 1, 66, 66), LAPLACIAN).reshape(-1, *x.shape[1:])
+
+    right, ends = answer(waves(plane_directions(64, 1))), (..., [0, 0, -1, -1], [0, -1, 0, -1])
+    jumps, off = {}, {}
+    for name, pad in CORNERS.items():
+        found = check_equivariance(
+            lambda faces, pad=pad: F.conv2d(pad(faces), LAPLACIAN).reshape(faces.shape),
+            1, 256, 256, tilts=(), grid="cube",
+        )  # fmt: skip
+        jumps[name], (_, exact) = found.pole, found.rim
+        off[name] = float((answer(pad(x)) - right)[ends].square().mean() / right.square().mean())
+    assert exact == pytest.approx(2.6, abs=0.05)
+    wanted = {"copy": (16.8, 1.85), "mean": (5.9, 1.56), "published": (13.9, 1.62)}
+    for name, (jump, error) in {**wanted, "reproject": (3.0, 0.05)}.items():
+        assert jumps[name] == pytest.approx(jump, rel=0.03), name
+        assert math.sqrt(off[name]) == pytest.approx(error, rel=0.05), name
 
 
 def test_no_seam_in_what_a_convolution_makes_of_a_smooth_field():

@@ -40,10 +40,17 @@ class CubePad2d(nn.Module):
       A texel copied into ring k stands up to ``(k - 1/2) (S - 1) / (S - 2 k + 1)`` texels
       beside the place where this face's own lattice would have it, most near the corners: at
       ``S = 64`` .5, 1.55, 2.67 in rings 1 to 3 (chapter 08 measures it), at ``S = 7`` 7.5 in
-      ring 3. In a
-      corner of the rim three faces meet, the two neighbours' plates leave a gap, and nothing
-      is there to be copied: those few texels are read as by ``"reproject"``. On a smooth field
-      at ``S = 64`` that is off by .0002 where the mean of the two plates' ends is off by .0032.
+      ring 3.
+      In a corner of the rim three faces meet, the two neighbours' plates leave a gap, and
+      nothing is there to be copied: those few texels are read as by ``"reproject"``. By
+      themselves they are right, off by .0002 on a smooth field at ``S = 64``, where the mean of
+      the two plates' ends is off by .008. **Beside displaced plates that does not help**: a
+      Laplacian's answer to a smooth field jumps at the worst corner of the cube by 16.8 usual
+      steps between texels (:func:`~sal360.nn.check_equivariance`; an exact rim leaves 2.6), with
+      the mean by 5.9, with one plate's end repeated, as published, by 13.9, and with
+      ``"reproject"`` by 3.0. In the corner texels the answer is off by 1.8, 1.6, 1.6 and .05
+      times its rms. Networks were trained with these corners, so they stay; where corners
+      matter, choose ``"reproject"``.
     - ``"reproject"``: every texel of the rim is read where this face's own plane goes on,
       bilinearly and across edges as :func:`sal360.cubemap.cube_table` does. No tangential
       error; rings beyond the first few look ever further ahead, never behind the cube.

@@ -20,6 +20,8 @@ from sal360.nn import (
     SphereMaxPool2d,
     SpherePad2d,
     clear_tables,
+    sampled,
+    shared,
 )
 from sal360.projections import sample_erp
 from sal360.sphere import erp_directions, lonlat_to_xyz, pixel_area
@@ -101,6 +103,38 @@ def test_the_state_dict_holds_weights_only_and_travels(name):
         assert torch.equal(other(x), wanted)
     clear_tables()
     assert torch.equal(layer(x), wanted)
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """The patterns of which tables were made; nothing is kept before."""
+    seen, make = [], sampled._make_reads
+    monkeypatch.setattr(sampled, "_make_reads", lambda p, *rest: seen.append(p) or make(p, *rest))
+    clear_tables()
+    return seen
+
+
+def test_more_sizes_than_a_few_are_kept_while_their_tables_are_small(made):
+    layer = SphereConv2d(1, 1)
+    for _ in range(2):
+        for W in range(8, 44):
+            layer(torch.zeros(1, 1, 4, W))
+    assert len(made) == 36 == len(shared._KEPT)
+
+
+def test_large_tables_are_let_go_but_for_those_last_asked_for(made, monkeypatch):
+    layer, x = SphereConv2d(1, 1), torch.zeros(1, 1, 4, 8)
+    layer(x)
+    assert sampled.bytes_of(layer.pattern(4, 8)) == sampled.reads_of(made[0], products=True).bytes
+    monkeypatch.setattr(shared, "BYTES", 3 * sampled.bytes_of(layer.pattern(4, 8)))
+    monkeypatch.setattr(shared, "ALWAYS", 2)
+    for W in (9, 10, 8, 11, 12):  # the first is asked for again
+        layer(torch.zeros(1, 1, 4, W))
+    assert [key[2] for key in shared._KEPT] == [8, 11, 12] and len(made) == 5
+    layer(x)
+    assert len(made) == 5
+    layer(torch.zeros(1, 1, 4, 9))
+    assert len(made) == 6
 
 
 @each_layer

@@ -10,13 +10,8 @@ from sal360.nn.equivariance import Equivariance, check_equivariance
 from sal360.nn.pad import SpherePad2d
 from sal360.nn.pool import SphereAvgPool2d, SphereMaxPool2d
 from sal360.nn.sampled import sampled_conv2d
-from sal360.nn.sphere_conv import (
-    CrownConv2d,
-    PatternConv2d,
-    RingConv2d,
-    SphereConv2d,
-    clear_tables,
-)
+from sal360.nn.shared import clear_tables
+from sal360.nn.sphere_conv import CrownConv2d, PatternConv2d, RingConv2d, SphereConv2d
 from sal360.nn.state import detach_state
 from sal360.nn.windows import SphereBlockMaxPool2d
 

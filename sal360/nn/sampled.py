@@ -368,6 +368,11 @@ def reads_of(
     return kept[key]
 
 
+def bytes_of(pattern: Pattern) -> int:
+    """Memory of the tables that are kept for a pattern."""
+    return sum(reads.bytes for reads in list(_KEPT.get(pattern, {}).values()))
+
+
 def _shapes_of_reads(pattern: Pattern, mode: Mode, products: bool) -> Reads:
     """How many reads there are, without saying which: enough to count what they cost."""
     lines, wide = out_size(pattern)

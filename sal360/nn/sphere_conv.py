@@ -19,43 +19,21 @@ from torch import Tensor, nn
 from sal360._check import as_image, in_range, one_for_both, positive_int
 from sal360._tables import constant, untraced
 from sal360.nn.sampled import Reads, check_alike, convolve, out_size, products_first, reads_of
+from sal360.nn.shared import shared
 from sal360.patterns import Pattern, crown_pattern, ring_pattern, tangent_pattern
 from sal360.resampling import MODES, Mode, computing_dtype
 from sal360.sphere import lonlat_to_xyz, rotation_matrix, xyz_to_lonlat
 
-_tangent = lru_cache(maxsize=32)(tangent_pattern)
-_ring = lru_cache(maxsize=32)(ring_pattern)
 
-
-@untraced
+@shared
 def tangent(H: int, W: int, kernel_size: tuple[int, int], dilation: int, stride: int) -> Pattern:
-    """A tangent pattern, one object for all layers that ask for the same."""
-    return _tangent(H, W, kernel_size, dilation, stride)
+    """A tangent pattern."""
+    return tangent_pattern(H, W, kernel_size, dilation, stride)
 
 
-@untraced
+@shared
 def in_blocks(H: int, W: int, kernel_size: tuple[int, int], dilation: int, stride: int) -> Pattern:
-    """Tangent kernels in the middle of blocks of pixels, shared."""
-    return _blocks(H, W, kernel_size, dilation, stride)
-
-
-@untraced
-def ring(H: int, W: int, radius: float | None, stride: int) -> Pattern:
-    """A ring pattern, shared."""
-    return _ring(H, W, radius, stride)
-
-
-@untraced
-def crown_places(
-    H: int, W: int, kernel_size: tuple[int, int], radius: float, stride: int
-) -> Pattern:
-    """A crown pattern with each place once, shared."""
-    return _crown(H, W, kernel_size, radius, stride)
-
-
-@lru_cache(maxsize=32)
-def _blocks(H: int, W: int, kernel_size: tuple[int, int], dilation: int, stride: int) -> Pattern:
-    """The tangent pattern with every kernel moved to the middle of its block."""
+    """The tangent pattern with every kernel moved to the middle of its block of pixels."""
     pattern = tangent(H, W, kernel_size, dilation, stride)
     (kh, kw), step = kernel_size, dilation * math.pi / H
     up = (kh // 2 - torch.arange(kh, dtype=torch.float64)) * step
@@ -67,8 +45,16 @@ def _blocks(H: int, W: int, kernel_size: tuple[int, int], dilation: int, stride:
     return moved.shifted((stride - 1) * math.pi / W)
 
 
-@lru_cache(maxsize=32)
-def _crown(H: int, W: int, kernel_size: tuple[int, int], radius: float, stride: int) -> Pattern:
+@shared
+def ring(H: int, W: int, radius: float | None, stride: int) -> Pattern:
+    """A ring pattern."""
+    return ring_pattern(H, W, radius, stride)
+
+
+@shared
+def crown_places(
+    H: int, W: int, kernel_size: tuple[int, int], radius: float, stride: int
+) -> Pattern:
     """The crown's different places: its centre, its circles, and the far pole if it has one."""
     full = crown_pattern(H, W, kernel_size, radius, stride)
     Kt, Kp = kernel_size
@@ -376,9 +362,3 @@ class RingConv2d(PatternConv2d):
     def pattern(self, H: int, W: int) -> Pattern:
         """Ring kernels."""
         return ring(H, W, self.radius, self.stride)
-
-
-def clear_tables() -> None:
-    """Forget all patterns and the tables that hang on them."""
-    for kept in (_tangent, _blocks, _ring, _crown):
-        kept.cache_clear()

@@ -45,10 +45,10 @@ def as_directions(xyz: ArrayLike, name: str = "xyz") -> Tensor:
     return tensor
 
 
-def as_image(image: ArrayLike, name: str = "image") -> Tensor:
-    """``(B, C, H, W)`` floating tensor with no empty axis."""
+def as_image(image: ArrayLike, name: str = "image", least: int = 1) -> Tensor:
+    """``(B, C, H, W)`` floating tensor with no empty axis, but for B if ``least`` is 0."""
     tensor = as_tensor(image, name)
-    if tensor.ndim != 4 or 0 in tensor.shape:
+    if tensor.ndim != 4 or 0 in tensor.shape[least == 0 :]:
         hint = f"; try {name}[None]" if tensor.ndim == 3 else ""
         shape = tuple(tensor.shape)
         raise ValueError(f"{name}: shape {shape}, wanted (B, C, H, W), each at least 1{hint}")

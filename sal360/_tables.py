@@ -50,7 +50,8 @@ def untraced(function: Function) -> Function:
 
     ``torch.export`` runs a network on tensors without values and writes down what it does; a
     table made then would be none, and would be kept. Gradients and inference mode are left
-    outside as well.
+    outside as well. To ``torch.jit.trace`` sizes are tensors: here they are numbers, and what is
+    made of them is a constant of the program.
     """
     return eager(_real(function))
 
@@ -99,6 +100,14 @@ def _tensors_in(value: Any) -> Iterator[torch.Tensor]:
 def _real(function: Function) -> Function:
     @wraps(function)
     def made(*arguments: Any, **named: Any) -> Any:
+        tracing = torch._C._get_tracing_state()
+        if tracing is not None:
+            sizes = [index(v) if isinstance(v, torch.Tensor) else v for v in arguments]
+            torch._C._set_tracing_state(None)  # type: ignore[attr-defined]
+            try:
+                return made(*sizes, **named)
+            finally:
+                torch._C._set_tracing_state(tracing)  # type: ignore[attr-defined]
         watched = (
             torch._C._len_torch_dispatch_stack()
             or torch._C._len_torch_function_stack()

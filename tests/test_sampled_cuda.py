@@ -197,6 +197,17 @@ def test_operands_of_any_strides(which, how):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5, msg=f"{which} {name}")
 
 
+@pytest.mark.parametrize("how", ROUTES)
+def test_no_images(how):
+    x, kernel, bias, reads, size = case("tangent", False, torch.float32)
+    for part in (kernel, bias):
+        part.requires_grad_()
+    out = sampled_cuda.convolve(x[:0], kernel, reads, size, bias, how=how)
+    assert out.shape == (0, 3, 7, 15)
+    out.sum().backward()
+    assert not kernel.grad.any() and not bias.grad.any()
+
+
 @needs_triton
 def test_tables_of_any_strides():
     from sal360.nn import triton_sampled

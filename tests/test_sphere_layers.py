@@ -16,6 +16,7 @@ from sal360.nn import (
     PatternConv2d,
     RingConv2d,
     SphereAvgPool2d,
+    SphereBlockMaxPool2d,
     SphereConv2d,
     SphereMaxPool2d,
     SpherePad2d,
@@ -103,6 +104,38 @@ def test_the_state_dict_holds_weights_only_and_travels(name):
         assert torch.equal(other(x), wanted)
     clear_tables()
     assert torch.equal(layer(x), wanted)
+
+
+EMPTY = {
+    **LAYERS,
+    "max pool": SphereMaxPool2d,
+    "max pool in blocks": SphereBlockMaxPool2d,
+    "mean pool": SphereAvgPool2d,
+    "pad": lambda: SpherePad2d(1),
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_no_panoramas_are_answered_with_none(name):
+    """As torch's own layers have it: gradients in the weights are 0, not missing."""
+    layer, x = EMPTY[name](), torch.rand(0, 4, 11, 21, requires_grad=True)
+    out = layer(x)
+    assert out.shape == (0, *layer(torch.rand(1, 4, 11, 21)).shape[1:])
+    out.sum().backward()
+    assert x.grad.shape == x.shape
+    for p in layer.parameters():
+        assert p.grad.shape == p.shape and not p.grad.any()
+    for shape in ((1, 4, 0, 21), (1, 0, 11, 21), (4, 11, 21)):
+        with pytest.raises(ValueError, match=r"x: .*wanted"):
+            layer(torch.rand(shape))
+
+
+def test_an_answer_lies_channels_last_in_memory():
+    """As the docstring of SphereConv2d says, for those who would flatten by view."""
+    for stride in (1, 2):
+        out = SphereConv2d(3, 8, stride=stride)(torch.rand(2, 3, 8, 16))
+        assert out.is_contiguous(memory_format=torch.channels_last)
+        assert out.reshape(2, -1).shape == (2, out[0].numel())
 
 
 @pytest.fixture

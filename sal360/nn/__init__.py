@@ -2,6 +2,9 @@
 
 Panoramas are ``(B, C, H, W)`` of any size; cubemaps ``(B, 6, C, S, S)`` in the order F R B L U D.
 Every layer is a sampling pattern plus weights. Derived in chapters 06 to 09 and 14.
+
+``torch.compile`` and ``torch.export`` take all of them; what ``torch.jit.trace`` makes holds for
+inputs of the one shape it was shown.
 """
 
 from sal360.nn.convlstm import CellState, ConvLSTMCell

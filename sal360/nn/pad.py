@@ -38,7 +38,7 @@ class SpherePad2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, H, W)`` to ``(B, C, top + H + bottom, left + W + right)``."""
-        x = as_image(x, "x")
+        x = as_image(x, "x", least=0)
         left, right, top, bottom = self.padding
         H, W = x.shape[-2:]
         rows = [_rows(x, -top, 0), x, _rows(x, H, H + bottom)]

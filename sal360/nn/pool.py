@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -46,11 +47,11 @@ class SphereMaxPool2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, H, W)`` to ``(B, C, ceil(H / stride), ceil(W / stride))``."""
-        x = as_image(x, "x")
+        x = as_image(x, "x", least=0)
         (H, W), exact, taps = x.shape[-2:], computing_dtype(x), self.kernel_size**2
         looks = self.kernel_size, self.stride, self.dilation, self.centred
         reads, size = self._tables(H, W, exact, x.device, *looks)
-        if x.is_cuda:  # all images at once: memory is there, and launches are what costs
+        if x.is_cuda and len(x):  # all images at once: memory is there, and launches are what costs
             from sal360.nn import sampled_cuda
 
             samples = sampled_cuda.read(x.flatten(2).transpose(1, 2), reads)
@@ -58,7 +59,8 @@ class SphereMaxPool2d(nn.Module):
             return top.transpose(1, 2).unflatten(2, size)
         pixels = x.to(exact).flatten(2).transpose(1, 2)
         tops = [read(one, reads).unflatten(0, (-1, taps)).amax(1) for one in pixels.unbind()]
-        return torch.stack(tops, 0).transpose(1, 2).unflatten(2, size).to(x.dtype)
+        top = torch.stack(tops) if tops else pixels[:, :1].expand(-1, math.prod(size), -1)
+        return top.transpose(1, 2).unflatten(2, size).to(x.dtype)
 
     @constant
     def _tables(
@@ -97,7 +99,7 @@ class SphereAvgPool2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, H, W)`` to ``(B, C, ceil(H / rows), ceil(W / columns))``."""
-        x = as_image(x, "x")
+        x = as_image(x, "x", least=0)
         H, W = x.shape[-2:]
         exact = x.to(computing_dtype(x))
         area = shares_of_rows(H, W, exact.dtype, x.device) * (H * W)

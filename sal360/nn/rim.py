@@ -167,7 +167,7 @@ def pad_rim(x: Tensor, padding: Sides, rim: Callable[[], Rim]) -> Tensor:
     """Faces with a rim; ``x`` has been checked, and ``rim`` is asked for only if there is one."""
     if not any(padding):
         return x
-    if x.is_cuda:
+    if x.is_cuda and x.numel():
         from sal360.nn import rim_cuda
 
         return rim_cuda.pad(x, rim())
@@ -176,7 +176,7 @@ def pad_rim(x: Tensor, padding: Sides, rim: Callable[[], Rim]) -> Tensor:
 
 def unpad_rim(y: Tensor, rim: Rim) -> Tensor:
     """The adjoint of :func:`pad_rim`: what was copied or summed into the rim goes back."""
-    if y.is_cuda:
+    if y.is_cuda and y.numel():
         from sal360.nn import rim_cuda
 
         return rim_cuda.unpad(y, rim)
@@ -274,6 +274,8 @@ class _Transformed(torch.autograd.Function):
 
 
 def _applied(function: Any, x: Tensor, rim: Rim) -> Tensor:
+    if torch.jit.is_tracing():  # which does not look into functions with a gradient of their own
+        return _padded(x, rim) if function is _Pad else _unpadded(x, rim)
     if are_functorch_transforms_active():
         out: Tensor = _Transformed.apply(function, x, rim)
     else:

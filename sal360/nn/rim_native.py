@@ -45,6 +45,7 @@ def takes(x: Tensor) -> bool:
         and x.layout == torch.strided
         and not x.is_neg()
         and not x._is_zerotensor()  # a gradient that is 0 may have no memory at all
+        and not torch.jit.is_tracing()
         and torch._C._len_torch_dispatch_stack() == 0
         and _len_torch_dispatch_stack_pre_dispatch() == 0
     )

@@ -121,6 +121,8 @@ class _ReadTransformed(_Read):
 
 
 def _read(values: Tensor, sums: Sums, transposed: Sums) -> Tensor:
+    if torch.jit.is_tracing():  # which does not look into functions with a gradient of their own
+        return sums.of(values.contiguous())
     function = _ReadTransformed if are_functorch_transforms_active() else _Read
     out: Tensor = function.apply(values, sums, transposed)
     return out
@@ -193,6 +195,8 @@ class _ReadFirstTransformed(_ReadFirst):
 def _read_first(
     pixels: Tensor, kernel: Tensor, sums: Sums, transposed: Sums, groups: int
 ) -> Tensor:
+    if torch.jit.is_tracing():
+        return multiplied(sums.of(pixels.contiguous()), kernel, groups)
     function = _ReadFirstTransformed if are_functorch_transforms_active() else _ReadFirst
     out: Tensor = function.apply(pixels, kernel, sums, transposed, groups)
     return out
@@ -223,10 +227,10 @@ def sampled_conv2d(
     ``out[b, o, i, j] = bias[o] + sum_ck weight[o, c, k] x[b, c, direction (i, j, k)]``.
 
     Args:
-        x: ``(B, I, H, W)`` floating, of the pattern's size, any strides. Half precisions are
-            computed in float32 and returned as they came; on a GPU they are multiplied as they
-            are and added in float32, and ``torch.autocast`` decides the answer's dtype
-            (:mod:`sal360.nn.sampled_cuda`).
+        x: ``(B, I, H, W)`` floating, of the pattern's size, any strides; B may be 0. Half
+            precisions are computed in float32 and returned as they came; on a GPU they are
+            multiplied as they are and added in float32, and ``torch.autocast`` decides the
+            answer's dtype (:mod:`sal360.nn.sampled_cuda`).
         weight: ``(O, I / groups, *kernel)``; ``kernel`` is the pattern's shape, or flat.
         pattern: where the kernels stand and look. Its tables are made at the first call and
             kept for as long as the pattern lives.
@@ -242,7 +246,7 @@ def sampled_conv2d(
     if not isinstance(pattern, Pattern):
         raise TypeError(f"pattern: {type(pattern).__name__}, wanted a Pattern")
     check_mode(mode)
-    x, weight = as_image(x, "x"), as_floating(weight, "weight")
+    x, weight = as_image(x, "x", least=0), as_floating(weight, "weight")
     K, groups = pattern.taps, positive_int(groups, "groups")
     I = x.shape[1]
     if tuple(x.shape[-2:]) != (pattern.H, pattern.W):
@@ -330,11 +334,20 @@ def convolve(
         else:
             tables = reads.forward, reads.backward
             parts = [_read_first(one, kernel, *tables, groups) for one in pixels.unbind()]
-        out = torch.stack(parts) if len(parts) > 1 else parts[0][None]
+        if not parts:
+            out = nothing_of(pixels, kernel, math.prod(size))
+        else:
+            out = torch.stack(parts) if len(parts) > 1 else parts[0][None]
         if bias is not None:
             out = out + bias.to(exact)
         out = out.transpose(1, 2).unflatten(2, size)
     return out.to(x.dtype)
+
+
+def nothing_of(pixels: Tensor, kernel: Tensor, N: int) -> Tensor:
+    """``(0, HW, I)`` to ``(0, N, O)``; gradients are 0 then, as torch's layers have it."""
+    _, per, _ = kernel.shape
+    return (pixels[:, :1, :per] @ kernel.sum(2).t()).expand(-1, N, -1)
 
 
 def out_size(pattern: Pattern) -> tuple[int, int]:

@@ -21,6 +21,7 @@ Derived in chapter 07; measured by ``benchmarks/gpu_layers.py``.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ import torch
 from torch import Tensor
 
 from sal360._tables import eager, untraced
-from sal360.nn.sampled import Reads, Sums, multiplied, owners
+from sal360.nn.sampled import Reads, Sums, multiplied, nothing_of, owners
 from sal360.resampling import computing_dtype
 
 Route = Literal["product", "sums", "bags", "csr"]
@@ -282,11 +283,13 @@ def convolve(
     chosen = how or route(x.device, dtype, I, O, K, groups)
     with torch.autocast(x.device.type, enabled=False):
         pixels = x.to(dtype).flatten(2).transpose(1, 2).contiguous()  # (B, HW, I)
-        if chosen == "product":
+        if not len(x):
+            out = nothing_of(pixels, kernel.to(dtype), math.prod(size))
+        elif chosen == "product":
             # The kernel's own float32 is handed over, so that its gradient is not rounded.
             weight = kernel.to(computing_dtype(kernel))
             taps = taps_of(reads, K, project_first)
-            out = _Sampled.apply(pixels, weight, bias, taps)
+            out, bias = _Sampled.apply(pixels, weight, bias, taps), None
         else:
             weight = kernel.to(dtype)
             if project_first:
@@ -294,8 +297,8 @@ def convolve(
                 out = _Read.apply(products.view(len(x), -1, O), reads, chosen)
             else:
                 out = _ReadFirst.apply(pixels, weight, reads, groups, chosen)
-            if bias is not None:
-                out = out + bias.to(dtype)
+        if bias is not None:
+            out = out + bias.to(dtype)
         out = out.transpose(1, 2).unflatten(2, size)
     return out
 

@@ -91,10 +91,10 @@ class PatternConv2d(nn.Module):
     """A convolution whose kernel looks where a pattern says; the base of those below.
 
     Subclasses say :meth:`pattern`. What every one of them gives: kernels that cross the seam and
-    the poles, yaw that commutes exactly (by whole columns; with a stride that divides ``W``, by
-    multiples of it), gradients that are the exact adjoint, any ``H`` and ``W``. ``weight`` is
-    drawn so that the output of independent unit noise has the variance that ``torch.nn.Conv2d``
-    would give it.
+    the poles, yaw that commutes but for rounding (by whole columns; with a stride that divides
+    ``W``, by multiples of it), gradients that are the exact adjoint, any ``H`` and ``W``.
+    ``weight`` is drawn so that the output of independent unit noise has the variance that
+    ``torch.nn.Conv2d`` would give it.
 
     Args:
         in_channels, out_channels, stride, bias, groups: as in ``torch.nn.Conv2d``; kernels stand
@@ -175,7 +175,7 @@ class PatternConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, I, H, W)`` to ``(B, O, ceil(H / stride), ceil(W / stride))``."""
-        x = as_image(x, "x")
+        x = as_image(x, "x", least=0)
         if x.shape[1] != self.in_channels:
             raise ValueError(f"x: {x.shape[1]} channels, wanted {self.in_channels}")
         check_alike(x, self.weight, self.bias)
@@ -208,8 +208,10 @@ class SphereConv2d(PatternConv2d):
 
     At the equator of a panorama with ``W = 2 H`` it is an ordinary convolution; at any other
     latitude it is the same kernel, turned there without deforming. Weights of a ``Conv2d`` of
-    the same size load into it. After SphereNet (Coors et al., ECCV 2018), as in SST-Sal;
-    :func:`sal360.upstream.sphere_conv2d` keeps the published faults. Chapter 07.
+    the same size load into it. Its answer lies channels last in memory, as the next layer wants
+    it: ``y.reshape(B, -1)`` where an ordinary one's takes ``y.view(B, -1)``. After SphereNet
+    (Coors et al., ECCV 2018), as in SST-Sal; :func:`sal360.upstream.sphere_conv2d` keeps the
+    published faults. Chapter 07.
 
     Args:
         in_channels, out_channels, stride, bias, groups, mode: see :class:`PatternConv2d`.

@@ -92,7 +92,7 @@ class SphereBlockMaxPool2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, H, W)`` to ``(B, C, ceil(H / 2), ceil(W / 2))``."""
-        x = as_image(x, "x")
+        x = as_image(x, "x", least=0)
         return _carried_out(x, _block_plan(x.shape[-2], x.shape[-1], x.device))
 
 

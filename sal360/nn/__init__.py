@@ -8,8 +8,9 @@ inputs of the one shape it was shown.
 """
 
 from sal360.nn.convlstm import CellState, ConvLSTMCell
-from sal360.nn.cube import CubePad2d, to_cube_padded
+from sal360.nn.cube import CubePad2d
 from sal360.nn.equivariance import Equivariance, check_equivariance
+from sal360.nn.glue import to_cube_padded
 from sal360.nn.pad import SpherePad2d
 from sal360.nn.pool import SphereAvgPool2d, SphereMaxPool2d
 from sal360.nn.sampled import sampled_conv2d

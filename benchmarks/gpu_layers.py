@@ -45,8 +45,8 @@ from benchmarks.gpu_smoke import checks
 from benchmarks.measure import DATA, interleaved, machine, reason, save, wait
 from benchmarks.roofline import measure_rates
 from sal360 import patterns, upstream
-from sal360.nn import CubePad2d, SphereMaxPool2d, sampled, sampled_conv2d, sampled_cuda
-from sal360.nn.sampled import reads_of
+from sal360.nn import CubePad2d, SphereMaxPool2d, sampled_conv2d, sampled_cuda
+from sal360.nn.reads import out_size, reads_of
 
 Call = Callable[[Tensor, Tensor], Tensor]
 LIMIT = {"fp32": 2e-4, "bf16": 2e-2, "autocast": 2e-2}
@@ -79,7 +79,7 @@ class Shape(NamedTuple):
     def ideal_s(self, rates: dict[str, float], precision: str) -> float:
         """Seconds of an ideal kernel, forward and backward."""
         p, units = self.pattern, units_of(rates, precision)
-        N = sampled.out_size(p)[0] * sampled.out_size(p)[1]
+        N = out_size(p)[0] * out_size(p)[1]
         operations = 3 * 2 * self.B * N * self.I * self.O * p.taps
         numbers = 3 * (self.B * (N * self.O + p.H * p.W * self.I) + p.taps * self.I * self.O)
         rate, size = rates[f"{units}_operations_per_s"], 2 if units == "bf16" else 4
@@ -126,7 +126,7 @@ def planar(x: Tensor, weight: Tensor) -> Tensor:
 
 def convolutions(shape: Shape, device: torch.device) -> dict[str, Call]:
     """Every way to do one convolution; the first is what others are compared with."""
-    pattern, size = shape.pattern, sampled.out_size(shape.pattern)
+    pattern, size = shape.pattern, out_size(shape.pattern)
     pixels, parts = (part.to(device) for part in pattern.table())
 
     def way(how: sampled_cuda.Route, products: bool) -> Call:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from benchmarks.measure import interleaved
 from sal360 import upstream
 from sal360.nn import CrownConv2d, PatternConv2d, RingConv2d, SphereConv2d
-from sal360.nn.sampled import reads_of
+from sal360.nn.reads import reads_of
 from sal360.upstream.zhang import crown_in_bands
 
 Step = Callable[[], None]

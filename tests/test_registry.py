@@ -24,7 +24,7 @@ from sal360.models import (
 from sal360.models.cost import WithoutValues, count, flops, on_meta, parameters
 from sal360.models.weights import read_about, remembers_settings, write_weights
 from sal360.nn import CrownConv2d, CubePad2d, SphereConv2d
-from sal360.nn.sampled import out_size, reads_of
+from sal360.nn.reads import out_size, reads_of
 
 PUBLISHED = {
     "spherical-unet": 12_359_424,

@@ -13,7 +13,8 @@ from torch import nn
 from sal360 import patterns
 from sal360._tables import HELD
 from sal360.nn import CrownConv2d, SphereConv2d, sampled, sampled_conv2d
-from sal360.nn.sampled import _KEPT, read, reads_of
+from sal360.nn.reads import _KEPT, reads_of
+from sal360.nn.sampled import read
 
 
 def plain(x, weight, pattern, groups=1, mode="bilinear"):

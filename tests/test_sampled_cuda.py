@@ -12,7 +12,7 @@ import torch
 
 from sal360 import patterns
 from sal360.nn import sampled, sampled_cuda
-from sal360.nn.sampled import reads_of
+from sal360.nn.reads import out_size, reads_of
 
 INTERPRETED = find_spec("triton") is not None and os.environ.get("TRITON_INTERPRET") == "1"
 needs_triton = pytest.mark.skipif(not INTERPRETED, reason="needs Triton and TRITON_INTERPRET=1")
@@ -37,7 +37,7 @@ def case(name, project_first, dtype=torch.float64, I=5, O=3, groups=1):
     kernel = torch.randn(O, I // groups, pattern.taps, dtype=dtype)
     bias = torch.randn(O, dtype=dtype)
     reads = reads_of(pattern, dtype=sampled.computing_dtype(x), products=project_first)
-    return x, kernel, bias, reads, sampled.out_size(pattern)
+    return x, kernel, bias, reads, out_size(pattern)
 
 
 def answers(call, *tensors):

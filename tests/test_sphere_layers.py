@@ -21,7 +21,7 @@ from sal360.nn import (
     SphereMaxPool2d,
     SpherePad2d,
     clear_tables,
-    sampled,
+    reads,
     shared,
 )
 from sal360.projections import sample_erp
@@ -141,8 +141,8 @@ def test_an_answer_lies_channels_last_in_memory():
 @pytest.fixture
 def made(monkeypatch):
     """The patterns of which tables were made; nothing is kept before."""
-    seen, make = [], sampled._make_reads
-    monkeypatch.setattr(sampled, "_make_reads", lambda p, *rest: seen.append(p) or make(p, *rest))
+    seen, make = [], reads._make_reads
+    monkeypatch.setattr(reads, "_make_reads", lambda p, *rest: seen.append(p) or make(p, *rest))
     clear_tables()
     return seen
 
@@ -158,8 +158,8 @@ def test_more_sizes_than_a_few_are_kept_while_their_tables_are_small(made):
 def test_large_tables_are_let_go_but_for_those_last_asked_for(made, monkeypatch):
     layer, x = SphereConv2d(1, 1), torch.zeros(1, 1, 4, 8)
     layer(x)
-    assert sampled.bytes_of(layer.pattern(4, 8)) == sampled.reads_of(made[0], products=True).bytes
-    monkeypatch.setattr(shared, "BYTES", 3 * sampled.bytes_of(layer.pattern(4, 8)))
+    assert reads.bytes_of(layer.pattern(4, 8)) == reads.reads_of(made[0], products=True).bytes
+    monkeypatch.setattr(shared, "BYTES", 3 * reads.bytes_of(layer.pattern(4, 8)))
     monkeypatch.setattr(shared, "ALWAYS", 2)
     for W in (9, 10, 8, 11, 12):  # the first is asked for again
         layer(torch.zeros(1, 1, 4, W))

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from sal360._check import as_image, one_for_both, positive_int
 from sal360._shares import shares_of_rows
 from sal360._tables import constant
-from sal360.nn.sampled import Reads, out_size, read, reads_of
+from sal360.nn.reads import Reads, out_size, reads_of
+from sal360.nn.sampled import read
 from sal360.nn.sphere_conv import in_blocks, tangent
 from sal360.resampling import computing_dtype
 

@@ -21,7 +21,7 @@ from torch._C import _are_functorch_transforms_active as are_functorch_transform
 
 from sal360._tables import untraced
 from sal360.nn import rim_native
-from sal360.nn.sampled import Reads, reads_between
+from sal360.nn.reads import Reads, reads_between
 from sal360.resampling import SamplingTable, computing_dtype
 
 Sides = tuple[int, int, int, int]

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from sal360._tables import eager, untraced
+from sal360.nn.reads import Reads, owners, reads_between
 from sal360.nn.rim import Rim
-from sal360.nn.sampled import Reads, owners, reads_between
 from sal360.nn.sampled_cuda import Route, adjoint, read
 from sal360.resampling import computing_dtype
 

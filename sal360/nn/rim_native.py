@@ -19,7 +19,7 @@ from torch import Tensor
 from torch._ops import _len_torch_dispatch_stack_pre_dispatch
 
 from sal360._tables import untraced
-from sal360.nn.sampled import owners
+from sal360.nn.reads import owners
 
 if TYPE_CHECKING:
     from sal360.nn.rim import Rim

@@ -33,7 +33,8 @@ import torch
 from torch import Tensor
 
 from sal360._tables import eager, untraced
-from sal360.nn.sampled import Reads, Sums, multiplied, nothing_of, owners
+from sal360.nn.reads import Reads, Sums, owners
+from sal360.nn.sampled import multiplied, nothing_of
 from sal360.resampling import computing_dtype
 
 Route = Literal["product", "sums", "bags", "csr"]
@@ -80,7 +81,7 @@ def table_of(reads: Reads) -> Table:
 
 @untraced
 def taps_of(reads: Reads, taps: int, project_first: bool) -> Taps:
-    """Tables of single taps from those that :func:`sal360.nn.sampled.reads_of` makes, once.
+    """Tables of single taps from those that :func:`sal360.nn.reads.reads_of` makes, once.
 
     Args:
         reads: to the outputs from ``(M, K)`` products if ``project_first``, otherwise to

@@ -1,6 +1,6 @@
 """Patterns that layers share: one object for all that ask for the same, and its tables with it.
 
-Tables are large and hang on their pattern (:func:`sal360.nn.sampled.reads_of`), so to keep a
+Tables are large and hang on their pattern (:func:`sal360.nn.reads.reads_of`), so to keep a
 pattern is to keep its tables, and to let it go is to let them go. Chapter 07.
 """
 
@@ -13,7 +13,7 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from sal360._tables import untraced
-from sal360.nn.sampled import bytes_of
+from sal360.nn.reads import bytes_of
 from sal360.patterns import Pattern
 
 Maker = TypeVar("Maker", bound=Callable[..., Pattern])

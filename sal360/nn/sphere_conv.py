@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from sal360._check import as_image, in_range, one_for_both, positive_int
 from sal360._tables import constant, untraced
-from sal360.nn.sampled import Reads, check_alike, convolve, out_size, products_first, reads_of
+from sal360.nn.reads import Reads, out_size, reads_of
+from sal360.nn.sampled import check_alike, convolve, products_first
 from sal360.nn.shared import shared
 from sal360.patterns import Pattern, crown_pattern, ring_pattern, tangent_pattern
 from sal360.resampling import MODES, Mode, computing_dtype

@@ -21,7 +21,8 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from sal360._check import ArrayLike, as_floating, as_image, as_tensor, positive_int
 from sal360._tables import eager, untraced
-from sal360.nn.sampled import Reads, as_bias, check_alike, convolve, reads_between
+from sal360.nn.reads import Reads, reads_between
+from sal360.nn.sampled import as_bias, check_alike, convolve
 from sal360.resampling import computing_dtype
 
 RING_SLOTS = ((2, 1), (2, 2), (1, 2), (0, 2), (0, 1), (0, 0), (1, 0), (2, 0))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sal360._tables import untraced
-from sal360.nn.sampled import Entries, Reads, reads_along_rows
+from sal360.nn.reads import Entries, Reads, reads_along_rows
 from sal360.upstream.zhang_grid import CrownRow, crown_grid
 
 
@@ -33,7 +33,7 @@ def crown_reads(
     """The table of a published crown on a panorama ``size``, its seam closed; kept.
 
     Args:
-        taps: ``(Kt, Kp)``. products: see :func:`sal360.nn.sampled.reads_of`.
+        taps: ``(Kt, Kp)``. products: see :func:`sal360.nn.reads.reads_of`.
     """
     return _kept(size, radius, taps, products, dtype, str(device))
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from sal360 import patterns, sphere, upstream
 from sal360.cubemap import cube_directions
-from sal360.nn import CubePad2d, SphereConv2d, equivariance, to_cube_padded
+from sal360.nn import CubePad2d, SphereConv2d, answers, to_cube_padded
 from sal360.nn.equivariance import Equivariance, check_equivariance
 
 LAPLACIAN = torch.tensor([[1.0, 2, 1], [2, -12, 2], [1, 2, 1]])[None, None]
@@ -269,11 +269,11 @@ class TestCube:
         source = torch.Generator().manual_seed(0)
         torch.randn(6, 1, size, size, generator=source, dtype=torch.float64)
         torch.randn(1, generator=source, dtype=torch.float64)
-        field = equivariance._Field(1, 8, source)
+        field = answers.Field(1, 8, source)
         flat = cube_directions(1)
         wide = flat + (cube_directions(size + 2) - flat) * (size + 2) / size
         exact = F.conv2d(field(wide / wide.norm(dim=-1, keepdim=True)), LAPLACIAN.double())
-        cube = equivariance._Cube("same", (size, size), (size, size))
+        cube = answers.Cube("same", (size, size), (size, size))
         wanted = tuple(float(jump / cube.step(exact)) for jump in cube.jumps(exact))
         for found in (plain, copied, read):
             assert found.rim == pytest.approx(wanted, rel=1e-9)

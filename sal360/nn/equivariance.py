@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from sal360._check import ArrayLike, as_float64, positive_int, whole_number
 from sal360.cubemap import cube_directions, cube_pixel
+from sal360.nn.answers import Cube, Field, Panorama, count, kinds, ratio, rms
 from sal360.nn.state import why_not_copied
-from sal360.resampling import SamplingTable, apply_table
-from sal360.sphere import lonlat_to_xyz, rotation_matrix, xyz_to_lonlat
+from sal360.sphere import rotation_matrix
 
 Layer = Callable[[Tensor], Tensor]
 Grid = Literal["erp", "cube"]
@@ -179,25 +179,10 @@ def check_equivariance(
             input, or whose answer has another rank, batch or size, NaN or infinite values, or is
             not of floating numbers; a layer on a device without numbers.
     """
-    if not callable(layer):
-        raise TypeError(f"layer: {type(layer).__name__}, wanted a module or a function")
-    if grid not in ("erp", "cube"):
-        raise ValueError(f"grid: {grid!r}, wanted 'erp' or 'cube'")
-    H, W = positive_int(H, "H"), positive_int(W, "W")
+    H, W = _size(layer, H, W, grid)
     channels = _channels(layer) if in_channels is None else positive_int(in_channels, "in_channels")
     axes, degree = positive_int(axes, "axes"), positive_int(degree, "degree")
-    seed, degrees = whole_number(seed, "seed"), as_float64(tilts, "tilts")
-    if degrees.ndim != 1:
-        raise ValueError(f"tilts: {tilts!r}, wanted a sequence of degrees, such as (30, 90)")
-    angles = tuple(degrees.tolist())
-    if not all(0 <= angle <= 180 for angle in angles):
-        raise ValueError(f"tilts: {angles}, wanted degrees from 0 to 180")
-    for name, found in (("H", H), ("W", W)):
-        if found < 8:
-            raise ValueError(f"{name}: {found}, wanted at least 8")
-    if grid == "cube" and W % 4:
-        raise ValueError(f"W: {W}, wanted a multiple of 4: a cube's faces are W / 4 wide")
-
+    seed, angles = whole_number(seed, "seed"), _angles(tilts)
     with _undisturbed(layer):
         source = torch.Generator().manual_seed(seed)
         S = W // 4
@@ -206,27 +191,27 @@ def check_equivariance(
         ask = _Asked(layer, noise)
         answer = ask(noise)
         size, out = shape[-2:], (int(answer.shape[-2]), int(answer.shape[-1]))
-        spread = _rms(answer - answer.mean((0, 2, 3), keepdim=True))
-        repeat = _ratio((ask(noise) - answer).abs().max(), spread)
+        spread = rms(answer - answer.mean((0, 2, 3), keepdim=True))
+        repeat = ratio((ask(noise) - answer).abs().max(), spread)
 
         level = torch.randn(channels, generator=source, dtype=torch.float64)
-        level = (level / _rms(level))[None, :, None, None].expand(shape)
+        level = (level / rms(level))[None, :, None, None].expand(shape)
         constant = _constant(ask(level), ask(torch.zeros(shape)), spread)
         yaw, belt = (_yaw if grid == "erp" else _quarters)(ask, noise, answer, spread)
 
-        pixels_of = _Panorama if grid == "erp" else _Cube
-        field = _Field(channels, degree, source)
+        pixels_of = Panorama if grid == "erp" else Cube
+        field = Field(channels, degree, source)
         where = pixels_of("same", size, size).directions
         turns = [_tilts(angle, axes, source) for angle in angles]
         still = ask(field(where))
         moved = [[ask(field(where @ R)) for R in group] for group in turns]
         tried = [
             _tilt(pixels_of(kind, size, out), field, still, moved, turns)
-            for kind in _kinds(size, out)
+            for kind in kinds(size, out)
         ]
         pixels, tilt, floor = min(tried, key=lambda one: sum(one[1]))
-        seam, pole = (_ratio(jump, pixels.step(still)) for jump in pixels.jumps(still))
-        rim = _beyond(ask, field, pixels) if isinstance(pixels, _Cube) else None
+        seam, pole = (ratio(jump, pixels.step(still)) for jump in pixels.jumps(still))
+        rim = _beyond(ask, field, pixels) if isinstance(pixels, Cube) else None
         adjoint, gradient = _derivatives(ask, noise, source)
         weights = _along_the_weights(ask, noise, source)
 
@@ -235,6 +220,30 @@ def check_equivariance(
         name, grid, size, out, ask.answers, pixels.kind, constant, yaw, angles, tilt, floor, seam,
         pole, adjoint, gradient, weights, repeat, belt, rim,
     )  # fmt: skip
+
+
+def _size(layer: Layer, H: int, W: int, grid: Grid) -> tuple[int, int]:
+    if not callable(layer):
+        raise TypeError(f"layer: {type(layer).__name__}, wanted a module or a function")
+    if grid not in ("erp", "cube"):
+        raise ValueError(f"grid: {grid!r}, wanted 'erp' or 'cube'")
+    H, W = positive_int(H, "H"), positive_int(W, "W")
+    for name, found in (("H", H), ("W", W)):
+        if found < 8:
+            raise ValueError(f"{name}: {found}, wanted at least 8")
+    if grid == "cube" and W % 4:
+        raise ValueError(f"W: {W}, wanted a multiple of 4: a cube's faces are W / 4 wide")
+    return H, W
+
+
+def _angles(tilts: ArrayLike) -> tuple[float, ...]:
+    degrees = as_float64(tilts, "tilts")
+    if degrees.ndim != 1:
+        raise ValueError(f"tilts: {tilts!r}, wanted a sequence of degrees, such as (30, 90)")
+    angles = tuple(degrees.tolist())
+    if not all(0 <= angle <= 180 for angle in angles):
+        raise ValueError(f"tilts: {angles}, wanted degrees from 0 to 180")
+    return angles
 
 
 class _Asked:
@@ -300,178 +309,7 @@ def _check_answer(answer: Any, x: Tensor, faces: bool) -> None:
             f"layer: answers with {found[-2]} x {found[-1]} pixels, wanted at least 6 x 6: "
             "choose a larger H and W"
         )
-    _kinds((x.shape[-2], x.shape[-1]), (found[-2], found[-1]))
-
-
-class _Field:
-    """A sum of zonal harmonics ``P_l(a . d)`` about random axes ``a``, of rms about 1."""
-
-    def __init__(self, channels: int, degree: int, source: torch.Generator) -> None:
-        self.degrees = torch.arange(1, degree + 1).repeat_interleave(3)
-        a = torch.randn(len(self.degrees), 3, generator=source, dtype=torch.float64)
-        self.axes = a / torch.linalg.vector_norm(a, dim=1, keepdim=True)
-        shape = channels, len(self.degrees)
-        mix = torch.randn(shape, generator=source, dtype=torch.float64)
-        self.mix = mix * ((2 * self.degrees + 1) / len(self.degrees)).sqrt()
-
-    def __call__(self, xyz: Tensor, laplacian: bool = False) -> Tensor:
-        """At unit vectors ``(H, W, 3)`` or ``(6, S, S, 3)``: ``(1 or 6, C, H, W)``."""
-        xyz = xyz if xyz.ndim == 4 else xyz[None]
-        cosine = xyz @ self.axes.T
-        before, now, done = torch.ones_like(cosine), cosine, []
-        for n in range(1, int(self.degrees[-1]) + 1):
-            done.append(now[..., :3])  # three of each degree; the others go on
-            cosine, before, now = (part[..., 3:] for part in (cosine, before, now))
-            before, now = now, ((2 * n + 1) * cosine * now - n * before) / (n + 1)
-        basis = torch.cat(done, -1)
-        eigenvalue = -self.degrees * (self.degrees + 1) if laplacian else 1
-        return torch.einsum("bijn,cn->bcij", basis * eigenvalue, self.mix)
-
-
-class _Panorama:
-    """The pixels of an answer: where they lie on the sphere, and how to read between them."""
-
-    def __init__(self, kind: str, size: tuple[int, int], out: tuple[int, int]) -> None:
-        self.kind, self.out = kind, out
-        (first, step), (self.left, self.across) = _places(kind, size, out)
-        self.width = size[1]
-        self.down = (first + step * _count(out[0]) + 0.5) * (math.pi / size[0])
-        lon = ((self.left + self.across * _count(out[1]) + 0.5) / size[1] - 0.5) * 2 * math.pi
-        self.directions = lonlat_to_xyz(lon, (math.pi / 2 - self.down)[:, None])
-        between = (self.down[1:] + self.down[:-1]) / 2
-        edges = torch.cat((torch.zeros(1), between, torch.full((1,), math.pi)))
-        self.area = (edges[:-1].cos() - edges[1:].cos())[:, None].expand(out)
-
-    def turned(self, answer: Tensor, R: Tensor) -> Tensor:
-        """``answer o R^-1`` at the pixels, by six-point Lagrange interpolation each way."""
-        H, W = self.out
-        lon, lat = (part.flatten() for part in xyz_to_lonlat(self.directions @ R))
-        # Along a meridian the rows go on over both poles, half a turn away.
-        rows = torch.cat((torch.arange(3).flip(0), torch.arange(H), H - 1 - torch.arange(3)))
-        beyond = torch.zeros(H + 6)
-        beyond[:3] = beyond[-3:] = W / 2
-        nodes = self.down[rows]
-        nodes[:3] *= -1
-        nodes[-3:] = 2 * math.pi - nodes[-3:]
-        down = math.pi / 2 - lat
-        near = torch.searchsorted(nodes, down, right=True)[:, None] + torch.arange(-3, 3)
-        weights = _lagrange(nodes[near], down)
-        col = ((lon / (2 * math.pi) + 0.5) * self.width - 0.5 - self.left) / self.across
-        place = col[:, None] + beyond[near]
-        start = torch.floor(place)[..., None] + torch.arange(-2, 4)
-        parts = weights[..., None] * _lagrange(start, place)
-        pixels = rows[near][..., None] * W + torch.remainder(start, W).long()
-        table = SamplingTable(pixels.flatten(1), parts.flatten(1))
-        return apply_table(answer, table).reshape(answer.shape)
-
-    def step(self, answer: Tensor) -> Tensor:
-        """The usual difference between one row and the next, away from seam and poles."""
-        return _rms(answer[..., 2:-2, 2:-2].diff(dim=-2))
-
-    def jumps(self, answer: Tensor) -> tuple[Tensor, Tensor]:
-        """Across the seam, and between the meridians' ideas of the value at a pole."""
-        edge = _lagrange(_count(4) + 0.5, torch.tensor(0.0))
-        seam = _rms(answer[..., :4] @ edge - answer[..., -4:].flip(-1) @ edge)
-        ends = [(answer[..., :4, :], self.down[:4])]
-        ends.append((answer[..., -4:, :].flip(-2), math.pi - self.down[-4:].flip(0)))
-        poles = [
-            torch.einsum("bcij,i->bcj", rows, _lagrange(nodes, torch.tensor(0.0)))
-            for rows, nodes in ends
-        ]
-        return seam, torch.stack([_disagreement(values) for values in poles]).max()
-
-
-class _Cube:
-    """The same for six faces; each is read from its own texels alone, four each way."""
-
-    def __init__(self, kind: str, size: tuple[int, int], out: tuple[int, int]) -> None:
-        self.kind, self.out, self.S = kind, out, size[0]
-        (self.first, self.across), _ = _places(kind, size, out)
-        one, two = cube_directions(1)[:, 0, 0], cube_directions(2)
-        self.frames = torch.stack((two[:, 0, 1] - two[:, 0, 0], two[:, 1, 0] - two[:, 0, 0], one))
-        place = (2 * (self.first + self.across * _count(out[0])) + 1 - self.S) / self.S
-        v, u = torch.meshgrid(place, place, indexing="ij")
-        xyz = self._on_faces(u, v)
-        self.place, self.area = place, (1 + u * u + v * v) ** -1.5
-        self.directions = xyz / torch.linalg.vector_norm(xyz, dim=-1, keepdim=True)
-
-    def _on_faces(self, u: Tensor, v: Tensor) -> Tensor:
-        """Points ``(6, *u.shape, 3)`` of the cube at ``u`` right and ``v`` down in each face."""
-        on_face = torch.stack((u, v, torch.ones_like(u)), dim=-1)
-        return torch.einsum("kfw,...k->f...w", self.frames, on_face)
-
-    def read(self, answer: Tensor, face: Tensor, xyz: Tensor) -> Tensor:
-        """``(6, C', S', S')`` in directions ``(N, 3)`` by the texels of the faces ``(N,)``."""
-        S = self.out[0]
-        right, down, depth = (self.frames[:, face] * xyz).sum(-1)
-        index, weights = [], []
-        for part in (down, right):
-            where = ((part / depth * self.S + self.S - 1) / 2 - self.first) / self.across
-            start = torch.floor(where - 1).clamp(0, S - 4)[:, None] + _count(4)
-            index.append(start.long())
-            weights.append(_lagrange(start, where))
-        rows = face[:, None] * S + index[0]
-        pixels = rows[:, :, None] * S + index[1][:, None]
-        table = SamplingTable(
-            pixels.flatten(1), (weights[0][:, :, None] * weights[1][:, None]).flatten(1)
-        )
-        return apply_table(answer.transpose(0, 1).reshape(1, -1, 6 * S, S), table)[0]
-
-    def turned(self, answer: Tensor, R: Tensor) -> Tensor:
-        """``answer o R^-1`` at the texels."""
-        xyz = (self.directions @ R).reshape(-1, 3)
-        read = self.read(answer, cube_pixel(xyz, self.S)[0], xyz)
-        return read.reshape(-1, 6, *self.out).transpose(0, 1)
-
-    def step(self, answer: Tensor) -> Tensor:
-        """The usual difference between one texel and the next, away from the edges."""
-        inner = answer[..., 2:-2, 2:-2]
-        return _rms(torch.cat((inner.diff(dim=-1).flatten(), inner.diff(dim=-2).flatten())))
-
-    def jumps(self, answer: Tensor) -> tuple[Tensor, Tensor]:
-        """Across the worst edge, and between the three faces at the worst corner."""
-        along, end = self.place, torch.ones_like(self.place)
-        sides = ((along, end), (along, -end), (end, along), (-end, along))
-        edges = torch.stack([self._on_faces(*uv) for uv in sides], dim=1)  # (6, 4, S', 3)
-        own = _count(6).long()[:, None, None].expand(edges.shape[:-1])
-        depth = edges @ self.frames[2].T
-        other = depth.scatter(-1, own[..., None], -9.0).argmax(-1)
-        points = edges.reshape(-1, 3)
-        jump = self.read(answer, own.flatten(), points) - self.read(answer, other.flatten(), points)
-        each = jump.reshape(-1, 24, len(along)).square().mean((0, 2)).sqrt()
-
-        signs = torch.tensor([-1.0, 1.0], dtype=torch.float64)
-        corners = torch.cartesian_prod(signs, signs, signs)
-        meeting = (corners @ self.frames[2].T).topk(3).indices  # (8, 3)
-        at = corners[:, None].expand(8, 3, 3).reshape(-1, 3)
-        values = self.read(answer, meeting.flatten(), at).reshape(-1, 8, 3)
-        return each.max(), torch.stack([_disagreement(v) for v in values.unbind(1)]).max()
-
-
-def _places(kind: str, size: tuple[int, int], out: tuple[int, int]) -> list[tuple[float, float]]:
-    """First position and step of the answer's rows and columns, in pixels of the input."""
-    if kind == "strided":
-        return [(0.0, math.ceil(n / m)) for n, m in zip(size, out, strict=True)]
-    return [((n / m - 1) / 2, n / m) for n, m in zip(size, out, strict=True)]
-
-
-def _kinds(size: tuple[int, int], out: tuple[int, int]) -> list[str]:
-    """Where the pixels of an answer may lie: a layer does not say it, so all are tried."""
-    if size == out:
-        return ["same"]
-    (H, W), (h, w) = size, out
-    kinds = []
-    whole_columns = w <= W and W % w == 0
-    if h <= H and whole_columns and math.ceil(H / math.ceil(H / h)) == h:
-        kinds.append("strided")
-    if (H % h == 0 or h % H == 0) and (whole_columns or w % W == 0):
-        kinds.append("cells")
-    if not kinds:
-        raise ValueError(
-            f"layer: makes {h} x {w} pixels of {H} x {W}, wanted the same, or fewer or more by "
-            "whole factors (padding for the kernel's width, W a multiple of the stride)"
-        )
-    return kinds
+    kinds((x.shape[-2], x.shape[-1]), (found[-2], found[-1]))
 
 
 def _tilts(angle: float, axes: int, source: torch.Generator) -> list[Tensor]:
@@ -482,12 +320,12 @@ def _tilts(angle: float, axes: int, source: torch.Generator) -> list[Tensor]:
 
 
 def _tilt(
-    pixels: _Panorama | _Cube,
-    field: _Field,
+    pixels: Panorama | Cube,
+    field: Field,
     still: Tensor,
     moved: list[list[Tensor]],
     turns: list[list[Tensor]],
-) -> tuple[_Panorama | _Cube, tuple[float, ...], tuple[float, ...]]:
+) -> tuple[Panorama | Cube, tuple[float, ...], tuple[float, ...]]:
     """Mean over the axes of |compute(turn) - turn(compute)| / |compute|, and its floor."""
     area = pixels.area / (pixels.area.sum() * len(still))
 
@@ -504,9 +342,9 @@ def _tilt(
         off_exact = 0.0
         for answer, R in zip(answers, group, strict=True):
             read, read_exact = pixels.turned(torch.cat((still, exact), 1), R).split(channels, 1)
-            off += _ratio(size(answer - read), size(centred), rounding)
+            off += ratio(size(answer - read), size(centred), rounding)
             there = field(pixels.directions @ R, laplacian=True)
-            off_exact += _ratio(size(there - read_exact), size(exact))
+            off_exact += ratio(size(there - read_exact), size(exact))
         tilt.append(off / len(group))
         floor.append(off_exact / len(group))
     return pixels, tuple(tilt), tuple(floor)
@@ -516,7 +354,7 @@ def _constant(answer: Tensor, zero: Tensor, spread: Tensor) -> float:
     mean = (answer.mean((0, 2, 3)) - zero.mean((0, 2, 3))).abs()
     range_ = answer.amax((0, 2, 3)) - answer.amin((0, 2, 3))
     sizes = torch.maximum(mean, spread)
-    return max(_ratio(r, s) for r, s in zip(range_, sizes, strict=True))
+    return max(ratio(r, s) for r, s in zip(range_, sizes, strict=True))
 
 
 def _yaw(ask: _Asked, noise: Tensor, answer: Tensor, spread: Tensor) -> tuple[float, None]:
@@ -527,7 +365,7 @@ def _yaw(ask: _Asked, noise: Tensor, answer: Tensor, spread: Tensor) -> tuple[fl
     for shift in sorted({1, 2, 5, steps // 3, steps // 2}):
         off = ask(noise.roll(shift * W // steps, -1)) - answer.roll(shift * w // steps, -1)
         worst = torch.maximum(worst, off.abs().max())
-    return _ratio(worst, spread), None
+    return ratio(worst, spread), None
 
 
 def _quarters(
@@ -547,11 +385,11 @@ def _quarters(
     for gain in (10, -10):  # a maximum shows the one, or the other
         other = torch.cat((noise[:4], gain * noise[4:].abs()))
         alone &= ((ask(other) - answer)[:4].abs() <= rounding).all(0).all(0).all(-1)
-    belt = _ratio(off[:, :, alone].max(), spread) if bool(alone.any()) else None
-    return _ratio(off.max(), spread), belt
+    belt = ratio(off[:, :, alone].max(), spread) if bool(alone.any()) else None
+    return ratio(off.max(), spread), belt
 
 
-def _beyond(ask: _Asked, field: _Field, pixels: _Cube) -> tuple[float, float] | None:
+def _beyond(ask: _Asked, field: Field, pixels: Cube) -> tuple[float, float] | None:
     """The jumps that are left where faces go on beyond their edges, as far again as they are wide.
 
     They go on by whole texels of the answer, which then lie where they did.
@@ -559,9 +397,9 @@ def _beyond(ask: _Asked, field: _Field, pixels: _Cube) -> tuple[float, float] | 
     S, out = pixels.S, pixels.out[0]
     step = max(1, S // out)
     more = -(-S // (2 * step)) * step
-    place = (2 * (_count(S + 2 * more) - more) + 1 - S) / S
+    place = (2 * (count(S + 2 * more) - more) + 1 - S) / S
     v, u = torch.meshgrid(place, place, indexing="ij")
-    xyz = pixels._on_faces(u, v)
+    xyz = pixels.on_faces(u, v)
     try:
         answer = ask(field(xyz / torch.linalg.vector_norm(xyz, dim=-1, keepdim=True)))
     except Exception:  # whatever a foreign layer may raise: it wants faces of one size
@@ -570,7 +408,7 @@ def _beyond(ask: _Asked, field: _Field, pixels: _Cube) -> tuple[float, float] | 
     if answer.shape[-2:] != (out + 2 * over, out + 2 * over):
         return None
     inner = answer[..., over : over + out, over : over + out]
-    edges, corners = (_ratio(jump, pixels.step(inner)) for jump in pixels.jumps(inner))
+    edges, corners = (ratio(jump, pixels.step(inner)) for jump in pixels.jumps(inner))
     return edges, corners
 
 
@@ -592,13 +430,13 @@ def _derivatives(ask: _Asked, noise: Tensor, source: torch.Generator) -> tuple[f
 
     adjoint = None
     apart = ask(other - 2 * noise) - zero - (ask(other) - zero - 2 * image)
-    if _rms(apart) <= 1e4 * epsilon * _rms(image):
+    if rms(apart) <= 1e4 * epsilon * rms(image):
         square = image.square().sum()
-        adjoint = _ratio(((noise * pulled_back(image)).sum() - square).abs(), square)
+        adjoint = ratio(((noise * pulled_back(image)).sum() - square).abs(), square)
     h = epsilon ** (1 / 3)
     slope = (ask(noise + h * other) - ask(noise - h * other)) / (2 * h)
     square = slope.square().sum()
-    gradient = _ratio(((other * pulled_back(slope)).sum() - square).abs(), square)
+    gradient = ratio(((other * pulled_back(slope)).sum() - square).abs(), square)
     return adjoint, gradient
 
 
@@ -613,7 +451,7 @@ def _along_the_weights(ask: _Asked, noise: Tensor, source: torch.Generator) -> f
     for p in start:
         exact = torch.complex128 if p.is_complex() else torch.float64
         d = torch.randn(p.shape, generator=source, dtype=exact).to(p)
-        along.append(d * (_rms(p.abs()) or 1))
+        along.append(d * (rms(p.abs()) or 1))
     dtypes = ask.dtype, ask.answers, *(p.dtype for p in learned)
     h = max(torch.finfo(dtype).eps for dtype in dtypes) ** (1 / 3)
 
@@ -634,36 +472,7 @@ def _along_the_weights(ask: _Asked, noise: Tensor, source: torch.Generator) -> f
     for grad, d in zip(grads, along, strict=False):
         if grad is not None:
             found += (grad * d.conj()).real.sum().cpu().double()
-    return _ratio((found - square).abs(), square)
-
-
-def _lagrange(nodes: Tensor, at: Tensor) -> Tensor:
-    """Weights ``(..., n)`` of the polynomial through ``nodes (..., n)``, read at ``(...)``."""
-    n = nodes.shape[-1]
-    same = torch.eye(n, dtype=torch.bool)
-    over = (at[..., None] - nodes)[..., None, :].masked_fill(same, 1.0)
-    under = (nodes[..., :, None] - nodes[..., None, :]).masked_fill(same, 1.0)
-    return (over / under).prod(-1)
-
-
-def _disagreement(values: Tensor) -> Tensor:
-    """Rms difference between two of the values ``(..., n)``, taken at random."""
-    return math.sqrt(2) * _rms(values - values.mean(-1, keepdim=True))
-
-
-def _rms(x: Tensor) -> Tensor:
-    return x.square().mean().sqrt()
-
-
-def _ratio(part: Tensor, whole: Tensor, nothing: float = 0.0) -> float:
-    """``part / whole``; nothing of nothing is 0, something of nothing infinite."""
-    if float(part) <= nothing:
-        return 0.0
-    return float(part) / float(whole) if float(whole) > nothing else math.inf
-
-
-def _count(n: int) -> Tensor:
-    return torch.arange(n, dtype=torch.float64)
+    return ratio((found - square).abs(), square)
 
 
 def _tensors(layer: Layer) -> Iterator[Tensor]:

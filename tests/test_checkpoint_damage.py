@@ -165,7 +165,8 @@ def test_a_tensor_that_is_missing_or_of_another_kind_changes_nothing(way, listed
     state = TrainingState(build_model(recipe(way)), recipe(way))
     before = {name: value.clone() for name, value in state.state_dict()[0].items()}
     dice = torch.get_rng_state()
-    for name, value in tensors.items():
+    for name in {*sorted(tensors)[::3], "dice.cpu"}:
+        value = tensors[name]
         for kind, change in changes.items():
             other = {**tensors, name: change(value)}
             if kind == "missing":
@@ -178,10 +179,9 @@ def test_a_tensor_that_is_missing_or_of_another_kind_changes_nothing(way, listed
             told = str(caught.value)
             assert told.startswith(f"{path}: ") and "\n" not in told, (name, kind)
             assert name.rpartition(".")[2] in told and state.step == 0
-            now, _ = state.state_dict()
-            assert now.keys() == before.keys()
-            assert all(torch.equal(now[key], value) for key, value in before.items())
-    assert torch.equal(torch.get_rng_state(), dice)
+    now, _ = state.state_dict()
+    assert now.keys() == before.keys() and torch.equal(torch.get_rng_state(), dice)
+    assert all(torch.equal(now[key], value) for key, value in before.items())
     write(path, about, tensors)
     read_checkpoint(path).restore(state)
     assert state.step == 3

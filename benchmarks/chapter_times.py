@@ -28,7 +28,7 @@ NEEDS = {
     "06": "chapters 1 to 5",
     "07": "chapters 1 to 6",
     "08": "chapters 4 to 7",
-    "09": "chapters 6 to 8",
+    "09": "chapters 5 to 8",
     "10": "chapters 1 to 4",
     "11": "chapters 2 and 10",
     "12": "chapters 2, 9 and 10",

@@ -423,8 +423,9 @@ def test_how_long_to_remember_is_chosen_on_validation_worlds(tiny):
             by = {every: scored(predicted(model, test, every=every), test) for every in (None, 8)}
             if memory["kept"] == "carried":
                 assert run["scores"]["upright"] == by[None] and "carried" not in run
+                assert run["emptied"] == {"upright": by[8]}
             else:
-                assert run["scores"]["upright"] == by[8]
+                assert run["scores"]["upright"] == by[8] and "emptied" not in run
                 assert run["carried"] == {"upright": by[None]}
     assert len(leaderboard_table.memory_table(record).splitlines()) == told + 2
     none = {**record, "arms": {k: v for k, v in record["arms"].items() if k in ("equator",)}}

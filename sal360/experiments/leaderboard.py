@@ -37,7 +37,8 @@ The record, ``leaderboard.json``, schema ``sal360/leaderboard/1``::
                           off                 half the sum of |share - 1 / bins| }},
                       memory (of what remembers): {"carried": CC on the validation worlds,
                           "every 8": the same, "kept": the name of the better, by which the
-                          scores were made}, carried: upright scores of the other, if emptied,
+                          scores were made}, carried or emptied: upright scores of the other
+                          (of runs that carry it on, not in early records),
                       made (of a run with another code, device or torch than the record's): the
                           three}] }}
     not_run     {arm or "arm, seed k": reason}
@@ -300,8 +301,9 @@ def one(
     for tilt in (0.0, *scale.tilts):
         test = scene(held[condition(tilt)], condition(tilt), device)
         result["scores"][test.name] = scored(predicted(model, test, processes, every), test)
-        if every and not tilt:
-            result["carried"] = {test.name: scored(predicted(model, test), test)}
+        if remembering and not tilt:  # the other way, too
+            other, name_of = (None, "carried") if every else (CLIP, "emptied")
+            result[name_of] = {test.name: scored(predicted(model, test, every=other), test)}
     result["seconds"] = round(time.monotonic() - start, 1)
     if arm.kind != "baseline":
         (out / "weights").mkdir(exist_ok=True)

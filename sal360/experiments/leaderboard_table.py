@@ -212,13 +212,19 @@ def memory_table(record: Record, metric: str = "cc") -> str:
                 *(f"{memory[k]:.3f}" for k in ("carried", other)),
             ]
             kept = np.array(run["scores"]["upright"][metric])
-            if memory["kept"] == "carried":
-                cells += ["carried", f"{kept.mean():.3f}", "", ""]
+            told = "carried" if memory["kept"] == "carried" else "emptied"
+            both = {told: kept} | {
+                way: np.array(run[way]["upright"][metric])
+                for way in ("carried", "emptied")
+                if way in run
+            }
+            cells.append(memory["kept"])
+            cells += [f"{both[k].mean():.3f}" if k in both else "" for k in ("carried", "emptied")]
+            if len(both) == 2:
+                tested = paired(both["emptied"], both["carried"], seed=0)
+                cells.append(_difference(metric, tested, "emptied", "carried"))
             else:
-                carried = np.array(run["carried"]["upright"][metric])
-                tested = paired(kept, carried, seed=0)
-                cells += [memory["kept"], f"{carried.mean():.3f}", f"{kept.mean():.3f}"]
-                cells.append(_difference(metric, tested, "kept", "carried"))
+                cells.append("")
             rows.append(cells)
     if not rows:
         return "Not tried.\n"

@@ -186,7 +186,9 @@ def test_wrong_gradients_are_wrong_and_one_of_them_only_in_the_south(size):
         torch.autograd.grad(layer(image, weight), image, g)[0] for _, layer in _layers("gradient")
     )
     off = [(grad - right).abs()[0, 0] for grad in others]
-    flipped, by_hand, shifted, moved, north, _, exchanged = (part.amax(1) for part in off)
+    *eight, of_another = (part.amax(1) for part in off)
+    flipped, by_hand, shifted, moved, north, _, exchanged, mirrored = eight
+    assert of_another.max() == 0 and mirrored.min() > 0  # for a layer that is mirrored itself
     first, seam = size[0] // 8, off[5]
     assert north[:first].min() > 0 == north[first:].max() and exchanged.min() > 0
     across = size[0] // 4

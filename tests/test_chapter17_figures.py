@@ -210,7 +210,7 @@ def test_each_planted_fault_changes_the_board(fault):
          "must match"),
         ("17.2", lambda m, n, bins: n, "shape (2,), wanted (1,)"),
         ("17.2", lambda m, n, bins: n.sum()[None], "(shares sum to 1)"),
-        ("17.3", lambda p: p <= 0.05, "(as without a correction)"),
+        ("17.3", lambda p: p <= 0.05, "(as without a correction"),
         ("17.3", lambda p: p <= 0.05 / len(p), "(as by Bonferroni's, which asks more)"),
         ("17.3", lambda p: sorted(chapter17.survives(p.tolist()), reverse=True),
          "(by size, not in the order of p)"),

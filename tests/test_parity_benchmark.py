@@ -9,7 +9,7 @@ def test_published_layers_and_gradients():
         assert one["difference"] < 1e-5 * max(1, one["largest"]), name
         assert one["numbers"] > 300 and one["largest"] > 0.05
     assert set(found["gradcheck"].values()) == {"gradcheck passed"}
-    assert "9 of 9 layers pass" in page_parity.section(found)
+    assert "10 of 10 layers pass" in page_parity.section(found)
     found["gradcheck"]["one more"] = "wrong"
-    assert "9 of 10 layers" in page_parity.section(found)
+    assert "10 of 11 layers" in page_parity.section(found)
     assert "Failed: one more: wrong." in page_parity.section(found)

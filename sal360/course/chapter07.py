@@ -242,7 +242,6 @@ def _layers(kind: str) -> list[tuple[str, Layer]]:
         ("wrong", by_hand("exchanged")),
         ("right", layer("mirror")),  # for what it computes
         ("wrong", by_hand("of another")),
-        ("right", rounded),
     ]
 
 

@@ -283,7 +283,7 @@ def holm(answer: Callable[..., Any]) -> Iterator[Case]:
                  "as by Benjamini and Hochberg's, which asks less": _false_rate(p),
                  "by size, not in the order of p": sorted(wanted, reverse=True)}  # fmt: skip
         slip = [t for t, s in slips.items() if got == s != wanted]
-        hint = f" ({slip[0]})" if len(slip) == 1 else ""  # of two, who knows
+        hint = f" ({' or '.join(slip)})" if slip else ""
         yield Case("exactly those that survive", got == wanted,
                    f"{name}, {p}: you gave {got}, wanted {wanted}{hint}")  # fmt: skip
 

@@ -648,6 +648,7 @@ def test_the_published_runs_are_those_of_the_published_record():
             assert not differs
         else:  # trained anew since, at another rate: its weights are bundled all the same
             assert path.stem == "sst-sal" and differs == {"lr"}
+            assert run["recipe"]["lr"] > arm["recipe"]["lr"]
 
 
 def test_a_training_that_was_stopped_by_hand_is_no_result(tmp_path, monkeypatch, capsys):

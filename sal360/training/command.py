@@ -210,37 +210,22 @@ def _left(
     Raises:
         BlockingIOError, ValueError: another run has taken the folder; nothing of it is touched.
     """
-    folder = RunFolder(out)
-    folder.claim(resume=True)
-    try:
+    with RunFolder(out).held(resume=True) as folder:
         there = folder.record() or {}
         if any(there.get(key) != record[key] for key in ("started", "seconds", "seed", "status")):
             raise ValueError(f"{out}: another run has taken this folder, nothing is drawn of ours")
-        return _drawn(record, validation, recipe, out, say, show)
-    finally:
-        folder.release()
-
-
-def _drawn(
-    record: dict[str, Any],
-    validation: VideoDataset | None,
-    recipe: Recipe,
-    out: Path,
-    say: Say,
-    show: Say,
-) -> int:
-    if validation is not None and "baselines" not in (record.get("more") or {}):
-        rivals = summary.baseline_means(validation, recipe)
-        record["more"] = {**(record.get("more") or {}), "baselines": rivals}
-        save_record(record, out / "record.json")
-    write_whole(out / "table.md", summary.table(record).encode())
-    show(summary.table(record, each_video=False))
-    try:
-        summary.plot(record, out / "curve.png")
-    except ValueError as error:
-        say(f"no curve.png: {error}")
-    names = ("best.safetensors", "last.safetensors", "record.json", "table.md", "curve.png")
-    say(f"{out}: {', '.join(name for name in names if (out / name).is_file())}")
+        if validation is not None and "baselines" not in (record.get("more") or {}):
+            rivals = summary.baseline_means(validation, recipe)
+            record["more"] = {**(record.get("more") or {}), "baselines": rivals}
+            save_record(record, out / "record.json")
+        write_whole(out / "table.md", summary.table(record).encode())
+        show(summary.table(record, each_video=False))
+        try:
+            summary.plot(record, out / "curve.png")
+        except ValueError as error:
+            say(f"no curve.png: {error}")
+        names = ("best.safetensors", "last.safetensors", "record.json", "table.md", "curve.png")
+        say(f"{out}: {', '.join(name for name in names if (out / name).is_file())}")
     return 0
 
 

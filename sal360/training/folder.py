@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,15 @@ class RunFolder:
         self._check(resume, force, data)
         self._held.enter_context(alone(self.path))
         remove_parts(self.path)
+
+    @contextmanager
+    def held(self, resume: bool = False) -> Iterator[RunFolder]:
+        """Claimed within, and then released."""
+        self.claim(resume)
+        try:
+            yield self
+        finally:
+            self.release()
 
     def release(self) -> None:
         """Let others write here; a folder in which nothing was written is taken away again."""

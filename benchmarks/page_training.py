@@ -68,8 +68,25 @@ def training_gpu(results: dict[str, Any]) -> str:
             "uses, which the table names. So what bf16 is compared with is TF32.",
             "",
             *_body(results),
+            *_elsewhere(results),
         ]
     )
+
+
+def _elsewhere(results: dict[str, Any]) -> list[str]:
+    """What another run on such a card measured."""
+    rows: dict[str, list[str]] = {}
+    for column, found in results["columns"].items():
+        for name, row in found["systems"].items():
+            if "measured" in row:
+                rows.setdefault(row["measured"], []).append(f"{name} ({column})")
+    for name, tried in results["tries"].items():
+        for day in {row["measured"] for row in tried.values() if "measured" in row}:
+            rows.setdefault(day, []).append(f"what was tried on {name}")
+    return [
+        f"Measured in another run on such a card ({day}): {', '.join(names)}.\n"
+        for day, names in rows.items()
+    ]
 
 
 def _body(results: dict[str, Any]) -> list[str]:

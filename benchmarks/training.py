@@ -7,7 +7,9 @@ GPU, where torch and numpy are enough::
 
     python -m benchmarks.training --gpu --out data/benchmarks/training_gpu.json
 
-It keeps to ``--seconds``: what there was no time for says so. A *column* is a scale with a number
+It keeps to ``--seconds``: what there was no time for says so. With ``--extend RECORD`` what a
+record of the same card and torch has is not measured again, and stays with the day of its
+``"measured"``. A *column* is a scale with a number
 of threads, or with a precision on a GPU; ``results["columns"][column]`` holds the device's
 ``rates`` as measured there and one row for each system, and ``results["tries"][system]`` what was
 predicted of a change and what came of it. :mod:`benchmarks.step_time` says how a step is timed,
@@ -35,7 +37,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.measure import peak_mb, save
+from benchmarks.measure import machine, peak_mb, save
 from benchmarks.roofline import (
     Rates,
     Work,
@@ -257,12 +259,15 @@ def run_gpu(
     systems: Sequence[str],
     device: torch.device,
     keep: Callable[[dict[str, Any]], Any] = lambda results: None,
+    before: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Both precisions of every system, then the tries, then compiled ones, until time is up.
 
     Args:
         keep: is given what there is after every measurement, for whoever is ended from outside.
+        before: results of another run (:func:`rows_of`); what is there is not measured again.
     """
+    there = before or {"columns": {}, "tries": {}}
     clock, notes = Clock(seconds), []  # type: ignore[var-annotated]
     rates = measure_rates(device)
     columns: dict[str, Any] = {
@@ -274,6 +279,8 @@ def run_gpu(
 
     def measure(name: str, precision: str, compiled: bool, apart: bool) -> None:
         column = f"{scale}, {precision}{', compiled' if compiled else ''}"
+        if name in there["columns"].get(column, {}).get("systems", {}):
+            return
         if clock.left() < (8 if compiled else 2):
             columns[column]["systems"][name] = NO_TIME
             return
@@ -285,7 +292,7 @@ def run_gpu(
 
         row = columns[column]["systems"][name] = told(now, notes, f"{name}, {column}")
         print(f"{clock.left():5.0f} s left  {name:16} {column:22} {_line(row)}", flush=True)
-        keep(results)
+        keep(joined(there, results))
         if device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -296,14 +303,63 @@ def run_gpu(
         measure(name, "fp32", False, True)
         measure(name, "bf16", False, True)
     for name in [n for n in TRIED if n in systems]:
-        row = columns[f"{scale}, fp32"]["systems"][name]
-        if "not run" not in row:
+        row = joined(there, results)["columns"][f"{scale}, fp32"]["systems"][name]
+        if "not run" not in row and name not in there["tries"]:
             results["tries"][name] = tries(name, scale, row, rates, device, clock, report)
-            keep(results)
+            keep(joined(there, results))
     for precision in ("bf16", "fp32"):
         for name in reversed(systems):  # the smallest first
             measure(name, precision, True, False)
-    return results
+    return joined(there, results)
+
+
+def rows_of(path: Path, here: dict[str, Any]) -> dict[str, Any]:
+    """Columns and tries of a record, each row with the day it was measured.
+
+    Raises:
+        ValueError: a record of another card or torch, or another file.
+    """
+    try:
+        record = json.loads(path.read_text("utf-8"))
+        results, day = record["results"], record["date"][:10]
+        if wrong := [key for key in ("device", "torch") if record["machine"][key] != here[key]]:
+            raise ValueError(f"{path}: measured with another {wrong[0]} than this machine's")
+        columns = {
+            title: {
+                "rates": column["rates"],
+                "systems": {
+                    name: {"measured": day, **row}
+                    for name, row in column["systems"].items()
+                    if "median_s" in row
+                },
+            }
+            for title, column in results["columns"].items()
+        }
+        whole = {
+            name: {what: {"measured": day, **row} for what, row in rows.items()}
+            for name, rows in results["tries"].items()
+            if NO_TIME not in rows.values()
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: not a record of a GPU's training ({error!r})") from None
+    return {"columns": columns, "tries": whole, "notes": results.get("notes", [])}
+
+
+def joined(before: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Two results in one; where both have a row, that of ``new``, unless it was not run there.
+
+    A column has the rates of ``new`` where a row of it is of that run.
+    """
+    columns = {}
+    for title, column in new["columns"].items():
+        old = before["columns"].get(title, {"systems": {}})
+        ran = {n: row for n, row in column["systems"].items() if "median_s" in row}
+        columns[title] = {
+            "rates": column["rates"] if ran or not old["systems"] else old["rates"],
+            "systems": column["systems"] | old["systems"] | ran,
+        }
+    notes = list(dict.fromkeys([*before.get("notes", []), *new["notes"]]))
+    return {"columns": columns, "tries": {**before["tries"], **new["tries"]}, "notes": notes}
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -325,6 +381,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--try", action="store_true", dest="attempt", help="the same on the CPU")
     parser.add_argument("--seconds", type=float, default=70.0, help="keep to so many")
     parser.add_argument("--systems", default=",".join(INPUTS), help="names, separated by commas")
+    parser.add_argument("--extend", type=Path, metavar="RECORD", help="measure what it lacks; the "
+                        "new record has both")  # fmt: skip
     parser.add_argument("--out", type=Path, help="default: data/benchmarks/training_gpu.json; "
                         "what is tried is written only where this says")  # fmt: skip
     args = parser.parse_args(arguments)
@@ -348,11 +406,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return None  # the record there is of a GPU
         return save("training_gpu", results, args.out)
 
+    before = None
     try:
+        if args.extend is not None:
+            before = rows_of(args.extend, machine())
         if args.out is not None:  # if it cannot be there, better now
             args.out.parent.mkdir(parents=True, exist_ok=True)
-        print(keep(run_gpu(args.seconds, scale, systems, device, keep)) or "not written")
-    except OSError as error:
+        found = run_gpu(args.seconds, scale, systems, device, keep, before)
+        print(keep(found) or "not written")
+    except (OSError, ValueError) as error:
         parser.error(str(error))
     return 0
 

@@ -132,12 +132,25 @@ def test_the_floor_is_scored_on_worlds_that_are_made_again():
 @pytest.mark.parametrize(
     "name",
     ["runs/floor.json", *(f"benchmarks/{name}.json" for name in ("training", "training_gpu",
-                                                                 "scaling"))],
+                                                                 "scaling", "gpu_layers"))],
 )  # fmt: skip
 def test_colab_gets_the_records_by_their_hash(name):
     file = published.DATA / name
     found = hashlib.sha256(file.read_bytes()).hexdigest()
     assert found == download.registry()[name].sha256, "a record was made again: tell the registry"
+
+
+def test_what_a_notebook_reads_of_benchmarks_can_be_fetched():
+    """Where there is no checkout, a record that nobody registered is None."""
+    asked = set()
+    for path in (published.DATA.parent / "book").glob("*.ipynb"):
+        cells = json.loads(path.read_text("utf-8"))["cells"]
+        code = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
+        for words in re.findall(r"published\.benchmark[,(]([^)]*)\)", code):
+            asked |= {f"benchmarks/{name}.json" for name in re.findall(r'"(\w+)"', words)}
+        asked |= {f"runs/{name}" for name in re.findall(r'\.published\("([\w.]+)"\)', code)}
+    assert {"benchmarks/gpu_layers.json", "benchmarks/training.json"} < asked
+    assert asked <= set(download.registry())
 
 
 def test_an_error_output_is_quiet_for_a_while(capfd):

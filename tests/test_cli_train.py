@@ -245,7 +245,7 @@ def test_a_signal_is_heard_where_the_command_is_called_by_an_import(tmp_path):
     )
     found = subprocess.run(
         [sys.executable, "-c", "import program"], capture_output=True, text=True, timeout=120,
-        cwd=tmp_path,
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     assert found.returncode == 143 and found.stderr == "sal360: ended by SIGTERM\n"
 

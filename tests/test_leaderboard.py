@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
@@ -421,15 +422,51 @@ def test_how_long_to_remember_is_chosen_on_validation_worlds(tiny):
             best = json.loads((out / "runs" / f"{name}-{run['seed']}" / "record.json").read_text())
             assert best["best"]["value"] == pytest.approx(memory["every 8"], abs=1e-3)
             by = {every: scored(predicted(model, test, every=every), test) for every in (None, 8)}
-            if memory["kept"] == "carried":
-                assert run["scores"]["upright"] == by[None] and "carried" not in run
-                assert run["emptied"] == {"upright": by[8]}
-            else:
-                assert run["scores"]["upright"] == by[8] and "emptied" not in run
-                assert run["carried"] == {"upright": by[None]}
+            ways = [("carried", None), ("emptied", 8)]
+            (_, kept), (way, other) = ways if memory["kept"] == "carried" else ways[::-1]
+            assert leaderboard_memory.other_way(memory) == (way, other)
+            assert run["scores"]["upright"] == by[kept] and run[way]["upright"] == by[other]
+            assert list(run[way]) == record["conditions"]
+            assert not {"carried", "emptied"} - {way} & set(run)
     assert len(leaderboard_table.memory_table(record).splitlines()) == told + 2
     none = {**record, "arms": {k: v for k, v in record["arms"].items() if k in ("equator",)}}
     assert leaderboard_table.memory_table(none) == "Not tried.\n"
+
+
+def test_the_memory_that_was_not_kept_is_scored_later(tiny, tmp_path, capsys):
+    """As it would have been scored at once; what is known stays."""
+    out, record, _, _ = tiny
+    folder, path = tmp_path / "out", tmp_path / "leaderboard.json"
+    shutil.copytree(out, folder)
+    early = copy.deepcopy(record)
+    runs = {name: early["arms"][name]["runs"][0] for name in ("lookup-unet", "planar-unet")}
+    ways = {name: leaderboard_memory.other_way(run["memory"])[0] for name, run in runs.items()}
+    known = {**runs["lookup-unet"].pop(ways["lookup-unet"])}
+    upright = runs["planar-unet"][ways["planar-unet"]]
+    late = {c: upright.pop(c) for c in record["conditions"][1:]}
+    upright["upright"]["cc"][0] = 0.125
+    leaderboard.save(early, path)
+    words = ["--out", str(folder), "--memory", str(path), "--device", "cpu"]
+    assert leaderboard.main(words) == 0
+    assert capsys.readouterr().out.count("\n") == 2 * len(record["conditions"]) - 1
+    found = leaderboard.load(path)["arms"]
+    assert found["lookup-unet"]["runs"][0][ways["lookup-unet"]] == known
+    again = found["planar-unet"]["runs"][0][ways["planar-unet"]]
+    assert again["upright"]["cc"][0] == 0.125
+    assert {c: again[c] for c in late} == late and list(again) == record["conditions"]
+    written = path.read_bytes()
+    assert leaderboard.main(words) == 0 and path.read_bytes() == written
+    # Other weights, or packs that are not there.
+    leaderboard.save(early, path)
+    weights = folder / "weights" / runs["lookup-unet"]["weights"]
+    weights.write_bytes(weights.read_bytes() + b" ")
+    assert leaderboard.main(words) == 2
+    assert "not the weights that" in capsys.readouterr().err
+    shutil.rmtree(folder / "packs" / "tilt-60")
+    assert leaderboard.main(words) == 2 and "no pack 'tilt 60'" in capsys.readouterr().err
+    for wrong in (["--only", "cube-unet"], ["--root", "x"], ["--real", str(path)]):
+        with pytest.raises(SystemExit, match="2"):
+            leaderboard.main([*words, *wrong])
 
 
 def test_the_tables_of_a_record(tiny):

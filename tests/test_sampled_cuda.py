@@ -44,7 +44,7 @@ def answers(call, *tensors):
     """The value and the gradients of a fixed functional."""
     tensors = [t.clone().requires_grad_() for t in tensors]
     out = call(*tensors)
-    pull = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out.dtype)
+    pull = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out)
     return out, *torch.autograd.grad(out, tensors, pull)
 
 

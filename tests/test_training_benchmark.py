@@ -331,6 +331,52 @@ def test_without_time_the_gpus_part_says_so_everywhere(monkeypatch):
     assert text.count("not run") == 4 and "What was tried" not in text
 
 
+def test_what_a_record_has_is_not_measured_again(monkeypatch, row, tmp_path, capsys):
+    """And what a later run measures takes the place of what was not run."""
+    asked = []
+
+    def figures(recipe, device, rates, seconds, apart):
+        asked.append((recipe.name, recipe.precision, recipe.compile))
+        if recipe.compile:
+            raise RuntimeError("no compiler")
+        return dict(row)
+
+    monkeypatch.setattr(training, "measure_rates", lambda device: RATES)
+    monkeypatch.setattr(training, "figures", figures)
+    monkeypatch.setattr(training, "tries", lambda name, *_: {"bf16": {"ratio": 1.0}})
+    first = training.run_gpu(60.0, "fast", ["lookup-unet"], CPU)
+    assert len(asked) == 4 and list(first["tries"]) == ["lookup-unet"]
+    path = save("training_gpu", first, tmp_path / "one.json")
+    record = json.loads(path.read_text())
+    before = training.rows_of(path, record["machine"])
+    day, asked[:] = record["date"][:10], []
+    both = training.run_gpu(60.0, "fast", ["lookup-unet", "cube-unet"], CPU, before=before)
+    assert [one for one in asked if one[0] == "lookup-unet"] == [
+        ("lookup-unet", "bf16", True), ("lookup-unet", "fp32", True)]  # fmt: skip
+    assert len(asked) == 6
+    plain = both["columns"]["fast, fp32"]["systems"]
+    assert plain["lookup-unet"] == {"measured": day, **row} and plain["cube-unet"] == row
+    failed = both["columns"]["fast, fp32, compiled"]["systems"]
+    assert {one["not run"] for one in failed.values()} == {"RuntimeError: no compiler"}
+    assert both["tries"] == {"lookup-unet": {"bf16": {"measured": day, "ratio": 1.0}},
+                             "cube-unet": {"bf16": {"ratio": 1.0}}}  # fmt: skip
+    for one in both["tries"].values():
+        one["bf16"] |= {"predicted": 1.0, "because": "so"}
+    assert page_training.training_gpu(both).count(
+        f"Measured in another run on such a card ({day}): lookup-unet (fast, fp32), "
+        "lookup-unet (fast, bf16), what was tried on lookup-unet.\n"
+    ) == 1  # fmt: skip
+    # The other way round: a run without time keeps all, and the rates that were measured with it.
+    late = training.joined(before, training.run_gpu(0.0, "fast", ["lookup-unet"], CPU))
+    assert late["columns"]["fast, fp32"]["systems"]["lookup-unet"] == {"measured": day, **row}
+    with pytest.raises(ValueError, match="measured with another torch than this machine's"):
+        training.rows_of(path, record["machine"] | {"torch": "1.0"})
+    path.write_text('{"results": []}')
+    with pytest.raises(SystemExit, match="2"):
+        training.main(["--try", "--seconds", "1", "--extend", str(path)])
+    assert "not a record of a GPU's training" in capsys.readouterr().err
+
+
 def test_the_page_shows_what_the_record_holds(row):
     tried = {
         "bf16": {"predicted": 0.5, "because": "why", "ratio": 0.75},
@@ -402,7 +448,7 @@ def test_the_command_refuses_before_it_measures(words, monkeypatch, capsys):
 
 def test_what_is_tried_on_a_cpu_is_no_record_of_a_gpu(monkeypatch, tmp_path, capsys):
     def measured(*given):
-        given[-1]({"columns": {}})  # what there is after the first measurement
+        given[-2]({"columns": {}})  # what there is after the first measurement
         return {}
 
     monkeypatch.setattr(training, "run_gpu", measured)

@@ -60,7 +60,9 @@ class Reached(NamedTuple):
 def first_column(record: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Title and numbers of the first column of a record by ``benchmarks training``."""
     name, column = next(iter(record["results"]["columns"].items()))
-    return f"{record['machine']['device']}: {name}", column
+    scale, how = name.split(", ", 1)
+    device = record["machine"]["device"]
+    return f"{'CPU' if device == 'cpu' else device}, {how} (scale {scale})", column
 
 
 def reached(column: dict[str, Any]) -> dict[str, Reached]:

@@ -37,8 +37,8 @@ The record, ``leaderboard.json``, schema ``sal360/leaderboard/1``::
                           off                 half the sum of |share - 1 / bins| }},
                       memory (of what remembers): {"carried": CC on the validation worlds,
                           "every 8": the same, "kept": the name of the better, by which the
-                          scores were made}, carried or emptied: upright scores of the other
-                          (of runs that carry it on, not in early records),
+                          scores were made}, carried or emptied: scores of the other (in early
+                          records upright alone, or not of runs that carry it on; ``--memory``),
                       made (of a run with another code, device or torch than the record's): the
                           three}] }}
     not_run     {arm or "arm, seed k": reason}
@@ -98,7 +98,7 @@ from sal360.experiments.leaderboard_arms import (
     steps_of,
 )
 from sal360.experiments.leaderboard_extend import check_same, extended, has
-from sal360.experiments.leaderboard_memory import EMPTIED, chosen, remembers
+from sal360.experiments.leaderboard_memory import EMPTIED, add_other, chosen, other_way, remembers
 from sal360.experiments.leaderboard_scores import (
     BANDS,
     BINS,
@@ -301,9 +301,11 @@ def one(
     for tilt in (0.0, *scale.tilts):
         test = scene(held[condition(tilt)], condition(tilt), device)
         result["scores"][test.name] = scored(predicted(model, test, processes, every), test)
-        if remembering and not tilt:  # the other way, too
-            other, name_of = (None, "carried") if every else (CLIP, "emptied")
-            result[name_of] = {test.name: scored(predicted(model, test, every=other), test)}
+        if remembering:  # the other way, too
+            name_of, other = other_way(result["memory"])
+            result.setdefault(name_of, {})[test.name] = scored(
+                predicted(model, test, every=other), test
+            )
     result["seconds"] = round(time.monotonic() - start, 1)
     if arm.kind != "baseline":
         (out / "weights").mkdir(exist_ok=True)
@@ -672,12 +674,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--real", type=Path, metavar="RECORD", help="score the weights of --out on "
                         "AVTrack360, into this record")  # fmt: skip
     parser.add_argument("--root", type=Path, help="AVTrack360 (fetched if not given)")
+    parser.add_argument("--memory", type=Path, metavar="RECORD", help="score weights of --out with "
+                        "the memory that was not kept, into this record")  # fmt: skip
     for inner in ("--job", "--until", "--parent"):
         parser.add_argument(inner, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
-    unused = ("only", "processes", "minutes", "archive", "extend") if given.real else ("root",)
-    if told := [name for name in unused if getattr(given, name)]:
-        parser.error(f"--{told[0]}: not used {'with' if given.real else 'without'} --real")
+    runs = ("only", "processes", "minutes", "archive", "extend")
+    for mode, unused in (("real", (*runs, "memory")), ("memory", (*runs, "root"))):
+        if getattr(given, mode) and (told := [name for name in unused if getattr(given, name)]):
+            parser.error(f"--{told[0]}: not used with --{mode}")
+    if given.root and not given.real:
+        parser.error("--root: not used without --real")
     if given.minutes is not None and not 0 < given.minutes < math.inf:
         parser.error(f"--minutes: {given.minutes}, wanted a number above 0")
     device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -719,6 +726,9 @@ def _run_all(given: argparse.Namespace, device: str, words: list[str]) -> int:
         from sal360.experiments.leaderboard_real import add_real
 
         add_real(given.real, given.out / "weights", given.root, report)
+        return 0
+    if given.memory:
+        add_other(given.memory, given.out, device, report)
         return 0
     if given.archive:
         given.archive.mkdir(parents=True, exist_ok=True)  # if it cannot be there, better now

@@ -10,16 +10,18 @@ memory too, every 20 frames. Chapter 14 says why memories drift, chapter 17 read
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sal360.experiments.leaderboard_arms import CLIP
-from sal360.experiments.leaderboard_scores import Scene, predicted, scored
+from sal360.experiments.leaderboard_scores import Scene, predicted, scene, scored
 from sal360.models.base import FrameModel
 from sal360.nn.state import state_tensors
+from sal360.results import sha256
 from sal360.training.inputs import clip_inputs
 
 CARRIED, EMPTIED = "carried", f"every {CLIP}"
@@ -41,6 +43,56 @@ def chosen(model: nn.Module, held: Scene) -> dict[str, Any]:
         for name, every in ((CARRIED, None), (EMPTIED, CLIP))
     }
     return found | {"kept": max(found, key=found.__getitem__)}
+
+
+def other_way(memory: Mapping[str, Any]) -> tuple[str, int | None]:
+    """What a record calls the memory that was not kept, and after how many frames it is emptied."""
+    return ("emptied", CLIP) if memory["kept"] == CARRIED else ("carried", None)
+
+
+def add_other(
+    record: Path, out: Path, device: str = "cpu", report: Callable[[str], None] = print
+) -> None:
+    """Scores with the memory that was not kept, of runs of which a record has them upright alone,
+    or not at all. The record is written after each run.
+
+    Args:
+        record: path. out: folder with the weights and the packs of its test worlds.
+    Raises:
+        FileNotFoundError: no record, or packs that are not there. ValueError: weights or worlds
+            that are not the record's.
+    """
+    from sal360.experiments.leaderboard import load, opened, save
+    from sal360.experiments.leaderboard_real import loaded
+
+    whole, held = load(record), opened(out)
+    for name in whole["conditions"]:
+        if name not in held:
+            raise FileNotFoundError(f"{out}: no pack {name!r}, wanted {whole['conditions']}")
+        if list(held[name].videos) != whole["videos"]:
+            raise ValueError(f"{out}: pack {name!r} is not of the worlds that {record} names")
+    scenes: dict[str, Scene] = {}
+    for arm, row in whole["arms"].items():
+        for run in row["runs"]:
+            path = out / "weights" / str(run.get("weights"))
+            if "memory" not in run or not path.is_file():
+                continue
+            way, every = other_way(run["memory"])
+            known = run.get(way, {})
+            lacking = [name for name in whole["conditions"] if name not in known]
+            if not lacking:
+                continue
+            if sha256(path) != run["sha256"]:
+                raise ValueError(f"{path}: not the weights that {record} names")
+            model = loaded(arm, path).to(device)
+            for name in lacking:
+                if name not in scenes:
+                    scenes[name] = scene(held[name], name, device)
+                known[name] = scored(predicted(model, scenes[name], every=every), scenes[name])
+                cc = mean(known[name]["cc"])
+                report(f"{arm}, seed {run['seed']}, {way}, {name}: cc {cc:.3f}")
+            run[way] = {name: known[name] for name in whole["conditions"]}
+            save(whole, record)
 
 
 def mean(values: Sequence[float | None]) -> float:

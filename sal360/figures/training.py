@@ -137,29 +137,30 @@ def roofline(columns: Mapping[str, Mapping[str, Any]], precision: str = "fp32") 
         }  # fmt: skip
         low = min([ridge / 20, *(x / 2 for x, _ in places.values())])
         high = max([ridge * 5, *(2 * x for x, _ in places.values())])
+        one, called = (1e12, "trillion") if level >= 1e13 else (1e9, "billion")
         figure, axis = pyplot.subplots(figsize=(4.4, 3.4), layout="constrained")
-        axis.loglog([low, ridge, high], [low * slope / 1e9, level / 1e9, level / 1e9],
+        axis.loglog([low, ridge, high], [low * slope / one, level / one, level / one],
                     color=INK, lw=2)  # fmt: skip
         for lower, units in levels.items():
-            axis.loglog([lower / slope, high], [lower / 1e9] * 2, color=INK, lw=2)
-            axis.text(high, 0.8 * lower / 1e9, units, color=INK, fontsize=11, ha="right", va="top")
+            axis.loglog([lower / slope, high], [lower / one] * 2, color=INK, lw=2)
+            axis.text(high, 0.8 * lower / one, units, color=INK, fontsize=11, ha="right", va="top")
         told = []
         for name, (x, y) in places.items():
             names += [name] * (name not in names)
             k = names.index(name)
-            axis.plot(x, y / 1e9, _MARKS[k % 8], color=CYCLE[k % 6], ms=8)
+            axis.plot(x, y / one, _MARKS[k % 8], color=CYCLE[k % 6], ms=8)
             own = ran[name].get("ceiling_per_s", usual)
             share = y / min(own, x * slope)
             told.append(f"{name} {share:.1%}" if share >= 0.001 else f"{name} under 0.1%")
         axis.set_title(title, color=INK, fontsize=12)
         axis.set_xlabel("operations per byte", color=INK, fontsize=12)
-        axis.set_ylabel("billion operations / s", color=INK, fontsize=12)
+        axis.set_ylabel(f"{called} operations / s", color=INK, fontsize=12)
         for ticks in (axis.xaxis, axis.yaxis):
             ticks.set_major_locator(LogLocator(subs=(1.0,)))
             ticks.set_major_formatter("{x:g}")
             ticks.set_minor_formatter("")
-        bottom = min([low * slope / 1e9, *(y / 2e9 for _, y in places.values())])
-        axis.set_ylim(10 ** math.floor(math.log10(bottom)), 2 * level / 1e9)
+        bottom = min([low * slope / one, *(y / (2 * one) for _, y in places.values())])
+        axis.set_ylim(10 ** math.floor(math.log10(bottom)), 2 * level / one)
         axis.tick_params(which="both", colors=INK, labelsize=11)
         axis.grid(color=INK, alpha=0.15, lw=0.5)
         axis.spines[["top", "right"]].set_visible(False)

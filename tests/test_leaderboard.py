@@ -31,6 +31,7 @@ from sal360.experiments import (
     leaderboard_table,
 )
 from sal360.experiments.leaderboard_arms import ARMS, SCALES, Scale
+from sal360.experiments.leaderboard_extend import check_same, same_recipe
 from sal360.experiments.leaderboard_real import add_real, loaded
 from sal360.experiments.leaderboard_scores import (
     Scene,
@@ -448,8 +449,20 @@ def test_the_memory_that_was_not_kept_is_scored_later(tiny, tmp_path, capsys):
     leaderboard.save(early, path)
     words = ["--out", str(folder), "--memory", str(path), "--device", "cpu"]
     assert leaderboard.main(words) == 0
-    assert capsys.readouterr().out.count("\n") == 2 * len(record["conditions"]) - 1
+    told = capsys.readouterr().out
+    assert told.count(": cc 0") + told.count(": cc -") == 2 * len(record["conditions"]) - 1
     found = leaderboard.load(path)["arms"]
+    for name in ("lookup-unet", "planar-unet"):
+        for run in found[name]["runs"]:
+            by_second = run["over_time"]
+            assert {key: len(both["carried"]) for key, both in by_second.items()} == {
+                "val": 1, "upright": 1}  # fmt: skip
+            # A second is one clip: nothing to carry on; and it is a mean over frames as scored.
+            assert by_second["upright"]["carried"] == by_second["upright"]["emptied"]
+    model = loaded("planar-unet", out / "weights" / run["weights"])
+    test = scene(HeldVideos(out / "packs" / "upright"), "upright")
+    first = metrics.cc(predicted(model, test)[:, :8], test.batch.truth[:, :8, 0]).mean().item()
+    assert by_second["upright"]["carried"] == [pytest.approx(first, abs=6e-5)]
     assert found["lookup-unet"]["runs"][0][ways["lookup-unet"]] == known
     again = found["planar-unet"]["runs"][0][ways["planar-unet"]]
     assert again["upright"]["cc"][0] == 0.125
@@ -557,6 +570,23 @@ RUNS = Path(__file__).resolve().parents[1] / "data" / "runs"
 
 
 BOARDS = sorted(path.stem for path in RUNS.glob("leaderboard*.json"))
+
+
+def test_networks_trained_again_elsewhere_are_those_of_the_leaderboard():
+    """Same worlds, recipes and seeds; the leaderboard took two of its runs from there."""
+    board, again = (leaderboard.load(RUNS / f"{n}.json") for n in ("leaderboard", "sst_again"))
+    check_same(board, again)
+    assert "H100" in again["device"] and len(again["arms"]) == 3
+    same = []
+    for name, row in again["arms"].items():
+        assert same_recipe(row["recipe"], board["arms"][name]["recipe"])
+        assert [run["seed"] for run in row["runs"]] == list(SCALES["gpu"].seeds)
+        for ours, theirs in zip(row["runs"], board["arms"][name]["runs"], strict=True):
+            assert ours["status"] == "done" and "made" not in ours
+            if ours["sha256"] == theirs["sha256"]:
+                same.append((name, ours["seed"]))
+                assert ours["scores"] == theirs["scores"]
+    assert same == [("sst-sal", 2), ("planar-sst-sal", 2)]
 
 
 @pytest.mark.parametrize("name", BOARDS)

@@ -39,6 +39,8 @@ The record, ``leaderboard.json``, schema ``sal360/leaderboard/1``::
                           "every 8": the same, "kept": the name of the better, by which the
                           scores were made}, carried or emptied: scores of the other (in early
                           records upright alone, or not of runs that carry it on; ``--memory``),
+                      over_time (by ``--memory``): {"val", "upright": {"carried", "emptied":
+                          [CC in each second, mean over videos]}},
                       made (of a run with another code, device or torch than the record's): the
                           three}] }}
     not_run     {arm or "arm, seed k": reason}

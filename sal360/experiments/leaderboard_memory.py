@@ -4,8 +4,9 @@ Every arm is trained on clips of :data:`~sal360.experiments.leaderboard_arms.CLI
 begun with an empty memory (or with no map before the first), and validated alike. The test worlds
 last longer. A memory that goes on and on meets states that no clip of the training had; one that
 is emptied every so many frames never does, and forgets. Which of the two an arm is scored with is
-chosen where networks may choose: on the validation worlds. The published SST-Sal empties its
-memory too, every 20 frames. Chapter 14 says why memories drift, chapter 17 reads the outcome.
+chosen where networks may choose: on the validation worlds. (They are shorter than the test worlds,
+which misled the choice: :func:`over_time`, chapter 17.) The published SST-Sal empties its memory
+too, every 20 frames. Chapter 14 says why memories drift.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sal360.experiments.leaderboard_arms import CLIP
+from sal360.experiments.leaderboard_arms import CLIP, FPS
 from sal360.experiments.leaderboard_scores import Scene, predicted, scene, scored
+from sal360.metrics import cc
 from sal360.models.base import FrameModel
 from sal360.nn.state import state_tensors
 from sal360.results import sha256
@@ -54,10 +56,10 @@ def add_other(
     record: Path, out: Path, device: str = "cpu", report: Callable[[str], None] = print
 ) -> None:
     """Scores with the memory that was not kept, of runs of which a record has them upright alone,
-    or not at all. The record is written after each run.
+    or not at all, and :func:`over_time`. The record is written after each run.
 
     Args:
-        record: path. out: folder with the weights and the packs of its test worlds.
+        record: path. out: folder with the weights and the packs of its worlds.
     Raises:
         FileNotFoundError: no record, or packs that are not there. ValueError: weights or worlds
             that are not the record's.
@@ -66,12 +68,18 @@ def add_other(
     from sal360.experiments.leaderboard_real import loaded
 
     whole, held = load(record), opened(out)
-    for name in whole["conditions"]:
+    for name in ("val", *whole["conditions"]):
         if name not in held:
-            raise FileNotFoundError(f"{out}: no pack {name!r}, wanted {whole['conditions']}")
-        if list(held[name].videos) != whole["videos"]:
+            raise FileNotFoundError(f"{out}: no pack {name!r}, wanted val, {whole['conditions']}")
+        if name != "val" and list(held[name].videos) != whole["videos"]:
             raise ValueError(f"{out}: pack {name!r} is not of the worlds that {record} names")
     scenes: dict[str, Scene] = {}
+
+    def worlds(name: str) -> Scene:
+        if name not in scenes:
+            scenes[name] = scene(held[name], name, device)
+        return scenes[name]
+
     for arm, row in whole["arms"].items():
         for run in row["runs"]:
             path = out / "weights" / str(run.get("weights"))
@@ -80,19 +88,35 @@ def add_other(
             way, every = other_way(run["memory"])
             known = run.get(way, {})
             lacking = [name for name in whole["conditions"] if name not in known]
-            if not lacking:
+            if not lacking and "over_time" in run:
                 continue
             if sha256(path) != run["sha256"]:
                 raise ValueError(f"{path}: not the weights that {record} names")
             model = loaded(arm, path).to(device)
+            told = f"{arm}, seed {run['seed']}"
             for name in lacking:
-                if name not in scenes:
-                    scenes[name] = scene(held[name], name, device)
-                known[name] = scored(predicted(model, scenes[name], every=every), scenes[name])
-                cc = mean(known[name]["cc"])
-                report(f"{arm}, seed {run['seed']}, {way}, {name}: cc {cc:.3f}")
+                known[name] = scored(predicted(model, worlds(name), every=every), worlds(name))
+                report(f"{told}, {way}, {name}: cc {mean(known[name]['cc']):.3f}")
             run[way] = {name: known[name] for name in whole["conditions"]}
+            if "over_time" not in run:
+                run["over_time"] = {name: over_time(model, worlds(name))
+                                    for name in ("val", "upright")}  # fmt: skip
+                report(f"{told}, upright, by seconds: {run['over_time']['upright']}")
             save(whole, record)
+
+
+def over_time(model: nn.Module, test: Scene) -> dict[str, list[float]]:
+    """CC in each whole second, the mean over videos, ``carried`` and ``emptied``."""
+    assert test.batch.truth is not None
+    truth, second = test.batch.truth[:, :, 0], round(FPS)
+    seen = truth.flatten(2).isfinite().all(2)
+    found = {}
+    for name, every in (("carried", None), ("emptied", CLIP)):
+        values = cc(predicted(model, test, every=every), truth).where(seen, torch.nan)
+        parts = values.split(second, 1)
+        means = [part.double().nanmean().item() for part in parts if part.shape[1] == second]
+        found[name] = [round(value, 4) for value in means]
+    return found
 
 
 def mean(values: Sequence[float | None]) -> float:

@@ -587,6 +587,13 @@ def test_networks_trained_again_elsewhere_are_those_of_the_leaderboard():
                 same.append((name, ours["seed"]))
                 assert ours["scores"] == theirs["scores"]
     assert same == [("sst-sal", 2), ("planar-sst-sal", 2)]
+    # The run whose curve chapter 16 lays beside that of the first.
+    run, first = (load_record(RUNS / name) for name in ("sst_noflow_again.json",
+                                                        "train/sst-sal-noflow.json"))  # fmt: skip
+    (scored_run,) = (r for r in again["arms"]["sst-sal-noflow"]["runs"] if r["seed"] == 0)
+    assert run["weights"]["best"]["sha256"] == scored_run["sha256"]
+    assert run["recipe"] == first["recipe"] and run["data"] == first["data"]
+    assert run["device"] == first["device"] and run["code"] != first["code"]
 
 
 @pytest.mark.parametrize("name", BOARDS)

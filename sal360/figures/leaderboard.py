@@ -111,8 +111,8 @@ def gained(
             spread, colour, mark = frames[name][pair], CYCLE[n % 6], marks[n % 6]
             x = [k + 0.15 * (n - (len(pairs) - 1) / 2) for k in range(len(bands))]
             drawn.append(go.Scatter(
-                x=x, y=[_number(s[0]) for s in spread], mode="markers", name=pair,
-                marker={"color": colour, "size": 10, "line": {"width": 2},
+                x=x, y=[_number(s[0]) for s in spread], mode="markers", name=pair, legendgroup=pair,
+                showlegend=False, marker={"color": colour, "size": 10, "line": {"width": 2},
                         "symbol": [mark if sure(s) else mark + "-open" for s in spread]},
                 error_y={"type": "data", "symmetric": False, "color": colour, "thickness": 1.4,
                          "width": 3, "array": [_reach(s[2] - s[0]) for s in spread],
@@ -123,8 +123,18 @@ def gained(
         return drawn
 
     first = next(iter(frames))
-    figure = go.Figure(traces(first))
-    figure.frames = [go.Frame(data=traces(name), name=name) for name in frames]
+    # The legend's marks are filled whatever the slider shows.
+    keys = [
+        go.Scatter(
+            x=[None], y=[None], mode="markers", name=pair, legendgroup=pair,
+            marker={"color": CYCLE[n % 6], "size": 10, "symbol": marks[n % 6],
+                    "line": {"width": 2}},
+        )
+        for n, pair in enumerate(pairs)
+    ]  # fmt: skip
+    figure = go.Figure([*traces(first), *keys])
+    moving = list(range(len(pairs)))
+    figure.frames = [go.Frame(data=traces(name), name=name, traces=moving) for name in frames]
     every = [s for rows in frames.values() for spread in rows.values() for s in spread]
     means = [s[0] for s in every if math.isfinite(s[0])] + [0.0]
     reach = sorted((s[2] - s[1]) / 2 for s in every if math.isfinite(s[1])) or [0.0]
@@ -139,7 +149,7 @@ def gained(
         legend={"orientation": "h", "x": 0.5, "xanchor": "center", "y": -0.1, "yanchor": "top",
                 "font": {"size": 12}},
     )  # fmt: skip
-    more = 19 * max(0, len(pairs) - 4)  # a phone has one entry of the legend in a line
+    more = 19 * max(0, len(pairs) - 3)  # a phone has one entry of the legend in a line
     slider(figure, [(name, name) for name in frames], 0, 92 + more)
     told = "; ".join(
         f"{pair}: " + ", ".join(f"{b} {_told(s)}" for b, s in zip(bands, spread, strict=True))

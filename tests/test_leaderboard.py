@@ -459,10 +459,17 @@ def test_the_memory_that_was_not_kept_is_scored_later(tiny, tmp_path, capsys):
                 "val": 1, "upright": 1}  # fmt: skip
             # A second is one clip: nothing to carry on; and it is a mean over frames as scored.
             assert by_second["upright"]["carried"] == by_second["upright"]["emptied"]
+            assert list(run["mass"]) == ["upright", "tilt 60"]
     model = loaded("planar-unet", out / "weights" / run["weights"])
     test = scene(HeldVideos(out / "packs" / "upright"), "upright")
     first = metrics.cc(predicted(model, test)[:, :8], test.batch.truth[:, :8, 0]).mean().item()
     assert by_second["upright"]["carried"] == [pytest.approx(first, abs=6e-5)]
+    area = pixel_area(16, 32).double()[:, None]
+    maps = predicted(model, test, every=8).double() * area  # rows of 11.25 degrees
+    share = maps[..., 5:11, :].sum((-2, -1)).mean()
+    bands = run["mass"]["upright"]
+    assert bands["below 30"] == pytest.approx(share.item(), abs=6e-5)
+    assert sum(bands.values()) == pytest.approx(1, abs=2e-4)
     assert found["lookup-unet"]["runs"][0][ways["lookup-unet"]] == known
     again = found["planar-unet"]["runs"][0][ways["planar-unet"]]
     assert again["upright"]["cc"][0] == 0.125

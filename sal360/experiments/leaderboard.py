@@ -41,6 +41,8 @@ The record, ``leaderboard.json``, schema ``sal360/leaderboard/1``::
                           records upright alone, or not of runs that carry it on; ``--memory``),
                       over_time (by ``--memory``): {"val", "upright": {"carried", "emptied":
                           [CC in each second, mean over videos]}},
+                      mass (by ``--memory``, memories emptied): {"upright", "tilt 90": {band:
+                          share of the predicted mass}},
                       made (of a run with another code, device or torch than the record's): the
                           three}] }}
     not_run     {arm or "arm, seed k": reason}

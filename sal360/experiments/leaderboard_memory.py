@@ -19,11 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from sal360.experiments.leaderboard_arms import CLIP, FPS
-from sal360.experiments.leaderboard_scores import Scene, predicted, scene, scored
+from sal360.experiments.leaderboard_scores import BANDS, Scene, predicted, scene, scored
 from sal360.metrics import cc
 from sal360.models.base import FrameModel
 from sal360.nn.state import state_tensors
 from sal360.results import sha256
+from sal360.sphere import pixel_area
 from sal360.training.inputs import clip_inputs
 
 CARRIED, EMPTIED = "carried", f"every {CLIP}"
@@ -56,7 +57,8 @@ def add_other(
     record: Path, out: Path, device: str = "cpu", report: Callable[[str], None] = print
 ) -> None:
     """Scores with the memory that was not kept, of runs of which a record has them upright alone,
-    or not at all, and :func:`over_time`. The record is written after each run.
+    or not at all, :func:`over_time`, and :func:`mass` upright and at the largest tilt with
+    memories emptied. The record is written after each run.
 
     Args:
         record: path. out: folder with the weights and the packs of its worlds.
@@ -88,7 +90,7 @@ def add_other(
             way, every = other_way(run["memory"])
             known = run.get(way, {})
             lacking = [name for name in whole["conditions"] if name not in known]
-            if not lacking and "over_time" in run:
+            if not lacking and "over_time" in run and "mass" in run:
                 continue
             if sha256(path) != run["sha256"]:
                 raise ValueError(f"{path}: not the weights that {record} names")
@@ -102,7 +104,24 @@ def add_other(
                 run["over_time"] = {name: over_time(model, worlds(name))
                                     for name in ("val", "upright")}  # fmt: skip
                 report(f"{told}, upright, by seconds: {run['over_time']['upright']}")
+            if "mass" not in run:
+                ends = whole["conditions"][0], whole["conditions"][-1]
+                run["mass"] = {name: mass(predicted(model, worlds(name), every=CLIP))
+                               for name in ends}  # fmt: skip
+                report(f"{told}, mass: {run['mass']}")
             save(whole, record)
+
+
+def mass(maps: Tensor) -> dict[str, float]:
+    """Share of the mass of maps ``(V, T, H, W)`` that lies in each band of latitude."""
+    H, W = maps.shape[-2:]
+    area = pixel_area(H, W).to(maps.device)
+    rows = (maps.double() * area[:, None]).sum(-1).mean((0, 1))
+    lat = (90 - (torch.arange(H, device=maps.device) + 0.5) * 180 / H).abs()
+    return {
+        band: round(rows[(lat >= low) & (lat < high)].sum().item(), 4)
+        for band, (low, high) in BANDS.items()
+    }
 
 
 def over_time(model: nn.Module, test: Scene) -> dict[str, list[float]]:

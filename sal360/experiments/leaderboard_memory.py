@@ -4,9 +4,9 @@ Every arm is trained on clips of :data:`~sal360.experiments.leaderboard_arms.CLI
 begun with an empty memory (or with no map before the first), and validated alike. The test worlds
 last longer. A memory that goes on and on meets states that no clip of the training had; one that
 is emptied every so many frames never does, and forgets. Which of the two an arm is scored with is
-chosen where networks may choose: on the validation worlds. (They are shorter than the test worlds,
-which misled the choice: :func:`over_time`, chapter 17.) The published SST-Sal empties its memory
-too, every 20 frames. Chapter 14 says why memories drift.
+chosen where networks may choose: on the validation worlds. (They are few, and shorter than the
+test worlds, which misled the choice: :func:`over_time`, chapter 17.) The published SST-Sal empties
+its memory too, every 20 frames. Chapter 14 says why memories drift.
 """
 
 from __future__ import annotations

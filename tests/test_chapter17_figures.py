@@ -46,6 +46,7 @@ def test_standings_put_the_best_on_top_and_need_no_network():
         low, high = frame.layout.xaxis.range
         ends = [v for s in rows.values() for v in s if math.isfinite(v)]
         assert low < min(ends) and high > max(ends)
+        assert frame.layout.xaxis.title.text == name
         ticks = frame.layout.xaxis.tickvals
         assert 3 <= len(ticks) <= 6 and min(ends) - 1e-9 <= ticks[0] < ticks[-1] <= max(ends) + 1e-9
     assert "a-net 0.500 [0.400, 0.600]" in plot.alt and "Slider: KLD" in plot.alt

@@ -66,7 +66,8 @@ def standings(
         wide = max(high - low, 1e-3)
         # Names stand inside, at the left: so the slider is as wide as the page, on a phone, too.
         ticks = _ticks(low, high)
-        return {"range": [low - NAMES * wide, high + 0.05 * wide], "tickvals": ticks}
+        shown = [low - NAMES * wide, high + 0.05 * wide]
+        return {"range": shown, "tickvals": ticks, "title": {"text": name, "standoff": 6}}
 
     figure = go.Figure(traces(first))
     figure.frames = [
@@ -86,8 +87,8 @@ def standings(
     told = "; ".join(f"{arm} {_told(frames[first][arm])}" for arm in reversed(order))
     alt = f"{first} of every arm with its interval, the best on top: {told}"
     rest = ", ".join(name for name in frames if name != first)
-    plot = Plot(figure, alt + (f". Slider: {rest}" if rest else ""), 200 + 23 * len(order))
-    figure.update_layout(margin={"t": 44, "b": 8, "l": 8, "r": 12})
+    plot = Plot(figure, alt + (f". Slider: {rest}" if rest else ""), 220 + 23 * len(order))
+    figure.update_layout(margin={"t": 64, "b": 8, "l": 8, "r": 12})
     return plot
 
 

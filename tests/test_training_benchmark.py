@@ -561,6 +561,22 @@ def test_the_page_leaves_out_what_was_measured_wrongly():
     assert ("measured wrongly" in page_gpu.section(written)) == ("peak_mb" in str(written))
 
 
+def test_what_is_said_of_the_routes_is_what_the_record_says():
+    """In the docstring of ``sampled_cuda.route``: how much faster, and at which memory."""
+    gains, memory = {}, []
+    for title, row in published.benchmark("gpu_layers")["results"]["shapes"].items():
+        for kind in ("bf16", "fp32"):
+            kernel, sums = (row["times"][f"{name}, {kind}"]
+                            for name in ("one kernel", "Triton sums, project first"))  # fmt: skip
+            gains[title.split(",")[0], title[-3:], kind] = kernel["median_s"] / sums["median_s"]
+            memory.append(sums["pass_mb"] / kernel["pass_mb"])
+    tangent = {key[1:]: gain for key, gain in gains.items() if key[0] == "tangent 3 x 3"}
+    assert all(1.1 <= gain < 1.2 for (to, _), gain in tangent.items() if to != "144")
+    assert round(tangent["144", "bf16"], 1) == 1.8 and round(tangent["144", "fp32"], 1) == 2.3
+    assert {round(gain, 1) for key, gain in gains.items() if "crown" in key[0]} == {1.5, 1.6}
+    assert 4 < min(memory) < max(memory) < 17
+
+
 def test_layers_without_a_time_come_first_and_nothing_measured_is_lost(monkeypatch, tmp_path):
     first, second = (shape.title for shape in gpu_layers.shapes(True))
     begun = []

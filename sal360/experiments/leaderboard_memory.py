@@ -24,10 +24,12 @@ from sal360.metrics import cc
 from sal360.models.base import FrameModel
 from sal360.nn.state import state_tensors
 from sal360.results import sha256
-from sal360.sphere import pixel_area
+from sal360.sphere import erp_directions, pixel_area, xyz_to_lonlat
 from sal360.training.inputs import clip_inputs
 
 CARRIED, EMPTIED = "carried", f"every {CLIP}"
+WAYS = {"carried": None, "emptied": CLIP}
+"""After how many frames a memory is emptied, by what a record calls its scores."""
 
 
 def remembers(model: nn.Module, test: Scene) -> bool:
@@ -50,7 +52,8 @@ def chosen(model: nn.Module, held: Scene) -> dict[str, Any]:
 
 def other_way(memory: Mapping[str, Any]) -> tuple[str, int | None]:
     """What a record calls the memory that was not kept, and after how many frames it is emptied."""
-    return ("emptied", CLIP) if memory["kept"] == CARRIED else ("carried", None)
+    name = "emptied" if memory["kept"] == CARRIED else "carried"
+    return name, WAYS[name]
 
 
 def add_other(
@@ -117,7 +120,7 @@ def mass(maps: Tensor) -> dict[str, float]:
     H, W = maps.shape[-2:]
     area = pixel_area(H, W).to(maps.device)
     rows = (maps.double() * area[:, None]).sum(-1).mean((0, 1))
-    lat = (90 - (torch.arange(H, device=maps.device) + 0.5) * 180 / H).abs()
+    lat = xyz_to_lonlat(erp_directions(H, W)[:, 0])[1].rad2deg().abs().to(maps.device)
     return {
         band: round(rows[(lat >= low) & (lat < high)].sum().item(), 4)
         for band, (low, high) in BANDS.items()
@@ -130,7 +133,7 @@ def over_time(model: nn.Module, test: Scene) -> dict[str, list[float]]:
     truth, second = test.batch.truth[:, :, 0], round(FPS)
     seen = truth.flatten(2).isfinite().all(2)
     found = {}
-    for name, every in (("carried", None), ("emptied", CLIP)):
+    for name, every in WAYS.items():
         values = cc(predicted(model, test, every=every), truth).where(seen, torch.nan)
         parts = values.split(second, 1)
         means = [part.double().nanmean().item() for part in parts if part.shape[1] == second]

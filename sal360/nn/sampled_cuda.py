@@ -328,7 +328,7 @@ def route(
 
     On an H100 (``data/benchmarks/gpu_layers.json``) products that are written and then summed are
     1.1 times as fast as the kernel that writes none with as many channels out as in (3 x 3), 1.5
-    times for a crown's 32 taps, and with 144 of 72 channels 1.8 times in bf16, 2.3 times in
+    or 1.6 times for a crown's 32 taps, and with 144 of 72 channels 1.8 times in bf16, 2.3 times in
     float32. But a pass then holds 4 to 17 times as much; memory was preferred.
     """
     if not triton_works(device):

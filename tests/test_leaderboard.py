@@ -579,6 +579,16 @@ RUNS = Path(__file__).resolve().parents[1] / "data" / "runs"
 BOARDS = sorted(path.stem for path in RUNS.glob("leaderboard*.json"))
 
 
+def test_the_sst_sal_that_waits_to_be_bundled_is_the_best_of_the_leaderboard():
+    rows = leaderboard.load(RUNS / "leaderboard.json")["arms"]["sst-sal"]["runs"]
+    best = max(rows, key=lambda run: run["validation"])
+    kept = RUNS / "sst-sal-1.safetensors"
+    assert best["seed"] == 1 and hashlib.sha256(kept.read_bytes()).hexdigest() == best["sha256"]
+    record = load_record(RUNS / "sst-sal-1.json")
+    assert record["weights"]["best"]["sha256"] == best["sha256"]
+    assert record["best"]["value"] == pytest.approx(best["validation"])
+
+
 def test_networks_trained_again_elsewhere_are_those_of_the_leaderboard():
     """Same worlds, recipes and seeds; the leaderboard took two of its runs from there."""
     board, again = (leaderboard.load(RUNS / f"{n}.json") for n in ("leaderboard", "sst_again"))

@@ -424,6 +424,25 @@ def test_the_leaderboards_folder_is_taken_as_it_is(board, tmp_path, capsys):
     assert "wanted a run" in capsys.readouterr().err
 
 
+def test_a_better_seed_of_the_leaderboard_is_told_and_others_are_counted(board, tmp_path, capsys):
+    """By the memory that each keeps; a run that was cut off, or says nothing, is not counted."""
+    record = json.loads((board / "leaderboard.json").read_text())
+    folder = shutil.copytree(board, tmp_path / "board")
+    mine = record["arms"][NAME]["runs"][0] | {"memory": {"carried": 0.1, "every 8": 0.2,
+                                                         "kept": "every 8"}}  # fmt: skip
+    others = [mine | {"seed": 1, "memory": {"carried": 0.9, "every 8": 0.15, "kept": "every 8"}},
+              mine | {"seed": 2, "memory": {}, "validation": 0.3},
+              mine | {"seed": 3, "memory": {}},
+              mine | {"seed": 4, "status": "interrupted"}]  # fmt: skip
+    record["arms"][NAME]["runs"] = [mine, *others]
+    (folder / "leaderboard.json").write_text(json.dumps(record))
+    assert bundle_main([str(folder), "--to", str(tmp_path / "to"), "--videos", "1"]) == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if "is better" in line]
+    assert told == [f"{NAME}: seed 2 is better, 0.300 to 0.200, and its weights were not given"]
+    entry = shipped.read_index(tmp_path / "to")[NAME]
+    assert (entry["run"]["seed"], entry["run"]["seeds"], entry["forgets"]) == (0, 2, 8)
+
+
 def test_weights_that_the_leaderboard_did_not_score_are_left_out(board, tmp_path):
     record = json.loads((board / "leaderboard.json").read_text())
     folder = shutil.copytree(board, tmp_path / "board")

@@ -5,7 +5,7 @@ validation score of all seeds, sees that they give that score again, and writes
 ``bundled/<name>.safetensors`` and its entry in the index, of which the cards are made
 (:mod:`sal360.models.shipped`). RUN is a folder that ``sal360 train`` wrote, or one of
 :mod:`sal360.experiments.leaderboard` with everything that it trained, whose test scores, beside
-the baselines', come along.
+the baselines', come along; a seed that is better there, and whose weights are not, is told.
 
 Weights are stored in half precision where that moves no score of the checked videos by more than
 :data:`COST`; the network that is loaded has float32 weights all the same. Chapter 16.
@@ -67,9 +67,16 @@ class Candidate:
         return int(self.record["seed"])
 
     @property
+    def row(self) -> dict[str, Any]:
+        """Its run on the leaderboard; empty without one."""
+        rows = [] if self.board is None else _rows(self.board, self.system)
+        return next((one for one in rows if one["seed"] == self.seed), {})
+
+    @property
     def value(self) -> float:
-        """Its validation score."""
-        return float(self.record["best"]["value"])
+        """Its validation score, with the memory that it is bundled with."""
+        known = _value(self.row)
+        return float(self.record["best"]["value"]) if known is None else known
 
 
 def find_runs(folders: Iterable[str | Path]) -> tuple[list[Candidate], list[str]]:
@@ -143,8 +150,23 @@ def _rows(board: Mapping[str, Any], arm: str) -> list[dict[str, Any]]:
     return list(board["arms"].get(arm, {}).get("runs", []))
 
 
+def _value(row: Mapping[str, Any]) -> float | None:
+    """CC on the leaderboard's validation worlds; None where a run says nothing of it."""
+    memory = row.get("memory") or {}
+    found = memory.get(memory.get("kept"), row.get("validation"))
+    return None if found is None else float(found)
+
+
+def beside(candidate: Candidate) -> dict[int, float]:
+    """Validation scores of the finished seeds of its leaderboard, as far as it says them."""
+    rows = [] if candidate.board is None else _rows(candidate.board, candidate.system)
+    known = {row["seed"]: _value(row) for row in rows if row["status"] == "done"}
+    return {seed: value for seed, value in known.items() if value is not None}
+
+
 def best_of(candidates: Iterable[Candidate]) -> dict[str, tuple[Candidate, int]]:
-    """By system the run with the best validation score, and how many seeds it was chosen from."""
+    """By system the run with the best validation score, and how many seeds it was chosen from:
+    those given, and those of its leaderboard that it is not behind."""
     from sal360.training.validation import better
 
     found: dict[str, list[Candidate]] = {}
@@ -159,7 +181,8 @@ def best_of(candidates: Iterable[Candidate]) -> dict[str, tuple[Candidate, int]]
         for one in runs[1:]:
             if better(best.record["best"]["metric"], one.value, best.value):
                 best = one
-        out[system] = best, len({one.seed for one in runs})
+        behind = {seed for seed, value in beside(best).items() if value <= best.value}
+        out[system] = best, len(behind | {one.seed for one in runs})
     return out
 
 
@@ -218,11 +241,7 @@ def difference(one: Scores, other: Scores) -> float:
 
 def forgets(candidate: Candidate) -> int | None:
     """After how many frames it begins anew: as the leaderboard chose on its validation worlds."""
-    if candidate.board is None:
-        return None
-    rows = _rows(candidate.board, candidate.system)
-    mine = next((one for one in rows if one["seed"] == candidate.seed), {})
-    kept = mine.get("memory", {}).get("kept", "carried")
+    kept = candidate.row.get("memory", {}).get("kept", "carried")
     return None if kept == "carried" else int(kept.removeprefix("every "))
 
 
@@ -442,6 +461,10 @@ def install(
             one = entries[name]
             report(f"{name}: {candidate.name}, {one['bytes']:,} bytes, {one['storage']}, "
                    f"reproduced to {one['validation']['checked']['difference']:.2g}")  # fmt: skip
+            for seed, value in beside(candidate).items():
+                if value > candidate.value:  # its weights are not here, or it would be the best
+                    report(f"{name}: seed {seed} is better, {value:.3f} to {candidate.value:.3f}, "
+                           "and its weights were not given")  # fmt: skip
     if not done:
         raise ValueError("runs: nothing that can be bundled")
     total = sum(one["bytes"] for one in entries.values())

@@ -42,7 +42,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.gpu_smoke import checks
-from benchmarks.measure import DATA, interleaved, machine, reason, save, wait
+from benchmarks.measure import DATA, earlier, interleaved, machine, reason, save, wait
 from benchmarks.roofline import measure_rates
 from sal360 import patterns, upstream
 from sal360.nn import CubePad2d, SphereMaxPool2d, sampled_conv2d, sampled_cuda
@@ -464,18 +464,15 @@ def rows_of(path: Path, here: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Shapes and blocks of a record, each with the day it was measured; none of a record that
     cannot be read, or of another card or torch."""
     try:
-        record = json.loads(path.read_text("utf-8"))
-        if any(record["machine"][key] != here[key] for key in ("device", "torch")):
-            return {}
-        day = record["date"][:10]
+        results, day = earlier(path, here)
         return {
             part: {
                 title: {"measured": day, **row} if row["times"] else row
-                for title, row in record["results"][part].items()
+                for title, row in results[part].items()
             }
             for part in ("shapes", "blocks")
         }
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}
 
 

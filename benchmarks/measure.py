@@ -97,6 +97,24 @@ def save(name: str, results: dict[str, Any], path: Path | None = None) -> Path:
     return path
 
 
+def earlier(path: Path, here: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """Results that :func:`save` wrote on this card with this torch, and their day.
+
+    Args:
+        here: :func:`machine`.
+    Raises:
+        ValueError: a record of another card or torch, or another file.
+    """
+    try:
+        record = json.loads(path.read_text("utf-8"))
+        there, results, day = record["machine"], record["results"], record["date"][:10]
+        if wrong := [key for key in ("device", "torch") if there[key] != here[key]]:
+            raise ValueError(f"{path}: measured with another {wrong[0]} than this machine's")
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: not a record of a benchmark ({error!r})") from None
+    return results, day
+
+
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -37,7 +37,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.measure import machine, peak_mb, save
+from benchmarks.measure import earlier, machine, peak_mb, save
 from benchmarks.roofline import (
     Rates,
     Work,
@@ -319,11 +319,8 @@ def rows_of(path: Path, here: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: a record of another card or torch, or another file.
     """
+    results, day = earlier(path, here)
     try:
-        record = json.loads(path.read_text("utf-8"))
-        results, day = record["results"], record["date"][:10]
-        if wrong := [key for key in ("device", "torch") if record["machine"][key] != here[key]]:
-            raise ValueError(f"{path}: measured with another {wrong[0]} than this machine's")
         columns = {
             title: {
                 "rates": column["rates"],

@@ -371,10 +371,15 @@ def test_what_a_record_has_is_not_measured_again(monkeypatch, row, tmp_path, cap
     assert late["columns"]["fast, fp32"]["systems"]["lookup-unet"] == {"measured": day, **row}
     with pytest.raises(ValueError, match="measured with another torch than this machine's"):
         training.rows_of(path, record["machine"] | {"torch": "1.0"})
-    path.write_text('{"results": []}')
-    with pytest.raises(SystemExit, match="2"):
-        training.main(["--try", "--seconds", "1", "--extend", str(path)])
-    assert "not a record of a GPU's training" in capsys.readouterr().err
+    for text, told in (
+        ('{"results": []}', "not a record of a benchmark"),
+        ("no JSON", "not a record of a benchmark"),
+        (json.dumps(record | {"results": {"shapes": {}}}), "not a record of a GPU's training"),
+    ):
+        path.write_text(text)
+        with pytest.raises(SystemExit, match="2"):
+            training.main(["--try", "--seconds", "1", "--extend", str(path)])
+        assert f"{path}: {told}" in capsys.readouterr().err
 
 
 def test_the_page_shows_what_the_record_holds(row):

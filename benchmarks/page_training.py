@@ -92,13 +92,16 @@ def _elsewhere(results: dict[str, Any]) -> list[str]:
 def _body(results: dict[str, Any]) -> list[str]:
     parts = []
     for column, found in results["columns"].items():
-        rows = [[name, *_costs(row)] for name, row in found["systems"].items()]
-        if all("not run" in row for row in found["systems"].values()):
-            parts += [f"{bold(column)}: not run.", ""]
+        systems = found["systems"].items()
+        rows = [[name, *_costs(row)] for name, row in systems if "not run" not in row]
+        missing = [(name, row["not run"]) for name, row in systems if "not run" in row]
+        if not rows:
+            parts += [f"{bold(column)}.", "", *_missing(missing)]
             continue
         head = ["", "clips x frames x size", "ms", "clips/s", "frames/s", "of the roofline",
                 "peak MB"]  # fmt: skip
         parts += [f"{bold(column)} ({_rates(found['rates'])})", "", table(head, rows)]
+        parts += _missing(missing)
     parts += _where(results)
     parts += _tries(results["tries"])
     return parts
@@ -111,9 +114,15 @@ def _rates(rates: dict[str, Any]) -> str:
     return f"{rates['bytes_per_s'] / 1e9:.0f} GB/s copied, products: {products}"
 
 
+def _missing(rows: list[tuple[str, str]]) -> list[str]:
+    """A line for each reason why something was not run; a table's cell would be too narrow."""
+    names: dict[str, list[str]] = {}
+    for name, why in rows:
+        names.setdefault(why, []).append(name)
+    return [f"Not run: {', '.join(those)} ({why}).\n" for why, those in names.items()]
+
+
 def _costs(row: dict[str, Any]) -> list[str]:
-    if "not run" in row:
-        return ["not run", *[""] * 4, row["not run"].replace("|", "/")[:60]]
     return [
         row["shape"],
         f"{1000 * row['median_s']:.1f}",
@@ -167,20 +176,26 @@ def _whole(row: dict[str, Any]) -> bool:
 
 
 def _tries(tries: dict[str, Any]) -> list[str]:
-    rows = []
-    for name, found in tries.items():
-        for what, row in found.items():
-            if "predicted" not in row:
-                rows.append([f"{name}, {what}", "", "not run", row["not run"]])
-                continue
-            measured = f"x {small(row['ratio'])}" if "ratio" in row else "not run"
-            why = row["because"] if "ratio" in row else row["not run"].replace("|", "/")[:100]
-            rows.append([f"{name}, {what}", f"x {small(row['predicted'])}", measured, why])
-    if not rows:
+    kinds = list(dict.fromkeys(what for found in tries.values() for what in found))
+    if not kinds:
         return []
+    rows = [[what, *(_tried(found.get(what, {})) for found in tries.values())] for what in kinds]
+    every = [(f"{what} of {name}", row) for name, f in tries.items() for what, row in f.items()]
+    reasons = {
+        what: row["because"] for f in tries.values() for what, row in f.items() if "because" in row
+    }
     return [
-        "**What was tried.** Time of a clip, over that of a clip before; predicted by a formula "
+        "**What was tried.** Time of a clip, over that of a clip before: predicted by a formula "
         "that was written down first (`benchmarks/tries.py`), then measured.",
         "",
-        table(["", "predicted", "measured", "because"], rows),
+        table(["", *tries], rows),
+        *(f"- {what}: {why}" for what, why in reasons.items()),
+        "",
+        *_missing([(name, row["not run"]) for name, row in every if "not run" in row]),
     ]
+
+
+def _tried(row: dict[str, Any]) -> str:
+    """Predicted and measured, as far as there are."""
+    guess = f"{small(row['predicted'])}, " if "predicted" in row else ""
+    return guess + (small(row["ratio"]) if "ratio" in row else "not run") if row else ""

@@ -261,36 +261,11 @@ def one(
         result["recipe"] = recipe.settings()
         kept = folder / "last.safetensors"
         if arm.trained:
-            from sal360.training.run import train
-
-            run = train(
-                recipe,
-                held["train"].to(device),
-                held["val"].to(device),
-                folder,
-                model=model,
-                device=device,
-                checkpoint_every=1_000_000,
-                force=True,
-                command=f"python -m sal360.experiments.leaderboard --scale {scale_name} "
-                f"--only {name} --out FOLDER",
-                exact=scale.exact,
-                stop=None if until is None else lambda: time.time() > until,
-            )
-            if run["status"] == "interrupted" and (until is None or time.time() <= until):
-                raise KeyboardInterrupt  # by a signal, which the training took: not a result
-            steps, batch = int(run["steps"]), steps_of(arm, scale)[1]
-            result |= {
-                "status": run["status"],
-                "steps": steps,
-                "clips": steps * batch,
-                "clips_per_s": run["throughput"]["clips_per_s"],
-                "best": (run.get("best") or {}).get("step"),
-                "validation": (run.get("best") or {}).get("value"),
-            }
+            result |= _train(recipe, scale_name, name, model, held, folder, device, until)
             if (folder / "best.safetensors").is_file():
                 kept = folder / "best.safetensors"
-            if former is not None and run["status"] == "interrupted" and steps <= former["steps"]:
+            cut = result["status"] == "interrupted"
+            if former is not None and cut and result["steps"] <= former["steps"]:
                 shutil.rmtree(folder)
                 return former
             model.load_state_dict(read_weights(kept))
@@ -298,18 +273,9 @@ def one(
             save_weights(model, kept, arm=name, seed=seed, recipe=recipe.settings())
         result |= {"weights": f"{name}-{seed}.safetensors", "sha256": sha256(kept)}
     result["parameters"] = sum(p.numel() for p in model.parameters())
-    result["scores"], every = {}, None
     if remembering:
         result["memory"] = chosen(model, val)
-        every = CLIP if result["memory"]["kept"] == EMPTIED else None
-    for tilt in (0.0, *scale.tilts):
-        test = scene(held[condition(tilt)], condition(tilt), device)
-        result["scores"][test.name] = scored(predicted(model, test, processes, every), test)
-        if remembering:  # the other way, too
-            name_of, other = other_way(result["memory"])
-            result.setdefault(name_of, {})[test.name] = scored(
-                predicted(model, test, every=other), test
-            )
+    result |= _score(model, held, scale, device, processes, result.get("memory"))
     result["seconds"] = round(time.monotonic() - start, 1)
     if arm.kind != "baseline":
         (out / "weights").mkdir(exist_ok=True)
@@ -319,6 +285,68 @@ def one(
             os.replace(folder, place)
     records.write(json.dumps(result), _result_path(out, (name, seed)))
     return result
+
+
+def _train(
+    recipe: Recipe,
+    scale_name: str,
+    name: str,
+    model: nn.Module,
+    held: Mapping[str, HeldVideos],
+    folder: Path,
+    device: str,
+    until: float | None,
+) -> dict[str, Any]:
+    """Train an arm in a folder; what its run of the record says of that."""
+    from sal360.training.run import train
+
+    run = train(
+        recipe,
+        held["train"].to(device),
+        held["val"].to(device),
+        folder,
+        model=model,
+        device=device,
+        checkpoint_every=1_000_000,
+        force=True,
+        command=f"python -m sal360.experiments.leaderboard --scale {scale_name} "
+        f"--only {name} --out FOLDER",
+        exact=SCALES[scale_name].exact,
+        stop=None if until is None else lambda: time.time() > until,
+    )
+    if run["status"] == "interrupted" and (until is None or time.time() <= until):
+        raise KeyboardInterrupt  # by a signal, which the training took: not a result
+    steps, best = int(run["steps"]), run.get("best") or {}
+    return {
+        "status": run["status"],
+        "steps": steps,
+        "clips": steps * steps_of(ARMS[name], SCALES[scale_name])[1],
+        "clips_per_s": run["throughput"]["clips_per_s"],
+        "best": best.get("step"),
+        "validation": best.get("value"),
+    }
+
+
+def _score(
+    model: nn.Module,
+    held: Mapping[str, HeldVideos],
+    scale: Scale,
+    device: str,
+    processes: int,
+    memory: Mapping[str, Any] | None,
+) -> dict[str, dict[str, Any]]:
+    """Scores on the test worlds, upright and tilted; of a model that remembers as validation
+    chose, and beside them the other way."""
+    every = CLIP if memory is not None and memory["kept"] == EMPTIED else None
+    found: dict[str, dict[str, Any]] = {"scores": {}}
+    for tilt in (0.0, *scale.tilts):
+        test = scene(held[condition(tilt)], condition(tilt), device)
+        found["scores"][test.name] = scored(predicted(model, test, processes, every), test)
+        if memory is not None:
+            way, other = other_way(memory)
+            maps = predicted(model, test, every=other)
+            found.setdefault(way, {})[test.name] = scored(maps, test)
+    return found
 
 
 # --- all of them ---

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from sal360._files import write_whole
 from sal360._runtime import no_memory
 from sal360.datasets.download import cache_folder
@@ -137,23 +139,10 @@ def run_training(
         told.append(reports.TensorBoard(out / "tensorboard"))
     report = reports.All(*told)
     try:
-        usual = USUAL[recipe.scale]
-        films = _opened(usual[0] if data is None else data, recipe, world, say)
-        films = with_flow(with_truth(films, recipe), network, recipe)
-        checked = None
-        if validation != "none":
-            spec = usual[1] if validation is None else validation
-            checked = with_flow(_opened(spec, recipe, world, say), network, recipe, learning=False)
-            checked = Remembered(checked)
+        films, checked = _both(data, validation, recipe, network, world, say)
         workers = _workers(films, recipe) if workers is None else workers
         if world.main:
-            scored = "nothing" if checked is None else getattr(checked, "spec", checked.name)
-            spec = getattr(films, "spec", films.name)
-            say(f"{recipe.name} at scale {recipe.scale}: {recipe.steps} steps on {spec}, "
-                f"scored on {scored}, into {out}")  # fmt: skip
-            if hasattr(films, "left_out"):
-                say(f"left out of {spec}: {films.left_out}, wanted by the loss {recipe.loss}")
-            _say_flow((films, checked), say)
+            _say_begin(films, checked, recipe, out, say)
         record = train(
             recipe,
             films if workers else Remembered(films),
@@ -173,16 +162,10 @@ def run_training(
             exact=exact,
         )
     except (FloatingPointError, RuntimeError, MemoryError) as error:
-        known = isinstance(error, (FloatingPointError, ProcessLost)) or no_memory(error)
-        uncompiled = type(error).__module__.startswith(("torch._inductor", "torch._dynamo"))
-        if os.environ.get("SAL360_DEBUG") or not (
-            known or uncompiled or "a worker died" in str(error)
-        ):
+        line = _known(error)
+        if line is None or os.environ.get("SAL360_DEBUG"):
             raise
         report.close()
-        line = " ".join(str(error).split())
-        if uncompiled:
-            line = f"compile: torch cannot compile the network here ({line[:160]})"
         kept = f" (what was done until then is in {out})" if (out / "record.json").is_file() else ""
         say(line + kept)
         return 1
@@ -195,6 +178,45 @@ def run_training(
         say(f"interrupted after step {record['steps']}: --resume goes on from there")
         return 128 + (record.get("more") or {}).get("signal", 2)
     return _left(record, checked, recipe, out, say, show)
+
+
+def _both(
+    data: str | None,
+    validation: str | None,
+    recipe: Recipe,
+    network: nn.Module,
+    world: World,
+    say: Say,
+) -> tuple[VideoDataset, VideoDataset | None]:
+    """What a run trains on and what it is scored on, with what the network needs."""
+    usual = USUAL[recipe.scale]
+    films = _opened(usual[0] if data is None else data, recipe, world, say)
+    films = with_flow(with_truth(films, recipe), network, recipe)
+    if validation == "none":
+        return films, None
+    checked = _opened(usual[1] if validation is None else validation, recipe, world, say)
+    return films, Remembered(with_flow(checked, network, recipe, learning=False))
+
+
+def _say_begin(
+    films: VideoDataset, checked: VideoDataset | None, recipe: Recipe, out: Path, say: Say
+) -> None:
+    scored = "nothing" if checked is None else getattr(checked, "spec", checked.name)
+    spec = getattr(films, "spec", films.name)
+    say(f"{recipe.name} at scale {recipe.scale}: {recipe.steps} steps on {spec}, "
+        f"scored on {scored}, into {out}")  # fmt: skip
+    if hasattr(films, "left_out"):
+        say(f"left out of {spec}: {films.left_out}, wanted by the loss {recipe.loss}")
+    _say_flow((films, checked), say)
+
+
+def _known(error: Exception) -> str | None:
+    """The line for an error that a run may end with through no fault of the program, or None."""
+    line = " ".join(str(error).split())
+    if type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
+        return f"compile: torch cannot compile the network here ({line[:160]})"
+    known = isinstance(error, (FloatingPointError, ProcessLost)) or no_memory(error)
+    return line if known or "a worker died" in line else None
 
 
 def _left(

@@ -133,25 +133,12 @@ def train(
     try:
         if folder is not None:
             world.on_main(lambda: folder.claim(resume, force, sets))
-        before = folder.record() if folder is not None and resume else None
-        if before is not None and folder is not None:
-            mine = {"digest": recipe.digest, "mix": mix, **data_facts(data)}
-            theirs = {**before["data"], "digest": before["recipe"]["digest"]}
-            scored = None if validation is None else data_facts(validation)
-            same = before["validation"] == scored and all(
-                theirs.get(key) == value for key, value in mine.items()
-            )
-            if same and before["status"] in ("done", "stopped early"):
-                told = (
-                    f"{out}: this run is {before['status']} ({before['steps']} steps), "
-                    "nothing to do"
-                )
-                warnings.warn(told, UserWarning, stacklevel=2)
+        if folder is not None and resume:
+            before = _over(folder, recipe, data, validation, mix)
+            if before is not None:
+                told = f"this run is {before['status']} ({before['steps']} steps), nothing to do"
+                warnings.warn(f"{out}: {told}", UserWarning, stacklevel=2)
                 return before
-            if not same and not folder.checkpoint_path.is_file():  # which would say what differs
-                raise ValueError(
-                    f"resume: {out} holds a run of another recipe, data or validation set"
-                )
         if recipe.patience and validation is None:
             raise ValueError("validation: None, wanted a data set: the recipe stops by its scores")
         if validation is not None:
@@ -461,6 +448,34 @@ class _Run:
             if self.record["command"]:  # clips that cannot be read would stop it
                 self.record["command"] = command_of(self.record)
         return self.record
+
+
+def _over(
+    folder: RunFolder,
+    recipe: Recipe,
+    data: VideoDataset,
+    validation: VideoDataset | None,
+    mix: int | None,
+) -> dict[str, Any] | None:
+    """The record of the run in a folder, if it is this one and has nothing left to do.
+
+    Raises:
+        ValueError: it is another one, and there is no checkpoint, which would say what differs.
+    """
+    before = folder.record()
+    if before is None:
+        return None
+    mine = {"digest": recipe.digest, "mix": mix, **data_facts(data)}
+    theirs = {**before["data"], "digest": before["recipe"]["digest"]}
+    scored = None if validation is None else data_facts(validation)
+    same = before["validation"] == scored and all(
+        theirs.get(key) == value for key, value in mine.items()
+    )
+    if not same and not folder.checkpoint_path.is_file():
+        raise ValueError(
+            f"resume: {folder.path} holds a run of another recipe, data or validation set"
+        )
+    return before if same and before["status"] in ("done", "stopped early") else None
 
 
 def _loader(

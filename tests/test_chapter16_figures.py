@@ -92,6 +92,21 @@ def weights(path):
     return torch.cat([p.flatten() for p in load_model("sst-sal-noflow", path).parameters()])
 
 
+def test_tries_are_told_side_by_side(capsys):
+    tried = {what: {"predicted": 0.5, "ratio": 0.25} for what in chapter16.TRIED}
+    same = {"predicted": 0.9, "not run": "not a bit of its losses changes"}
+    cpu, gpu = ({"results": {"tries": {"unet": tried | more}}} for more in ({"bf16": same}, {}))
+    found = chapter16.tell_tries(cpu, gpu)
+    assert found == {"bf16": {"unet": [None, 0.25]}, "twice the batch": {"unet": [0.25, 0.25]},
+                     "torch.compile": {"unet": [0.25, 0.25]}}  # fmt: skip
+    lines = capsys.readouterr().out.splitlines()
+    assert "unet        bf16            0.90 same 0.50 0.25" in lines and len(lines) == 5
+    assert max(map(len, lines)) <= 47  # a phone's
+    gpu["results"]["tries"]["unet"]["bf16"] = {"predicted": 0.5, "not run": "no time was left"}
+    with pytest.raises(ValueError, match="unet, bf16: no time was left"):
+        chapter16.tell_tries(cpu, gpu)
+
+
 def test_a_training_is_killed_and_goes_on_to_the_same_bits(films, tmp_path):
     recipe = recipe_of(12)
     victim = processes.Training(recipe, films, tmp_path / "killed", checkpoint_every=2)

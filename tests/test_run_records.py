@@ -371,6 +371,9 @@ def test_the_command_checks_and_tells_the_line(tmp_path, capsys):
 
 
 REAL = ROOT / "data" / "runs" / "train" / "sst-sal.json"
+TOLD = json.loads(REAL.read_text("utf-8"))
+SLOW = round(0.9 * 900 * 8 / TOLD["seconds"], 3)  # clips a second: not all that it had
+BEST = f"cc {TOLD['best']['value']:.6g}"
 
 
 def halved(made):
@@ -392,35 +395,37 @@ TOGETHER = {
     ),
     "too fast for its frames": (
         lambda made: made["throughput"].update(clips_per_s=999),
-        "throughput: 293.1 frames_per_s, wanted 8 times 999 clips_per_s",
+        f"throughput: {TOLD['throughput']['frames_per_s']:g} frames_per_s, "
+        "wanted 8 times 999 clips_per_s",
     ),
     "too slow for its time": (
-        lambda made: made["throughput"].update(clips_per_s=20.0, frames_per_s=160.0),
-        "throughput: 20 clips_per_s, too few for 900 steps of 8 in 311.417 seconds",
+        lambda made: made["throughput"].update(clips_per_s=SLOW, frames_per_s=8 * SLOW),
+        f"throughput: {SLOW:g} clips_per_s, too few for 900 steps of 8 in "
+        f"{TOLD['seconds']:g} seconds",
     ),
     "one speed of two": (
         lambda made: made["throughput"].update(clips_per_s=None), "throughput: clips_per_s or",
     ),
     "scores of .99": (
         lambda made: [each.update(cc=0.99) for each in made["scores"].values()],
-        "scores: cc 0.99 in the mean, wanted 0.119811 as in the validation of step 900",
+        f"scores: cc 0.99 in the mean, wanted {BEST[3:]} as in the validation of step 900",
     ),
     "scores of nothing": (
-        lambda made: made.update(scores={}), "scores: cc nan in the mean, wanted 0.119811",
+        lambda made: made.update(scores={}), f"scores: cc nan in the mean, wanted {BEST[3:]}",
     ),
     "another best value": (
         lambda made: made["best"].update(value=0.5),
-        "best: cc 0.5 of step 900, wanted cc 0.119811 of step 900 as the validations have it",
+        f"best: cc 0.5 of step 900, wanted {BEST} of step 900 as the validations have it",
     ),
     "another best step": (
-        lambda made: made["best"].update(step=675), "best: cc 0.119811 of step 675, wanted cc",
+        lambda made: made["best"].update(step=675), f"best: {BEST} of step 675, wanted cc",
     ),
-    "no best": (lambda made: made.update(best=None), "best: null, wanted cc 0.119811 of step 900"),
+    "no best": (lambda made: made.update(best=None), f"best: null, wanted {BEST} of step 900"),
     "best by another metric": (
         lambda made: made["best"].update(metric="nss"), "best: by nss, wanted the recipe's monitor",
     ),
     "best before others": (
-        lambda made: made["validations"][0]["means"].update(cc=0.3), "best: cc 0.119811 of step",
+        lambda made: made["validations"][0]["means"].update(cc=0.9), f"best: {BEST} of step",
     ),
     "validations in another order": (
         lambda made: made["validations"].reverse(), "validations: of steps [900, 675, 450, 225],",
@@ -432,7 +437,9 @@ TOGETHER = {
     "done before its end": (
         lambda made: made.update(steps=899), "steps: 899, wanted the recipe's 900 of a run that is",
     ),
-    "another seed": (lambda made: made.update(seed=1), "seed: 1, wanted the recipe's 0"),
+    "another seed": (
+        lambda made: made.update(seed=7), f"seed: 7, wanted the recipe's {TOLD['seed']}",
+    ),
 }  # fmt: skip
 
 

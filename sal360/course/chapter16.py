@@ -78,6 +78,33 @@ def reached(column: dict[str, Any]) -> dict[str, Reached]:
     return found
 
 
+TRIED = ("bf16", "twice the batch", "torch.compile")
+
+
+def tell_tries(
+    cpu: dict[str, Any], gpu: dict[str, Any]
+) -> dict[str, dict[str, list[float | None]]]:
+    """Print the times of a clip that were predicted and measured, of a CPU's record and a GPU's.
+
+    Returns:
+        what was tried to system to the two measured ratios; None where not a bit changes.
+    """
+    print(f"time of a clip: predicted, measured\n{'':28}CPU       H100")
+    found: dict[str, dict[str, list[float | None]]] = {what: {} for what in TRIED}
+    for system, each in cpu["results"]["tries"].items():
+        for what in TRIED:
+            both = each[what], gpu["results"]["tries"][system][what]
+            found[what][system] = [one.get("ratio") for one in both]
+            text = ""
+            for one in both:
+                if "ratio" not in one and "not a bit" not in one["not run"]:
+                    raise ValueError(f"{system}, {what}: {one['not run']}")
+                now = f"{one['ratio']:.2f}" if "ratio" in one else "same"
+                text += f"{one['predicted']:5.2f} {now:>4}"
+            print(f"{system:11} {what:15}{text}")
+    return found
+
+
 def _late_cosine(step: int, steps: int, warmup: float) -> float:
     """A cosine that begins when the warm-up ends: another schedule than the one that is asked."""
     up = round(warmup * steps)

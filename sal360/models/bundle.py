@@ -157,9 +157,9 @@ def _value(row: Mapping[str, Any]) -> float | None:
     return None if found is None else float(found)
 
 
-def beside(candidate: Candidate) -> dict[int, float]:
-    """Validation scores of the finished seeds of its leaderboard, as far as it says them."""
-    rows = [] if candidate.board is None else _rows(candidate.board, candidate.system)
+def beside(system: str, board: Mapping[str, Any] | None) -> dict[int, float]:
+    """Validation scores of the finished seeds of a leaderboard, as far as it says them."""
+    rows = [] if board is None else _rows(board, system)
     known = {row["seed"]: _value(row) for row in rows if row["status"] == "done"}
     return {seed: value for seed, value in known.items() if value is not None}
 
@@ -181,7 +181,8 @@ def best_of(candidates: Iterable[Candidate]) -> dict[str, tuple[Candidate, int]]
         for one in runs[1:]:
             if better(best.record["best"]["metric"], one.value, best.value):
                 best = one
-        behind = {seed for seed, value in beside(best).items() if value <= best.value}
+        others = beside(system, best.board).items()
+        behind = {seed for seed, value in others if value <= best.value}
         out[system] = best, len(behind | {one.seed for one in runs})
     return out
 
@@ -391,7 +392,8 @@ def board_scores(
 
 
 def refresh(board: Mapping[str, Any], folder: str | Path | None = None) -> list[str]:
-    """Bring the scores of the index to those of a leaderboard, for weights that stand on it.
+    """Bring the scores of the index, and how many seeds these weights are the best of, to a
+    leaderboard, for weights that stand on it.
 
     Returns:
         names of the systems whose scores were written.
@@ -400,7 +402,10 @@ def refresh(board: Mapping[str, Any], folder: str | Path | None = None) -> list[
     entries, done = shipped.read_index(target), []
     for name, entry in entries.items():
         if any(one["sha256"] == entry["source"] for one in _rows(board, name)):
-            entries[name] = entry | board_scores(name, entry["run"]["seed"], board)
+            seed, known = entry["run"]["seed"], beside(name, board)
+            if seed in known:
+                entry["run"]["seeds"] = sum(value <= known[seed] for value in known.values())
+            entries[name] = entry | board_scores(name, seed, board)
             done.append(name)
     write_index(entries, target)
     return done
@@ -461,7 +466,7 @@ def install(
             one = entries[name]
             report(f"{name}: {candidate.name}, {one['bytes']:,} bytes, {one['storage']}, "
                    f"reproduced to {one['validation']['checked']['difference']:.2g}")  # fmt: skip
-            for seed, value in beside(candidate).items():
+            for seed, value in beside(name, candidate.board).items():
                 if value > candidate.value:  # its weights are not here, or it would be the best
                     report(f"{name}: seed {seed} is better, {value:.3f} to {candidate.value:.3f}, "
                            "and its weights were not given")  # fmt: skip

@@ -121,7 +121,7 @@ from sal360.nn.planar import to_planar
 from sal360.results import sha256
 from sal360.training import run_files as records
 from sal360.training.fit import build_model
-from sal360.training.machine import FILES, ROOMS, code_hash
+from sal360.training.machine import FILES, ROOMS, code_hash, device_facts
 from sal360.training.recipe import Recipe, load_recipe
 from sal360.training.validation import EPS
 
@@ -237,14 +237,17 @@ def one(
         until: time of day (:func:`time.time`) after which training stops. held: the packs.
         processes: in which a baseline that is slow looks at films.
     Returns:
-        a run of the record, with ``arm``, ``parameters``, ``recipe``.
+        a run of the record, with ``arm``, ``parameters``, ``recipe``; ``processor`` and
+        ``threads``, without which nobody can make it again to the bit.
     """
     arm, scale = ARMS[name], SCALES[scale_name]
     held = opened(out) if held is None else held
     start = time.monotonic()
     result: dict[str, Any] = {"arm": name, "seed": seed, "status": "no training", "steps": 0,
                               "clips": 0, "clips_per_s": None, "best": None, "weights": None,
-                              "sha256": None, "recipe": None, "made": _made(device)}  # fmt: skip
+                              "sha256": None, "recipe": None, "made": _made(device),
+                              "processor": device_facts(device)["name"],
+                              "threads": torch.get_num_threads()}  # fmt: skip
     model = made(arm, scale_name, seed, device, held["train"])
     place = folder = out / "runs" / f"{name}-{seed}"
     former = _result(out, (name, seed)) if _result_path(out, (name, seed)).is_file() else None

@@ -433,6 +433,7 @@ def test_a_better_seed_of_the_leaderboard_is_told_and_others_are_counted(board, 
     others = [mine | {"seed": 1, "memory": {"carried": 0.9, "every 8": 0.15, "kept": "every 8"}},
               mine | {"seed": 2, "memory": {}, "validation": 0.3},
               mine | {"seed": 3, "memory": {}},
+              mine | {"seed": 5, "memory": {}, "validation": 0.1, "status": "stopped early"},
               mine | {"seed": 4, "status": "interrupted"}]  # fmt: skip
     record["arms"][NAME]["runs"] = [mine, *others]
     (folder / "leaderboard.json").write_text(json.dumps(record))
@@ -440,7 +441,7 @@ def test_a_better_seed_of_the_leaderboard_is_told_and_others_are_counted(board, 
     told = [line for line in capsys.readouterr().out.splitlines() if "is better" in line]
     assert told == [f"{NAME}: seed 2 is better, 0.300 to 0.200, and its weights were not given"]
     entry = shipped.read_index(tmp_path / "to")[NAME]
-    assert (entry["run"]["seed"], entry["run"]["seeds"], entry["forgets"]) == (0, 2, 8)
+    assert (entry["run"]["seed"], entry["run"]["seeds"], entry["forgets"]) == (0, 3, 8)
 
 
 def test_weights_that_the_leaderboard_did_not_score_are_left_out(board, tmp_path):

@@ -43,6 +43,8 @@ in a closed loop it adds up. Relative to scores above 1."""
 COST = 2e-3
 """How far half precision may move a score of one video, in the same sense."""
 METRICS = ("cc", "sim", "kld", "nss")
+CUT = ("interrupted", "running")
+"""Status of a run that did not end; the latter: it was killed."""
 
 Scores = Mapping[str, Mapping[str, float]]
 
@@ -160,7 +162,7 @@ def _value(row: Mapping[str, Any]) -> float | None:
 def beside(system: str, board: Mapping[str, Any] | None) -> dict[int, float]:
     """Validation scores of the finished seeds of a leaderboard, as far as it says them."""
     rows = [] if board is None else _rows(board, system)
-    known = {row["seed"]: _value(row) for row in rows if row["status"] == "done"}
+    known = {row["seed"]: _value(row) for row in rows if row["status"] not in CUT}
     return {seed: value for seed, value in known.items() if value is not None}
 
 
@@ -174,8 +176,7 @@ def best_of(candidates: Iterable[Candidate]) -> dict[str, tuple[Candidate, int]]
         found.setdefault(one.system, []).append(one)
     out = {}
     for system in (name for name in MODELS if name in found):
-        cut = ("interrupted", "running")  # the latter: it was killed
-        done = [one for one in found[system] if one.record["status"] not in cut]
+        done = [one for one in found[system] if one.record["status"] not in CUT]
         runs = done or found[system]  # a run that was cut off stands for nothing but itself
         best = runs[0]
         for one in runs[1:]:

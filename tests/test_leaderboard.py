@@ -730,6 +730,10 @@ def test_the_published_runs_are_those_of_the_published_record():
         differs = {k for k, v in arm["recipe"].items() if run["recipe"][k] != v}
         assert differs <= {"seed"}
         assert run["weights"]["best"]["sha256"] == shipped.read_index()[path.stem]["source"]
+        (row,) = (one for one in arm["runs"] if one["seed"] == run["seed"])
+        assert row.get("validation", run["best"]["value"]) == run["best"]["value"]
+        if run["device"]["type"] == "cpu":  # as the README tells
+            assert run["threads"] == 1 and 30 * 60 < run["seconds"] < 75 * 60
 
 
 def test_a_training_that_was_stopped_by_hand_is_no_result(tmp_path, monkeypatch, capsys):

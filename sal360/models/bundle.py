@@ -71,8 +71,7 @@ class Candidate:
     @property
     def row(self) -> dict[str, Any]:
         """Its run on the leaderboard; empty without one."""
-        rows = [] if self.board is None else _rows(self.board, self.system)
-        return next((one for one in rows if one["seed"] == self.seed), {})
+        return _row(self.board, self.system, self.seed)
 
     @property
     def value(self) -> float:
@@ -125,9 +124,8 @@ def _candidate(run: Path, folder: Path, board: dict[str, Any] | None) -> Candida
         if arm != system:
             kind = board["arms"].get(arm, {}).get("kind", "arm")
             return f"a {kind}, not {system} itself"
-        seed = name.rpartition("-")[2]
-        row = next((one for one in _rows(board, arm) if str(one["seed"]) == seed), None)
-        if row is None:
+        row = _row(board, arm, record["seed"])
+        if not row:
             return "not on the leaderboard"
         scored = row["sha256"]
     elif record["recipe"]["name"] != MODELS[system].recipe:
@@ -148,8 +146,13 @@ def _candidate(run: Path, folder: Path, board: dict[str, Any] | None) -> Candida
     return Candidate(name, system, record, weights, board)
 
 
-def _rows(board: Mapping[str, Any], arm: str) -> list[dict[str, Any]]:
-    return list(board["arms"].get(arm, {}).get("runs", []))
+def _rows(board: Mapping[str, Any] | None, arm: str) -> list[dict[str, Any]]:
+    return [] if board is None else list(board["arms"].get(arm, {}).get("runs", []))
+
+
+def _row(board: Mapping[str, Any] | None, arm: str, seed: int) -> dict[str, Any]:
+    """The run of a seed; empty where there is none."""
+    return next((one for one in _rows(board, arm) if one["seed"] == seed), {})
 
 
 def _value(row: Mapping[str, Any]) -> float | None:
@@ -161,7 +164,7 @@ def _value(row: Mapping[str, Any]) -> float | None:
 
 def beside(system: str, board: Mapping[str, Any] | None) -> dict[int, float]:
     """Validation scores of the finished seeds of a leaderboard, as far as it says them."""
-    rows = [] if board is None else _rows(board, system)
+    rows = _rows(board, system)
     known = {row["seed"]: _value(row) for row in rows if row["status"] not in CUT}
     return {seed: value for seed, value in known.items() if value is not None}
 
@@ -365,7 +368,7 @@ def board_scores(
     emptied, and which was kept, where that was tried."""
     if board is None:
         return {"memory": None, "test": None, "real": None}
-    mine = next(one for one in _rows(board, system) if one["seed"] == seed)
+    mine = _row(board, system, seed)
     memory = {k: v for k, v in mine.get("memory", {}).items() if k != "device"} or None
 
     def means(scores: Mapping[str, Any], metrics: Sequence[str] = METRICS) -> dict[str, float]:
